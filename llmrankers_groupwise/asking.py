@@ -1,0 +1,71 @@
+"""`ask`: the one thing a method is given, with an engine and the counters behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import Sequence
+
+from llmrankers_groupwise.engines.protocol import Engine
+from llmrankers_groupwise.errors import EngineError
+from llmrankers_groupwise.types import Reply, Request, Sampling, Usage
+
+__all__ = ["Asker"]
+
+logger = logging.getLogger(__name__)
+
+
+class Asker:
+    """Asks an engine on behalf of one query: `replies = await asker(requests)`.
+
+    A request that the engine cannot answer comes back as a Reply with `error` set and leaves the
+    others alone; any other exception is a defect, cancels the rest and propagates. `usage` counts
+    what was asked so far.
+    """
+
+    def __init__(self, engine: Engine, sampling: Sampling) -> None:
+        self._engine = engine
+        self._sampling = sampling
+        self.usage = Usage()
+
+    async def __call__(self, requests: Sequence[Request]) -> list[Reply]:
+        """One reply for each request, in order; all are in flight together."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                asked = [tasks.create_task(self._answer(request)) for request in requests]
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from group
+        return [task.result() for task in asked]
+
+    async def _answer(self, request: Request) -> Reply:
+        started = time.perf_counter()
+        try:
+            reply = await self._engine.answer(request, self._sampling)
+            _check_blanks(request, reply)
+        except EngineError as error:
+            logger.warning("a group of %d got no answer: %s", len(request.labels), error)
+            reply = Reply(error=str(error) or type(error).__name__, finish_reason="error")
+        reply = dataclasses.replace(reply, seconds=time.perf_counter() - started)
+        self._count(reply)
+        logger.debug("prompt: %s\nreply: %s", request.messages, reply)
+        return reply
+
+    def _count(self, reply: Reply) -> None:
+        self.usage += Usage(
+            calls=1,
+            errors=int(reply.error is not None),
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+        )
+
+
+def _check_blanks(request: Request, reply: Reply) -> None:
+    """An engine that fills blanks fills all of them, with one probability per choice."""
+    if reply.blanks is None:
+        return
+    if request.form is None or len(reply.blanks) != len(request.form.labels):
+        raise EngineError(f"{len(reply.blanks)} blanks filled that the request did not have")
+    if any(len(row) != len(request.form.choices) for row in reply.blanks):
+        raise EngineError("a blank without one probability per choice")

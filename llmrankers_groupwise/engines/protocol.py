@@ -1,0 +1,75 @@
+"""What every engine keeps, and how one is made from its name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast, runtime_checkable
+
+from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
+
+__all__ = ["ENGINES", "Engine", "EngineSettings", "create_engine"]
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Answers requests, any number at once, from any event loop or thread.
+
+    `scorings` lists what it can do, its default first: "likelihood" is filling a request's
+    ScoreForm, "generation" writing a text.
+    """
+
+    scorings: tuple[Scoring, ...]
+
+    async def answer(self, request: Request, sampling: Sampling) -> Reply:
+        """The reply to one request.
+
+        Raises:
+            EngineError: this request cannot be answered; others may be.
+        """
+
+    def count_tokens(self, text: str) -> int:
+        """How many of the model's tokens `text` has, special tokens not counted."""
+
+    def truncate(self, text: str, length: int) -> str:
+        """The longest beginning of `text` that has at most `length` tokens."""
+
+    def describe(self) -> dict[str, object]:
+        """Model, revision, versions and resolved settings, ready for JSON: for the manifest."""
+
+    def close(self) -> None:
+        """Free what the engine holds; requests still open fail with EngineError."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What a user says about the model; an engine refuses by name what it has no use for."""
+
+    model_name_or_path: str | None = None
+    lora_name_or_path: str | None = None
+    tokenizer_name_or_path: str | None = None
+    device: str | None = None
+    cache_dir: str | None = None
+    engine_args: Mapping[str, Any] = field(default_factory=dict)
+
+
+ENGINES: Mapping[str, str] = {
+    "embedded": "llmrankers_groupwise.engines.embedded:EmbeddedEngine",
+}
+"""Engine name -> where its class is, imported when first used."""
+
+
+def create_engine(name: str, settings: EngineSettings) -> Engine:
+    """The engine of this name.
+
+    Raises:
+        SettingsError: an unknown name, or settings that the engine refuses.
+        MissingDependencyError: the engine's extra is not installed.
+    """
+    if name not in ENGINES:
+        raise SettingsError(f"engine is {name!r}: give one of {', '.join(ENGINES)}, or an object")
+    module, _, attribute = ENGINES[name].partition(":")
+    engine_class = getattr(importlib.import_module(module), attribute)
+    return cast(Engine, engine_class(settings))

@@ -1,0 +1,79 @@
+"""The exceptions of this package.
+
+GroupwiseError
+├── InputError (ValueError)         bad input that the caller can mend; the command exits with 2
+│   ├── SettingsError               a setting is out of its range, or two settings contradict
+│   ├── PromptError                 a prompt file cannot be used
+│   └── FileError                   a run, query, corpus, qrels or candidates file is malformed
+├── MissingDependencyError (ImportError)   an optional part is not installed; names the pip line
+├── EngineError                     an engine could not answer one request
+└── FailureRateError                more groups failed than the run allows
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = [
+    "EngineError",
+    "FailureRateError",
+    "FileError",
+    "GroupwiseError",
+    "InputError",
+    "MissingDependencyError",
+    "PromptError",
+    "SettingsError",
+]
+
+
+class GroupwiseError(Exception):
+    """Base class of everything this package raises on purpose."""
+
+
+class InputError(GroupwiseError, ValueError):
+    """Input that the caller can mend: the message says what, where and what to do."""
+
+
+class SettingsError(InputError):
+    """A setting is out of its range, or two settings contradict each other."""
+
+
+class PromptError(InputError):
+    """A prompt file cannot be read, or a key or placeholder of it is wrong."""
+
+
+class FileError(InputError):
+    """A data file is missing or malformed.
+
+    Args:
+        message: what is wrong, and what to do.
+        path: the file.
+        line: the 1-based line, where one line is to blame.
+    """
+
+    def __init__(self, message: str, path: str | Path, line: int | None = None) -> None:
+        where = f"{path}:{line}" if line is not None else str(path)
+        super().__init__(f"{where}: {message}")
+        self.path = Path(path)
+        self.line = line
+
+
+class MissingDependencyError(GroupwiseError, ImportError):
+    """An optional dependency is not installed; the message names the pip line that brings it."""
+
+
+class EngineError(GroupwiseError):
+    """An engine could not answer one request; the other requests go on.
+
+    Args:
+        message: what happened.
+        retryable: whether asking again could help.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+class FailureRateError(GroupwiseError):
+    """So many groups failed that the ranking would pretend to be a reranking."""

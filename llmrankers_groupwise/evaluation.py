@@ -1,0 +1,46 @@
+"""Measures of a run against judgements, by ir_measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import ir_measures
+
+from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.trec import Qrels
+
+__all__ = ["DEFAULT_MEASURES", "check_measures", "evaluate"]
+
+DEFAULT_MEASURES = ("nDCG@10", "AP", "R@100")
+
+
+def check_measures(measures: Sequence[str]) -> None:
+    """Raise SettingsError for a name that ir_measures does not know."""
+    for measure in measures:
+        _parsed(measure)
+
+
+def evaluate(
+    qrels: Qrels,
+    scores: Mapping[str, Mapping[str, float]],
+    measures: Sequence[str] = DEFAULT_MEASURES,
+) -> dict[str, float]:
+    """The mean of each measure over every judged query; one that is not in the run counts 0.
+
+    Args:
+        qrels: query_id -> doc_id -> grade.
+        scores: query_id -> doc_id -> score.
+        measures: names of ir_measures, e.g. "nDCG@10" or "AP(rel=2)".
+    """
+    parsed = [_parsed(measure) for measure in measures]
+    values = ir_measures.calc_aggregate(parsed, qrels, scores)
+    return {name: values[measure] for name, measure in zip(measures, parsed, strict=True)}
+
+
+def _parsed(measure: str) -> ir_measures.Measure:
+    try:
+        return ir_measures.parse_measure(measure)
+    except (NameError, ValueError, TypeError, SyntaxError) as error:
+        raise SettingsError(
+            f"ir_measures has no measure {measure!r} ({error}); for instance nDCG@10, AP, R@100"
+        ) from error

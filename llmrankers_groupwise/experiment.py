@@ -1,0 +1,228 @@
+"""A run: many queries reranked into a run file, with its manifest and its summary."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import platform
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from tqdm import tqdm
+
+from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.evaluation import DEFAULT_MEASURES, check_measures, evaluate
+from llmrankers_groupwise.first_stage import FirstStage
+from llmrankers_groupwise.tally import Tally
+from llmrankers_groupwise.textfiles import check_writable, write_atomically
+from llmrankers_groupwise.trec import Qrels, write_ranking
+from llmrankers_groupwise.types import Candidate, Query, Ranking, Usage
+
+__all__ = ["Experiment", "Ranked", "Ranker", "Summary"]
+
+IN_FLIGHT = 64
+"""So many queries are in flight together: enough to fill an engine, few enough for memory."""
+
+
+class Ranker(Protocol):
+    """What an experiment needs of a ranker."""
+
+    tally: Tally
+
+    async def rank(self, query: Query, candidates: Sequence[Candidate]) -> tuple[Ranking, Usage]:
+        """The ranking of one query, and what it cost."""
+
+    def truncate(self, text: str, length: int) -> str:
+        """The longest beginning of `text` that has at most `length` tokens."""
+
+    def describe(self) -> dict[str, Any]:
+        """Engine, method and settings as resolved."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One query of a run, reranked."""
+
+    query: Query
+    candidates: Sequence[Candidate]
+    ranking: Ranking
+    usage: Usage
+
+
+@dataclass
+class Summary:
+    """What a run did.
+
+    `statuses` counts groups; `skipped` says what had no text; `measures`, where there are
+    judgements, is measure -> {"before": value, "after": value}.
+    """
+
+    queries: int = 0
+    documents: int = 0
+    groups: int = 0
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)
+    seconds: float = 0.0
+    skipped: Sequence[str] = ()
+    measures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    judged_queries: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(kw_only=True)
+class Experiment:
+    """A first stage to rerank, and what is to be done with the result.
+
+    Attributes:
+        first_stage: run, queries and passages.
+        ranker: e.g. a GroupwiseLlmRanker.
+        save_path: the run file to write; `<save_path>.manifest.json` is written beside it.
+        query_length, passage_length: cut texts to so many of the engine's tokens.
+        qrels: judgements to measure the run before and after with; None for none.
+        measures: names of ir_measures.
+        allow_missing: keep what has no text in first-stage order instead of raising.
+        tag: the run's name, the last column of the run file.
+        settings: what the manifest should say besides, e.g. the command's options.
+        progress: show a progress bar on standard error.
+        watch: is shown every reranked query, in the order of the run.
+    """
+
+    first_stage: FirstStage
+    ranker: Ranker
+    save_path: str | Path
+    query_length: int = 128
+    passage_length: int = 512
+    qrels: Qrels | None = None
+    measures: Sequence[str] = DEFAULT_MEASURES
+    allow_missing: bool = False
+    tag: str = "groupwise"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    progress: bool = False
+    watch: Callable[[Ranked], None] | None = None
+
+    def run(self) -> Summary:
+        """Rerank everything, then put manifest and run file in place.
+
+        Raises:
+            InputError: what would stop the run, found out before anything is asked.
+            FailureRateError: too many groups failed; neither file is written.
+        """
+        self._check()
+        summary = Summary(skipped=self.first_stage.check(allow_missing=self.allow_missing))
+        started = time.perf_counter()
+        with write_atomically(self.save_path) as out, write_atomically(self._manifest) as manifest:
+            reranked = asyncio.run(self._rerank(out, summary))
+            self.ranker.tally.check(at_end=True)
+            summary.seconds = time.perf_counter() - started
+            self._measure(reranked, summary)
+            json.dump(self._described(summary), manifest, indent=2, ensure_ascii=False)
+            manifest.write("\n")
+        return summary
+
+    @property
+    def _manifest(self) -> Path:
+        return Path(f"{self.save_path}.manifest.json")
+
+    def _check(self) -> None:
+        check_writable(self.save_path)
+        check_writable(self._manifest)
+        check_measures(self.measures)
+        for name in ("query_length", "passage_length"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} is {getattr(self, name)}: give 1 or more tokens")
+
+    async def _rerank(self, out: IO[str], summary: Summary) -> dict[str, dict[str, float]]:
+        """Write every ranking to `out`, and return the scores of the judged queries."""
+        reranked: dict[str, dict[str, float]] = {}
+        queries = len(self.first_stage.run)
+        bar = tqdm(total=queries, unit="query", disable=not self.progress)
+        async with contextlib.aclosing(self._in_order()) as stream:
+            async for ranked in stream:
+                query_id, documents = ranked.query.query_id, ranked.ranking.documents
+                write_ranking(out, query_id, documents, self.tag)
+                self.ranker.tally.add(ranked.ranking)
+                self.ranker.tally.check()
+                summary.queries += 1
+                summary.documents += len(documents)
+                summary.groups += len(ranked.ranking.groups)
+                summary.usage += ranked.usage
+                if self.qrels and query_id in self.qrels:
+                    reranked[query_id] = {each.doc_id: each.score for each in documents}
+                if self.watch:
+                    self.watch(ranked)
+                bar.update()
+        bar.close()
+        summary.statuses = self.ranker.tally.as_dict()
+        return reranked
+
+    async def _in_order(self) -> AsyncGenerator[Ranked, None]:
+        """All queries reranked, in the order of the run, IN_FLIGHT of them at a time."""
+        waiting: deque[asyncio.Task[Ranked]] = deque()
+        try:
+            for query_id in self.first_stage.run:
+                waiting.append(asyncio.create_task(self._ranked(query_id)))
+                if len(waiting) >= IN_FLIGHT:
+                    yield await waiting.popleft()
+            while waiting:
+                yield await waiting.popleft()
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def _ranked(self, query_id: str) -> Ranked:
+        query, candidates = self.first_stage.candidates(
+            query_id, self.ranker.truncate, self.query_length, self.passage_length
+        )
+        ranking, usage = await self.ranker.rank(query, candidates)
+        return Ranked(query, candidates, ranking, usage)
+
+    def _measure(self, reranked: Mapping[str, Mapping[str, float]], summary: Summary) -> None:
+        """Measure before and after over every judged query, in the run or not."""
+        if self.qrels is None:
+            return
+        first = {
+            query_id: {entry.doc_id: entry.score for entry in entries}
+            for query_id, entries in self.first_stage.run.items()
+            if query_id in self.qrels
+        }
+        before = evaluate(self.qrels, first, self.measures)
+        after = evaluate(self.qrels, reranked, self.measures)
+        summary.judged_queries = len(self.qrels)
+        summary.measures = {
+            measure: {"before": before[measure], "after": after[measure]}
+            for measure in self.measures
+        }
+
+    def _described(self, summary: Summary) -> dict[str, Any]:
+        return {
+            "versions": {
+                "python": platform.python_version(),
+                **{name: _version(name) for name in ("llmrankers-groupwise", "llm-rankers")},
+            },
+            "run": {
+                "query_length": self.query_length,
+                "passage_length": self.passage_length,
+                "allow_missing": self.allow_missing,
+                "tag": self.tag,
+                **self.settings,
+            },
+            **self.ranker.describe(),
+            "counters": summary.as_dict(),
+        }
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,189 @@
+"""Passages and topics through pyserini, whose Lucene runs in a Java virtual machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from llmrankers_groupwise.errors import InputError, MissingDependencyError
+from llmrankers_groupwise.passages import passage_text
+
+__all__ = ["LucenePassages", "find_jdk", "lucene_topics", "pyserini_lucene"]
+
+MIN_JAVA = 21
+"""The oldest Java that pyserini 1.6's Lucene runs on."""
+
+_JDK_PLACES = (
+    "/usr/lib/jvm/*",
+    "/usr/java/*",
+    "/usr/local/java/*",
+    "/opt/java/*",
+    "/opt/jdk*",
+    "~/.jdks/*",
+    "~/.sdkman/candidates/java/*",
+    "/Library/Java/JavaVirtualMachines/*/Contents/Home",
+    "/opt/homebrew/opt/openjdk*/libexec/openjdk.jdk/Contents/Home",
+)
+
+
+class LucenePassages:
+    """Passages from a Lucene index that pyserini built or offers prebuilt.
+
+    Args:
+        index: the path of an index, or the name of a prebuilt one (downloaded by pyserini).
+        doc_ids: the documents that will be asked for.
+
+    Raises:
+        MissingDependencyError: no pyserini, or no JDK of version 21 or later.
+        InputError: neither an index path nor a prebuilt name, or an index without stored texts.
+    """
+
+    def __init__(self, index: str, doc_ids: Collection[str]) -> None:
+        self._searcher = _searcher(index)
+        self.missing: dict[str, str] = {}
+        for doc_id in doc_ids:
+            if not (text := self._find(doc_id)):
+                self.missing[doc_id] = f"not in {index}" if text is None else f"empty in {index}"
+
+    def text(self, query_id: str, doc_id: str) -> str:
+        """The passage of a document, title first."""
+        return self._find(doc_id) or ""
+
+    def _find(self, doc_id: str) -> str | None:
+        document = self._searcher.doc(doc_id)
+        if document is None:
+            return None
+        raw = document.raw()
+        if raw is None:
+            raise InputError(
+                f"the index stores no raw text for {doc_id}; build it with --storeRaw, or give "
+                f"the passages by --corpus"
+            )
+        return _raw_text(raw)
+
+
+def lucene_topics(name: str) -> dict[str, str]:
+    """query_id -> text of the topics that pyserini knows by this name, e.g. "dl19-passage".
+
+    Raises:
+        MissingDependencyError: no pyserini, or no JDK of version 21 or later.
+        InputError: pyserini has no such topics, or could not download them.
+    """
+    topics_reader = pyserini_lucene("pyserini.search")
+    try:
+        topics = topics_reader.get_topics(name)
+    except Exception as error:  # pyserini and its JVM raise all sorts
+        raise InputError(
+            f"pyserini has no topics {name!r} at hand: {_first_line(error)}"
+        ) from error
+    return {str(query_id): str(topic["title"]).strip() for query_id, topic in topics.items()}
+
+
+def pyserini_lucene(module: str = "pyserini.search.lucene") -> ModuleType:
+    """A module of pyserini, imported with a JDK found and without an OpenAI key.
+
+    Raises:
+        MissingDependencyError: no pyserini, or no JDK of version 21 or later.
+    """
+    import importlib
+
+    if not _jvm_is_chosen():
+        os.environ["JAVA_HOME"] = str(find_jdk())
+    try:
+        with _openai_key():
+            return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"pyserini cannot be imported ({error}): pip install 'llmrankers-groupwise[pyserini]'"
+        ) from error
+
+
+def find_jdk() -> Path:
+    """The JDK to run: JAVA_HOME if new enough, else the newest in the usual places.
+
+    Raises:
+        MissingDependencyError: none of version 21 or later; names those that were found.
+    """
+    home = os.environ.get("JAVA_HOME")
+    versions = {path: _java_version(path) for path in _jdk_candidates()}
+    if home and versions.get(Path(home), 0) >= MIN_JAVA:
+        return Path(home)
+    newest = max(versions, key=lambda path: (versions[path], str(path)), default=None)
+    if newest is not None and versions[newest] >= MIN_JAVA:
+        return newest
+    found = ", ".join(f"{path} ({version})" for path, version in versions.items()) or "none"
+    raise MissingDependencyError(
+        f"pyserini needs a JDK of version {MIN_JAVA} or later; found: {found}. Install one (for "
+        f"instance Eclipse Temurin) and set JAVA_HOME to its folder"
+    )
+
+
+def _jdk_candidates() -> Iterator[Path]:
+    """Folders with a Java virtual machine's library, JAVA_HOME first."""
+    places = [Path(os.environ["JAVA_HOME"])] if os.environ.get("JAVA_HOME") else []
+    for pattern in _JDK_PLACES:
+        root, _, rest = str(Path(pattern).expanduser())[1:].partition("*")
+        places += sorted(Path("/").glob(root + "*" + rest))
+    return (place for place in places if any(place.glob("lib/**/libjvm.*")))
+
+
+def _java_version(home: Path) -> int:
+    """The major version from the JDK's release file; 0 where it cannot be told."""
+    try:
+        release = (home / "release").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    match = re.search(r'^JAVA_VERSION="(?:1\.)?([0-9]+)', release, re.MULTILINE)
+    return int(match[1]) if match else 0
+
+
+def _jvm_is_chosen() -> bool:
+    """Whether a Java virtual machine is running already, so that it is too late to choose one."""
+    import sys
+
+    return "jnius" in sys.modules
+
+
+@contextlib.contextmanager
+def _openai_key() -> Iterator[None]:
+    """A stand-in key while pyserini is imported: 1.6 makes an OpenAI client at import time."""
+    if "OPENAI_API_KEY" in os.environ:
+        yield
+        return
+    os.environ["OPENAI_API_KEY"] = "not-a-key"
+    try:
+        yield
+    finally:
+        del os.environ["OPENAI_API_KEY"]
+
+
+def _searcher(index: str) -> Any:
+    lucene = pyserini_lucene()
+    try:
+        if Path(index).is_dir():
+            return lucene.LuceneSearcher(index)
+        searcher = lucene.LuceneSearcher.from_prebuilt_index(index)
+    except Exception as error:  # pyserini and its JVM raise all sorts
+        raise InputError(f"cannot open the index {index!r}: {_first_line(error)}") from error
+    if searcher is None:
+        raise InputError(f"{index!r} is neither a folder nor the name of a prebuilt index")
+    return searcher
+
+
+def _raw_text(raw: str) -> str:
+    """The text in a document as stored: JSON in pyserini's layouts, or the text itself."""
+    try:
+        document = json.loads(raw)
+    except ValueError:
+        return raw.strip()
+    return (passage_text(document) or "") if isinstance(document, dict) else raw.strip()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

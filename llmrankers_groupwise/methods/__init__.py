@@ -1,0 +1,1 @@
+"""Reranking methods: short asynchronous functions that ask and rank."""

@@ -1,0 +1,188 @@
+"""Prompt files, and the messages rendered from them.
+
+A prompt file is TOML with llm-rankers' keys. `prompt_user` and `doc_prefix` are templates with the
+semantics of str.format; `prompt_system` is sent as it stands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import string
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llmrankers_groupwise.errors import PromptError
+from llmrankers_groupwise.types import Message, Request, ScoreForm
+
+__all__ = ["PromptFile", "bundled_prompts", "load_prompt", "neutralise", "render"]
+
+# key -> (required placeholders, optional placeholders); None marks a key that is not a template.
+_TEMPLATES: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
+    "prompt_user": (frozenset({"query", "docs"}), frozenset({"num"})),
+    "doc_prefix": (frozenset({"num"}), frozenset()),
+    "ground_truth": (frozenset({"num"}), frozenset()),
+}
+_PLAIN_KEYS = frozenset({"prompt_system", "doc_separator", "pattern"})
+_PLACEHOLDERS = frozenset({"query", "num", "docs"})
+
+
+@dataclass(frozen=True, slots=True)
+class PromptFile:
+    """A prompt file as loaded and checked by `load_prompt`.
+
+    `doc_prefix` and `doc_separator` default to what llm-rankers puts between labels and passages.
+    `pattern` is the regular expression that upstream code reads replies with; groupwise replies
+    are read by `parsing.parse_scores` instead. `sha256` is of the file's bytes.
+    """
+
+    name: str
+    sha256: str
+    prompt_user: str
+    prompt_system: str = ""
+    doc_prefix: str = "[{num}] "
+    doc_separator: str = "\n"
+    pattern: str | None = None
+    ground_truth: str | None = field(default=None, repr=False)
+
+
+def load_prompt(name_or_path: str | Path) -> PromptFile:
+    """Load a prompt file by path, or one of `bundled_prompts()` by name.
+
+    Raises:
+        PromptError: the file is missing or is no TOML, a key is missing, unknown or no text, or a
+            placeholder is missing, unknown or unbalanced. Names file, key and placeholder.
+    """
+    path = bundled_prompts().get(str(name_or_path), Path(name_or_path))
+    try:
+        content = path.read_bytes()
+        values = tomllib.loads(content.decode())
+    except OSError as error:
+        known = ", ".join(bundled_prompts())
+        raise PromptError(
+            f"{path}: cannot read the prompt file ({error.strerror}); "
+            f"give a path, or one of {known}"
+        ) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise PromptError(f"{path}: not a TOML file in UTF-8: {error}") from error
+    _check_keys(path, values)
+    for key, template in values.items():
+        _check_placeholders(path, key, template)
+    return PromptFile(name=path.stem, sha256=hashlib.sha256(content).hexdigest(), **values)
+
+
+def bundled_prompts() -> dict[str, Path]:
+    """The prompt files that come with this package: name -> path."""
+    package = Path(__file__).parent
+    installed = package / "prompt_files"
+    folder = installed if installed.is_dir() else package.parent / "prompts"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def _check_keys(path: Path, values: Mapping[str, object]) -> None:
+    known = sorted(_PLAIN_KEYS | _TEMPLATES.keys())
+    for key, value in values.items():
+        if key not in known:
+            raise PromptError(f"{path}: unknown key {key!r}; the keys are {', '.join(known)}")
+        if not isinstance(value, str):
+            raise PromptError(f"{path}: {key} must be text, not {type(value).__name__}")
+    if "prompt_user" not in values:
+        raise PromptError(f"{path}: the key prompt_user is missing")
+
+
+def _check_placeholders(path: Path, key: str, template: str) -> None:
+    if key == "prompt_system":
+        for name in sorted(_PLACEHOLDERS):
+            if f"{{{name}}}" in template:
+                raise PromptError(
+                    f"{path}: {key} holds {{{name}}}, but is sent as it stands; "
+                    f"move the placeholder to prompt_user"
+                )
+    if key not in _TEMPLATES:
+        return
+    required, optional = _TEMPLATES[key]
+    found = _placeholders(path, key, template)
+    allowed = sorted(required | optional)
+    for name in found:
+        if name not in allowed:
+            known = ", ".join(f"{{{each}}}" for each in allowed)
+            raise PromptError(
+                f"{path}: {key} holds the unknown placeholder {{{name}}}; it may hold {known} "
+                f"(write {{{{ and }}}} for braces)"
+            )
+    for name in sorted(required - set(found)):
+        raise PromptError(f"{path}: {key} lacks the placeholder {{{name}}}")
+
+
+def _placeholders(path: Path, key: str, template: str) -> list[str]:
+    """Field names as written, so that {query.text} and {0} count as unknown, not as query."""
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise PromptError(
+            f"{path}: {key} has an unbalanced brace ({error}); write {{{{ and }}}} for braces"
+        ) from error
+    for _, name, spec, conversion in parts:
+        if name is not None and (spec or conversion):
+            raise PromptError(f"{path}: {key} formats {{{name}}}; write it without ! or :")
+    return [name for _, name, _, _ in parts if name is not None]
+
+
+def render(
+    query: str, passages: Sequence[str], prompt: PromptFile, *, form: bool = False
+) -> Request:
+    """The request for one group: labels [1]..[n], and messages in which all text is neutralised.
+
+    Args:
+        query: the query's text.
+        passages: the group's texts, in prompt order, at least one.
+        prompt: the prompt file to render.
+        form: whether to attach a ScoreForm for engines that fill blanks.
+    """
+    safe_passages = [neutralise(passage) for passage in passages]
+    docs = prompt.doc_separator.join(
+        prompt.doc_prefix.format(num=number) + passage
+        for number, passage in enumerate(safe_passages, start=1)
+    )
+    user = prompt.prompt_user.format(query=neutralise(query), num=len(passages), docs=docs)
+    messages: list[Message] = [{"role": "user", "content": user}]
+    if prompt.prompt_system:
+        messages.insert(0, {"role": "system", "content": prompt.prompt_system})
+    labels = tuple(f"[{number}]" for number in range(1, len(passages) + 1))
+    return Request(
+        query=query,
+        passages=tuple(passages),
+        labels=labels,
+        messages=tuple(messages),
+        form=ScoreForm(labels) if form else None,
+    )
+
+
+_LABEL = re.compile(r"\[(\s*[0-9]+\s*)\]")
+_ANSWER_TAG = re.compile(r"<(\s*/?\s*(?:answer|reason|think|tool_call|tool_response)\s*)>", re.I)
+# Turn and sequence markers of the chat templates in common use. Engines that know their
+# tokenizer's own markers remove those besides.
+_CONTROL = re.compile(
+    r"<[|｜]([^<>|｜\n]{1,64})[|｜]>"
+    r"|<(/?(?:s|bos|eos|pad|unk|mask|start_of_turn|end_of_turn|end_of_text))>"
+    r"|\[(/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|CLS|SEP|PAD|MASK|UNK))\]"
+    r"|<<(/?SYS)>>",
+    re.I,
+)
+
+
+def neutralise(text: str) -> str:
+    """Text in which nothing passes for a label, an answer tag or a chat template's control token.
+
+    Each keeps its words but loses its brackets: `[3]` becomes `(3)`, `</answer>` `(/answer)`.
+    Applied until nothing is left, as removing one marker can join the halves of another.
+    """
+    while True:
+        plain = _LABEL.sub(r"(\1)", text)
+        plain = _ANSWER_TAG.sub(r"(\1)", plain)
+        plain = _CONTROL.sub(lambda match: f"({match[match.lastindex or 0]})", plain)
+        if plain == text:
+            return plain
+        text = plain

@@ -1,0 +1,249 @@
+"""The drop-in face: rankers that subclass llm-rankers' LlmRanker."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import dataclasses
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from llmrankers.rankers import LlmRanker, SearchResult
+
+from llmrankers_groupwise.asking import Asker
+from llmrankers_groupwise.background import BackgroundLoop
+from llmrankers_groupwise.engines.protocol import Engine, EngineSettings, create_engine
+from llmrankers_groupwise.errors import InputError, SettingsError
+from llmrankers_groupwise.fusion import Fusion
+from llmrankers_groupwise.grouping import Strategy
+from llmrankers_groupwise.methods.groupwise import GroupwiseSettings, groupwise
+from llmrankers_groupwise.prompts import load_prompt
+from llmrankers_groupwise.tally import Tally
+from llmrankers_groupwise.types import Candidate, Query, Ranking, Sampling, Scoring, Usage
+
+__all__ = ["GroupwiseLlmRanker"]
+
+DEFAULT_PROMPTS: Mapping[Scoring, str] = {
+    "generation": "groupwise",
+    "likelihood": "groupwise_scores",
+}
+"""The bundled prompt file for each way of scoring."""
+
+
+class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type information
+    """Groupwise reranking behind llm-rankers' interface.
+
+    Constructor names are those of llm-rankers' RankR1SetwiseLlmRanker where it has one.
+
+    Args:
+        model_name_or_path: the model; None with engine="embedded", which carries its own.
+        prompt_file: a path or the name of a bundled prompt file; None chooses by scoring.
+        lora_name_or_path, tokenizer_name_or_path, cache_dir, device: passed to the engine.
+        scoring: "generation" or "likelihood"; None takes the engine's default.
+        verbose: log every prompt and reply (logger "llmrankers_groupwise", level DEBUG).
+        engine: an engine's name, or an object that keeps `engines.protocol.Engine`.
+        engine_args: further settings for the engine, by its own names.
+        sampling: how the engine draws tokens.
+        allow_missing: keep documents without text at their first-stage place instead of raising.
+        max_failure_rate: the share of failed groups above which FailureRateError is raised.
+        group_size, num_repeat, overlap, grouping, fusion, first_stage_weight, final_round, seed:
+            see `methods.groupwise.GroupwiseSettings`.
+
+    Attributes:
+        total_compare, total_prompt_tokens, total_completion_tokens: engine calls and tokens of
+            the last `rerank` or `rerank_batch`, as llm-rankers' run.py reads them.
+
+    Raises:
+        SettingsError, PromptError, MissingDependencyError: before any model is asked.
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str | None = None,
+        prompt_file: str | None = None,
+        lora_name_or_path: str | None = None,
+        tokenizer_name_or_path: str | None = None,
+        scoring: Scoring | None = None,
+        cache_dir: str | None = None,
+        verbose: bool = False,
+        *,
+        engine: str | Engine = "embedded",
+        engine_args: Mapping[str, Any] | None = None,
+        device: str | None = None,
+        sampling: Sampling | None = None,
+        group_size: int = 20,
+        num_repeat: int = 1,
+        overlap: int = 0,
+        grouping: Strategy = "random",
+        fusion: Fusion = "mean",
+        first_stage_weight: float = 0.0,
+        final_round: int = 0,
+        seed: int = 0,
+        allow_missing: bool = False,
+        max_failure_rate: float = 0.1,
+    ) -> None:
+        if isinstance(engine, str):
+            engine = create_engine(
+                engine,
+                EngineSettings(
+                    model_name_or_path=model_name_or_path,
+                    lora_name_or_path=lora_name_or_path,
+                    tokenizer_name_or_path=tokenizer_name_or_path,
+                    device=device,
+                    cache_dir=cache_dir,
+                    engine_args=engine_args or {},
+                ),
+            )
+        elif model_name_or_path is not None:
+            raise SettingsError("give a model name, or an engine object that has one, not both")
+        self.engine = engine
+        self.sampling = sampling or Sampling()
+        scoring = _resolved_scoring(engine, scoring)
+        self.settings = GroupwiseSettings(
+            prompt=load_prompt(prompt_file or DEFAULT_PROMPTS[scoring]),
+            scoring=scoring,
+            group_size=group_size,
+            num_repeat=num_repeat,
+            overlap=overlap,
+            grouping=grouping,
+            fusion=fusion,
+            first_stage_weight=first_stage_weight,
+            final_round=final_round,
+            seed=seed,
+        )
+        self.allow_missing = allow_missing
+        self.tally = Tally(max_failure_rate)
+        self._loop = BackgroundLoop()
+        self._set_totals(Usage())
+        if verbose:
+            logging.getLogger("llmrankers_groupwise").setLevel(logging.DEBUG)
+
+    def rerank(self, query: str, ranking: Sequence[SearchResult]) -> list[SearchResult]:
+        """`ranking` in its new order, best first.
+
+        Args:
+            query: the query's text.
+            ranking: the first stage's results, best first; neither list nor items are changed.
+
+        Returns:
+            A copy of every item with its new score; scores strictly decrease.
+
+        Raises:
+            InputError: a document without text (unless allow_missing), or an unusable score.
+            FailureRateError: too many groups failed since this ranker was made.
+        """
+        return self.rerank_batch([(query, ranking)])[0]
+
+    def rerank_batch(
+        self, batch: Sequence[tuple[str, Sequence[SearchResult]]]
+    ) -> list[list[SearchResult]]:
+        """Rerank many (query, ranking) pairs, the groups of all in flight together.
+
+        Returns and raises as `rerank`; one list of results for each pair, in order.
+        """
+        questions = [
+            (Query(str(index), query), self._candidates(ranking))
+            for index, (query, ranking) in enumerate(batch)
+        ]
+        answers = self._loop.run(self._rank_all(questions))
+        total = Usage()
+        for ranking, usage in answers:
+            self.tally.add(ranking)
+            total += usage
+        self._set_totals(total)
+        self.tally.check()
+        return [
+            [_rescored(results[each.first_stage_rank - 1], each.score) for each in answer.documents]
+            for (_, results), (answer, _) in zip(batch, answers, strict=True)
+        ]
+
+    async def rank(self, query: Query, candidates: Sequence[Candidate]) -> tuple[Ranking, Usage]:
+        """The ranking of one query, and what it cost: the asynchronous form, for many at once.
+
+        Candidates come best first; those with text None keep their place.
+        """
+        ask = Asker(self.engine, self.sampling)
+        return await groupwise(query, candidates, ask, self.settings), ask.usage
+
+    def truncate(self, text: str, length: int) -> str:
+        """The longest beginning of `text` that has at most `length` of the model's tokens."""
+        return self.engine.truncate(text, length)
+
+    def describe(self) -> dict[str, object]:
+        """Engine, method and settings as resolved, ready for JSON: for the manifest."""
+        settings = {
+            field.name: getattr(self.settings, field.name)
+            for field in dataclasses.fields(self.settings)
+            if field.name != "prompt"
+        }
+        prompt = self.settings.prompt
+        return {
+            "method": "groupwise",
+            "settings": settings,
+            "prompt": {"name": prompt.name, "sha256": prompt.sha256},
+            "sampling": dataclasses.asdict(self.sampling),
+            "engine": self.engine.describe(),
+        }
+
+    def close(self) -> None:
+        """Close the engine and end the background thread."""
+        self._loop.close()
+        self.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    async def _rank_all(
+        self, questions: Sequence[tuple[Query, Sequence[Candidate]]]
+    ) -> list[tuple[Ranking, Usage]]:
+        return await asyncio.gather(*(self.rank(*question) for question in questions))
+
+    def _candidates(self, ranking: Sequence[SearchResult]) -> list[Candidate]:
+        candidates = [
+            Candidate(result.docid, result.text or None, self._score(result)) for result in ranking
+        ]
+        empty = [each.doc_id for each in candidates if each.text is None]
+        if empty and not self.allow_missing:
+            raise InputError(
+                f"{len(empty)} documents have no text: {', '.join(map(str, empty[:5]))}; "
+                f"give their text, or allow_missing=True to keep them at their first-stage place"
+            )
+        return candidates
+
+    def _score(self, result: SearchResult) -> float:
+        """The first-stage score; only interpolation needs it to be a number."""
+        score = math.nan if result.score is None else float(result.score)
+        if math.isfinite(score):
+            return score
+        if self.settings.first_stage_weight > 0:
+            raise InputError(
+                f"document {result.docid} has the first-stage score {result.score}; "
+                f"first_stage_weight needs a finite one"
+            )
+        return 0.0
+
+    def _set_totals(self, usage: Usage) -> None:
+        self.total_compare = usage.calls
+        self.total_prompt_tokens = usage.prompt_tokens
+        self.total_completion_tokens = usage.completion_tokens
+
+
+def _resolved_scoring(engine: Engine, scoring: Scoring | None) -> Scoring:
+    if scoring is None:
+        return engine.scorings[0]
+    if scoring not in engine.scorings:
+        raise SettingsError(
+            f"scoring is {scoring!r}: this engine does {' and '.join(engine.scorings)} only"
+        )
+    return scoring
+
+
+def _rescored(result: SearchResult, score: float) -> SearchResult:
+    result = copy.copy(result)
+    result.score = score
+    return result

@@ -1,0 +1,67 @@
+"""What a run did, as text for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from llmrankers_groupwise.experiment import Ranked, Summary
+
+__all__ = ["side_by_side", "summary_table"]
+
+
+def summary_table(summary: Summary) -> str:
+    """Counters, statuses and measures before and after, a few lines in all."""
+    statuses = ", ".join(f"{count} {status}" for status, count in summary.statuses.items() if count)
+    usage = summary.usage
+    rows = [
+        f"{summary.queries:,} queries, {summary.documents:,} documents, {summary.groups:,} groups"
+        + (f" ({statuses})" if statuses else ""),
+        f"{usage.calls:,} calls ({usage.errors:,} without an answer), "
+        f"{usage.prompt_tokens:,} prompt and {usage.completion_tokens:,} completion tokens, "
+        f"{summary.seconds:.1f} s",
+        *(f"kept in first-stage order: {line}" for line in summary.skipped),
+    ]
+    if summary.measures:
+        rows += ["", f"{f'over {summary.judged_queries} judged queries':<28} before   after"]
+        rows += [
+            f"{measure:<28} {values['before']:.4f}  {values['after']:.4f}"
+            for measure, values in summary.measures.items()
+        ]
+    return "\n".join(rows)
+
+
+def side_by_side(
+    ranked: Ranked, grades: dict[str, int] | None = None, depth: int = 10, width: int = 44
+) -> str:
+    """The top of one query's list before and after, with grades where given.
+
+    Args:
+        ranked: a reranked query.
+        grades: doc_id -> grade; unjudged documents show a dot.
+        depth: how many ranks to show.
+        width: characters of a column.
+    """
+    before = [(each.doc_id, each.text, "") for each in ranked.candidates[:depth]]
+    after = [
+        (
+            each.doc_id,
+            ranked.candidates[each.first_stage_rank - 1].text,
+            f" (was {each.first_stage_rank})",
+        )
+        for each in ranked.ranking.documents[:depth]
+    ]
+    rows = [f"query {ranked.query.query_id}: {ranked.query.text}"]
+    rows.append(f"{'':>3}  {'before':<{width}}  {'after':<{width}}".rstrip())
+    for rank, (left, right) in enumerate(zip(before, after, strict=True), start=1):
+        cells = [_cell(each, grades or {}, width) for each in (left, right)]
+        rows.append(f"{rank:>3}  {cells[0]:<{width}}  {cells[1]:<{width}}".rstrip())
+    return "\n".join(rows)
+
+
+def _cell(document: Sequence[str | None], grades: dict[str, int], width: int) -> str:
+    """Grade, doc_id, former rank, and as much of the text as fits."""
+    doc_id, text, moved = document
+    grade = grades.get(doc_id or "")
+    mark = "." if grade is None else str(grade)
+    return textwrap.shorten(f"{mark} {doc_id}{moved} {text or ''}", width, placeholder="...")

