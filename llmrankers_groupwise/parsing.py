@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from llmrankers_groupwise.types import MAX_SCORE, GroupScores, Reply, Status
 
-__all__ = ["expected_score", "parse_scores", "read_reply"]
+__all__ = ["blank_with_mean", "expected_score", "parse_scores", "read_reply"]
 
 
 def read_reply(reply: Reply, n: int) -> GroupScores:
@@ -41,6 +41,14 @@ def expected_score(probabilities: Sequence[float]) -> float:
     """Expected value of one blank from the probabilities of the choices 0..10: no ties."""
     expected = sum(score * p for score, p in zip(range(MAX_SCORE + 1), probabilities, strict=True))
     return min(expected, float(MAX_SCORE)) if expected < MAX_SCORE + 1e-3 else expected
+
+
+def blank_with_mean(score: float) -> tuple[float, ...]:
+    """Choice probabilities with mean `score`, on the one or two whole numbers next to it."""
+    low = min(int(score), MAX_SCORE - 1)
+    row = [0.0] * (MAX_SCORE + 1)
+    row[low], row[low + 1] = 1.0 - (score - low), score - low
+    return tuple(row)
 
 
 def parse_scores(text: str, n: int) -> GroupScores:

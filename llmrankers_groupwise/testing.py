@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from llmrankers_groupwise.errors import EngineError
+from llmrankers_groupwise.parsing import blank_with_mean
 from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
 
 __all__ = ["ScriptedEngine", "filled_reply", "json_reply"]
@@ -87,11 +88,3 @@ def json_reply(scores: Sequence[float]) -> str:
 def filled_reply(scores: Sequence[float]) -> Reply:
     """A reply whose blanks have these expected scores, split between the two nearest choices."""
     return Reply(blanks=tuple(blank_with_mean(score) for score in scores))
-
-
-def blank_with_mean(score: float) -> tuple[float, ...]:
-    """Probabilities of 0..10 with mean `score`, on the one or two whole numbers next to it."""
-    low = min(int(score), 9)
-    row = [0.0] * 11
-    row[low], row[low + 1] = 1.0 - (score - low), score - low
-    return tuple(row)
