@@ -7,6 +7,7 @@ the first stage instead of sinking to the bottom.
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal
@@ -99,24 +100,27 @@ def min_max(values: Sequence[float]) -> list[float]:
 def reciprocal_rank(
     n: int, judged: Sequence[JudgedGroup], first_stage_weight: float = 0.0
 ) -> list[float | None]:
-    """Reciprocal rank fusion: the weighted sum of 1 / (60 + rank) over the rankings.
+    """Reciprocal rank fusion, 1 / (60 + rank), of the repeats and of the first stage.
 
-    Each repeat is a ranking of its mean scores, with an equal share of 1 - first_stage_weight;
-    equal scores take their ranks in first-stage order (Cormack et al., SIGIR 2009).
+    Each repeat is a ranking by its mean scores, equal ones in first-stage order. A document's
+    reciprocals are averaged over the repeats that scored it, rather than summed, so that a missing
+    score is not one of zero; the first stage joins by its weight (Cormack et al., SIGIR 2009).
     """
     repeats: dict[int, list[JudgedGroup]] = defaultdict(list)
     for each in judged:
         repeats[each.group.repeat].append(each)
-    fused: list[float | None] = [None] * n
+    reciprocals: list[list[float]] = [[] for _ in range(n)]
     for repeat in repeats.values():
         means = mean_scores(n, repeat)
-        scored = [position for position in range(n) if means[position] is not None]
-        for rank, position in enumerate(_best_first(scored, means), start=1):
-            share = (1.0 - first_stage_weight) / len(repeats)
-            fused[position] = (fused[position] or 0.0) + share / (RRF_K + rank)
+        for rank, position in enumerate(ranked_positions(range(n), means), start=1):
+            if means[position] is not None:
+                reciprocals[position].append(1.0 / (RRF_K + rank))
     return [
-        None if score is None else score + first_stage_weight / (RRF_K + position + 1)
-        for position, score in enumerate(fused)
+        (1.0 - first_stage_weight) * statistics.fmean(found)
+        + first_stage_weight / (RRF_K + position + 1)
+        if found
+        else None
+        for position, found in enumerate(reciprocals)
     ]
 
 

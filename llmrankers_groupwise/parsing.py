@@ -5,8 +5,8 @@ break it in many ways, and a group must not be lost to one bad character, so eac
 its own: what is a label of the group with a score of 0..10 counts, all else is refused by name.
 
 A reply may hold several answers: the prompt's example repeated, a draft, one quoted in the
-reasoning. They are looked for place by place, the most trusted first (`_places`); within a place
-the answer with the most labels wins, and of those the last.
+reasoning. The one that scores the most labels wins, tagged before bare, and of equals the last.
+Inside the reasoning only an answer to every label is believed, and only if there is none outside.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from llmrankers_groupwise.types import MAX_SCORE, GroupScores, Reply, Status
 __all__ = ["blank_with_mean", "expected_score", "parse_scores", "read_reply"]
 
 
+_PROBABILITY_SLACK = 1e-3
+
+
 def read_reply(reply: Reply, n: int) -> GroupScores:
     """The scores of a group of n from an engine's reply: from its blanks, if it has them."""
     if reply.error is not None:
@@ -29,18 +32,16 @@ def read_reply(reply: Reply, n: int) -> GroupScores:
         return parse_scores(reply.text, n)
     answer = _Answer(exact=True)
     for label, row in enumerate(reply.blanks, start=1):
-        score = expected_score(row)
-        if 0 <= score <= MAX_SCORE:
-            answer.scores[label] = score
+        if abs(sum(row) - 1.0) < _PROBABILITY_SLACK:  # false of NaN, too
+            answer.scores[label] = min(expected_score(row), float(MAX_SCORE))
         else:
-            answer.refused.append(f"[{label}]: {score}: outside 0..{MAX_SCORE}")
+            answer.refused.append(f"[{label}]: probabilities that sum to {sum(row)}")
     return _group_scores(answer, n)
 
 
 def expected_score(probabilities: Sequence[float]) -> float:
     """Expected value of one blank from the probabilities of the choices 0..10: no ties."""
-    expected = sum(score * p for score, p in zip(range(MAX_SCORE + 1), probabilities, strict=True))
-    return min(expected, float(MAX_SCORE)) if expected < MAX_SCORE + 1e-3 else expected
+    return sum(score * p for score, p in zip(range(MAX_SCORE + 1), probabilities, strict=True))
 
 
 def blank_with_mean(score: float) -> tuple[float, ...]:
@@ -58,17 +59,13 @@ def parse_scores(text: str, n: int) -> GroupScores:
     whole numbers 0..10 as values; REPAIRED when every label has a score all the same; PARTIAL
     when some have none; FAILED when none has.
     """
-    refused: list[str] = []
-    for place in _places(text):
-        answers = [_read(answer, n) for answer in place.answers(n)]
-        _, best = max(
-            enumerate(answers), key=lambda each: (len(each[1].scores), each[0]), default=(0, None)
-        )
-        if best and best.scores and (len(best.scores) == n or not place.complete_only):
-            best.exact = best.exact and not place.complete_only
-            return _group_scores(best, n)
-        refused += [line for answer in answers for line in answer.refused]
-    return _group_scores(_Answer(refused=refused), n)
+    outside = _without_reasoning(text)
+    best = _best_answer(outside, n)
+    if not best.scores and outside != text:
+        quoted = _best_answer(text, n)
+        if len(quoted.scores) == n:
+            best = _Answer(quoted.scores, quoted.refused, exact=False)
+    return _group_scores(best, n)
 
 
 @dataclass
@@ -95,56 +92,69 @@ def _group_scores(answer: _Answer, n: int) -> GroupScores:
 _END = ";"  # put behind an answer that is known not to be cut off
 _TAGGED = re.compile(r"<answer>((?:(?!<answer>).)*?)(</answer>|\Z)", re.DOTALL | re.IGNORECASE)
 _OBJECT = re.compile(r"\{[^{}]*(?:\}|\Z|(?=\{))")
-_LINE = re.compile(
-    r"""^[ \t>*+-]*(?:passage[ ]|document[ ]|doc[ ])?    # a bullet, a noun
-        \[?([0-9]{1,6})\]?[*"']*[ \t]*                   # the label, in brackets or not
-        (?:[:=：]|->|—|–|-(?=[ ]))[ \t]*[*"']*           # a sign that a score follows
-        (-?[0-9]+(?:\.[0-9]+)?)(?:[ ]*/[ ]*10)?          # the score, and nothing after it
-        [*"',;.]*[ \t\r]*$""",
+_NUMBER = r"(-?[0-9]++(?:\.[0-9]++)?)(?:[ ]*+/[ ]*+10)?"
+_START = r"^[ \t>*+-]*+(?:passage[ ]|document[ ]|doc[ ])?"
+_SCORE_LINE = re.compile(
+    rf"""{_START}\[?([0-9]{{1,6}})\]?[*"']*+[ \t]*+   # a label, in brackets or not,
+        (?:[:=：]|->|—|–|-(?=[ ]))[ \t*"']*+                   # a sign that a score follows,
+        {_NUMBER}[*"',;.]*+[ \t\r]*+$                          # the score, and nothing more""",
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
-_NAMED_SCORE_LINE = re.compile(
-    r"""^[ \t>*+-]*(?:passage[ ]|document[ ]|doc[ ])?
-        \[([0-9]{1,6})\].*?                              # the label in brackets, some words
-        \b(?:score|rating|relevance)[*"']*[ ]*[:=：]?[ ]*[*"']*
-        (-?[0-9]+(?:\.[0-9]+)?)(?:[ ]*/[ ]*10)?          # a score by name ends the line
-        [*"'),;.]*[ \t\r]*$""",
-    re.VERBOSE | re.IGNORECASE | re.MULTILINE,
+_SCORES_IN_A_LINE = re.compile(
+    rf"^[ \t]*+(?:\[[0-9]{{1,6}}\][*\"']*+[ ]*+[:=：][*\"' ]*+{_NUMBER}[*\"' ,;.]*+){{2,}}\r?$",
+    re.MULTILINE,
+)
+_PART = re.compile(rf"{_START}\[([0-9]{{1,6}})\]", re.I | re.M)
+_NAMED_SCORE = re.compile(
+    rf"""\b(?:score|rating|relevance)[*"' :=：]*+{_NUMBER}[*"'),;.]*+[ \t\r]*+$""",
+    re.IGNORECASE | re.MULTILINE,
 )
 
 
-@dataclass(frozen=True)
-class _Place:
-    """A part of a reply to look for answers in.
-
-    `complete_only` marks a place where only an answer to every label is believed.
-    """
-
-    text: str
-    tagged: bool
-    complete_only: bool = False
-
-    def answers(self, n: int) -> Iterator[str]:
-        """The texts that may be answers, in order of appearance, score lines last."""
-        if self.tagged:
-            for inside, closing in _TAGGED.findall(self.text):
-                yield inside + _END * bool(closing)
-            return
-        yield from _OBJECT.findall(self.text)
-        lines = list(_LINE.finditer(self.text)) or list(_NAMED_SCORE_LINE.finditer(self.text))
-        if lines:
-            ended = lines[-1].end() < len(self.text) or int(lines[-1][1]) == n
-            yield "\n".join(f"[{line[1]}]: {line[2]}" for line in lines) + _END * ended
+def _best_answer(text: str, n: int) -> _Answer:
+    """The last of the fullest answers; a tagged one goes before a bare one as full."""
+    tagged = _last_of_the_fullest([_read(answer, n) for answer in _tagged_answers(text)])
+    if len(tagged.scores) == n:
+        return tagged
+    bare = _last_of_the_fullest([_read(answer, n) for answer in _bare_answers(text, n)])
+    return _last_of_the_fullest([bare, tagged])
 
 
-def _places(text: str) -> Iterator[_Place]:
-    """Outside the reasoning: tagged answers, then bare ones. Inside it: complete answers only."""
-    outside = _without_reasoning(text)
-    yield _Place(outside, tagged=True)
-    yield _Place(outside, tagged=False)
-    if outside != text:
-        yield _Place(text, tagged=True, complete_only=True)
-        yield _Place(text, tagged=False, complete_only=True)
+def _last_of_the_fullest(answers: Sequence[_Answer]) -> _Answer:
+    return max(
+        reversed(answers),
+        key=lambda answer: (len(answer.scores), bool(answer.refused)),
+        default=_Answer(),
+    )
+
+
+def _tagged_answers(text: str) -> Iterator[str]:
+    """What stands between answer tags; the closing one may be missing at the end."""
+    for inside, closing in _TAGGED.findall(text):
+        yield inside + _END * bool(closing)
+
+
+def _bare_answers(text: str, n: int) -> Iterator[str]:
+    """Objects in braces, then lines of scores, then parts of prose that name a score."""
+    yield from _OBJECT.findall(text)
+    for line in _SCORES_IN_A_LINE.finditer(text):
+        yield line[0] + _END
+    if lines := list(_SCORE_LINE.finditer(text)):
+        ended = lines[-1].end() < len(text) or int(lines[-1][1]) == n
+        yield "\n".join(f"[{line[1]}]: {line[2]}" for line in lines) + _END * ended
+    yield from _named_scores(text)
+
+
+def _named_scores(text: str) -> Iterator[str]:
+    """A score by name between a label and the next, as some models write unasked."""
+    parts = _PART.split(text)
+    found = []
+    for label, part in zip(parts[1::2], parts[2::2], strict=True):
+        scores = _NAMED_SCORE.findall(part)
+        if scores:
+            found.append(f"[{label}]: {scores[-1]}")
+    if found:
+        yield "\n".join(found) + _END
 
 
 def _without_reasoning(text: str) -> str:
@@ -170,16 +180,16 @@ def _without_reasoning(text: str) -> str:
 
 _CONTRACT_KEY = re.compile(r"\[([1-9][0-9]{0,5})\]")
 _ENTRY = re.compile(
-    r"""(?: ["'“]? \[ [ ]* (?P<bracketed>[0-9]{1,6}) [ ]* \] ["'”]?     # "[1]"  '[1]'  [1]
-          | ["'“] [ ]* (?P<quoted>[0-9]{1,6}) [ ]* ["'”]                # "1"  '1'
-          | (?: ^ | (?<=[{,;\n]) ) [ \t]* (?P<bare>[0-9]{1,6}) )        # 1, where an entry starts
-        \s* (?: [:=：] | -> ) \s* ["'“]? \s*
-        (?P<value> -?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?
-                 | [+-]?(?:nan|infinity|inf)\b | true\b | false\b | null\b | none\b )
-        (?P<of_ten> \s*/\s*10\b )?
-        (?= \s* (?: ["'”] \s* )?                                        # what must follow:
-            (?P<end> [,;，、}\]\n<\[(\#] | ["'“](?=\[) | //              # an entry's end,
-                   | [-–—](?=\s) | \.(?![0-9]) | \Z ) )?                # a remark, the text's""",
+    r"""(?: ["'“]? \[ [ ]*+ (?P<bracketed>[0-9]{1,6}) [ ]*+ \] ["'”]?    # "[1]"  '[1]'  [1]
+          | ["'“] [ ]*+ (?P<quoted>[0-9]{1,6}) [ ]*+ ["'”]               # "1"  '1'
+          | (?: ^ | (?<=[{,;\n]) ) [ \t]*+ (?P<bare>[0-9]{1,6}) )        # 1, where an entry starts
+        \s*+ (?: [:=：] | -> ) \s*+
+        (?: ["'“]? [ \t]*+ (?P<value> -?[0-9]++ (?:\.[0-9]++)? (?:e[+-]?[0-9]++)? )
+            (?P<of_ten> [ ]*+ / [ ]*+ 10\b )?
+            (?= [ \t]*+ (?: ["'”] [ \t]*+ )?                             # what must follow:
+                (?P<end> [,;，、}\]\r\n<\[(\#] | ["'“](?=\[) | //        # an entry's end,
+                       | [-–—](?=\s) | \.(?![0-9]) | \Z )? )            # a remark, the text's
+          | (?P<other> [^,;\s}]{1,20}+ ) )""",
     re.VERBOSE | re.IGNORECASE,
 )
 
@@ -217,20 +227,21 @@ def _read_entries(answer: str, n: int) -> _Answer:
         label = int(entry["bracketed"] or entry["quoted"] or entry["bare"])
         problem = _problem(label, entry, n)
         if problem is None:
-            read.scores[label] = float(entry["value"])
+            read.scores[label] = abs(float(entry["value"]))  # -0 is 0
         else:
-            read.refused.append(f"[{label}]: {entry['value'][:20]}: {problem}")
+            shown = (entry["value"] or entry["other"])[:20]
+            read.refused.append(f"[{label}]: {shown}: {problem}")
     return read
 
 
 def _problem(label: int, entry: re.Match[str], n: int) -> str | None:
     """Why an entry is no score of this group; None if it is one."""
-    value, ended = entry["value"], entry["end"] is not None or entry["of_ten"] is not None
+    value = entry["value"]
     if not 1 <= label <= n:
         return f"no label of this group (1..{n})"
-    if value[-1].isalpha():
+    if value is None:
         return "not a number"
-    if not ended:
+    if entry["end"] is None and entry["of_ten"] is None:
         return "more follows than a score"
     if not 0 <= float(value) <= MAX_SCORE:
         return f"outside 0..{MAX_SCORE}"

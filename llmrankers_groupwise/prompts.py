@@ -160,16 +160,19 @@ def render(
     )
 
 
-_LABEL = re.compile(r"\[(\s*[0-9]+\s*)\]")
-_ANSWER_TAG = re.compile(r"<(\s*/?\s*(?:answer|reason|think|tool_call|tool_response)\s*)>", re.I)
+_LABEL = re.compile(r"[\[［【](\s*+[0-9]++\s*+)[\]］】]")
+_ANSWER_TAG = re.compile(
+    r"<(\s*+(?:/\s*+)?(?:answer|reason|think|tool_call|tool_response)\s*+)>", re.IGNORECASE
+)
 # Turn and sequence markers of the chat templates in common use. Engines that know their
 # tokenizer's own markers remove those besides.
 _CONTROL = re.compile(
-    r"<[|｜]([^<>|｜\n]{1,64})[|｜]>"
-    r"|<(/?(?:s|bos|eos|pad|unk|mask|start_of_turn|end_of_turn|end_of_text))>"
-    r"|\[(/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|CLS|SEP|PAD|MASK|UNK))\]"
+    r"<[|｜]([^<>|｜\n]{1,64})[|｜]?>"
+    r"|<([^<>|｜\s]{1,64})[|｜]>"
+    r"|<(/?(?:s|bos|eos|sop|eop|pad|unk|mask|extra_id_[0-9]++|(?:start|end)_of_[a-z]++))>"
+    r"|\[(/?(?:INST|THINK|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_[A-Z]++|IMG|g?MASK|CLS|SEP|PAD|UNK))\]"
     r"|<<(/?SYS)>>",
-    re.I,
+    re.IGNORECASE,
 )
 
 

@@ -205,12 +205,12 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
 
     def _candidates(self, ranking: Sequence[SearchResult]) -> list[Candidate]:
         candidates = [
-            Candidate(result.docid, result.text or None, self._score(result)) for result in ranking
+            Candidate(result.docid, _text(result), self._score(result)) for result in ranking
         ]
         empty = [each.doc_id for each in candidates if each.text is None]
         if empty and not self.allow_missing:
             raise InputError(
-                f"{len(empty)} documents have no text: {', '.join(map(str, empty[:5]))}; "
+                f"{len(empty)} document(s) have no text: {', '.join(map(str, empty[:5]))}; "
                 f"give their text, or allow_missing=True to keep them at their first-stage place"
             )
         return candidates
@@ -241,6 +241,11 @@ def _resolved_scoring(engine: Engine, scoring: Scoring | None) -> Scoring:
             f"scoring is {scoring!r}: this engine does {' and '.join(engine.scorings)} only"
         )
     return scoring
+
+
+def _text(result: SearchResult) -> str | None:
+    text: str | None = result.text
+    return text if text and text.strip() else None
 
 
 def _rescored(result: SearchResult, score: float) -> SearchResult:

@@ -89,9 +89,10 @@ class EmbeddedEngine:
         """The longest beginning of `text` that has at most `length` word pieces."""
         if len(text.encode()) <= length:  # no word piece has less than a byte
             return text
-        # The beginning of a word may have more pieces than the word had up to there.
+        # The beginning of a word may have more pieces than the word had up to there, and one
+        # character may have several: cut until it fits, by a character at least.
         while len(ends := self._piece_ends(text)) > length:
-            text = text[: ends[length - 1]] if length else ""
+            text = text[: min(ends[length - 1], len(text) - 1)] if length else ""
         return text
 
     def describe(self) -> dict[str, object]:
