@@ -7,7 +7,8 @@ import ast
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 from llmrankers_groupwise import __version__
@@ -60,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     check_writable(arguments.save_path)
+    _check_no_input(arguments)
     qrels = read_qrels(arguments.qrels) if arguments.qrels else None
     shown: list[Ranked] = []
 
@@ -67,9 +69,11 @@ def _run(arguments: argparse.Namespace) -> None:
         if ranked.query.query_id in arguments.show:
             shown.append(ranked)
 
+    first_stage = _first_stage(arguments)
+    _check_shown(arguments.show, first_stage.run)
     with _ranker(arguments) as ranker:
         summary = Experiment(
-            first_stage=_first_stage(arguments),
+            first_stage=first_stage,
             ranker=ranker,
             save_path=arguments.save_path,
             query_length=arguments.query_length,
@@ -77,6 +81,7 @@ def _run(arguments: argparse.Namespace) -> None:
             qrels=qrels,
             measures=arguments.measures,
             allow_missing=arguments.allow_missing,
+            max_failure_rate=arguments.max_failure_rate,
             tag=arguments.tag,
             settings={name: getattr(arguments, name) for name in _INPUTS},
             progress=sys.stderr.isatty(),
@@ -93,6 +98,21 @@ def _run(arguments: argparse.Namespace) -> None:
     print(f"saved {arguments.save_path}")
 
 
+def _check_no_input(arguments: argparse.Namespace) -> None:
+    """Saving over an input would lose it."""
+    save_path = Path(arguments.save_path)
+    for name in ("run_path", "candidates", "query_file", "corpus", "qrels"):
+        path = getattr(arguments, name)
+        if path and save_path.exists() and Path(path).exists() and save_path.samefile(path):
+            raise SettingsError(f"--save_path is the file of --{name}; save under another name")
+
+
+def _check_shown(show: Sequence[str], run: Run) -> None:
+    unknown = [query_id for query_id in show if query_id not in run]
+    if unknown:
+        raise SettingsError(f"--show {', '.join(unknown)}: the run has no such query")
+
+
 def _ranker(arguments: argparse.Namespace) -> GroupwiseLlmRanker:
     names = (*_ENGINE_OPTIONS, *_GROUPWISE_OPTIONS)
     return GroupwiseLlmRanker(
@@ -104,7 +124,7 @@ def _ranker(arguments: argparse.Namespace) -> GroupwiseLlmRanker:
 def _first_stage(arguments: argparse.Namespace) -> FirstStage:
     """Read the inputs, from whichever of the sources the options name."""
     if arguments.candidates:
-        for name in ("run_path", "query_file", "corpus", "pyserini_index", "pyserini_dataset"):
+        for name in _SOURCES:
             if getattr(arguments, name):
                 raise SettingsError(f"--candidates brings it all: drop --{name}")
         queries, run, passages = read_candidates(arguments.candidates, arguments.hits)
@@ -113,6 +133,11 @@ def _first_stage(arguments: argparse.Namespace) -> FirstStage:
         raise SettingsError("give the first stage: --run_path RUN, or --candidates FILE.jsonl")
     run = read_run(arguments.run_path, arguments.hits)
     return FirstStage(run, _queries(arguments), _passages(arguments, run))
+
+
+_SOURCES = (
+    "run_path", "query_file", "corpus", "pyserini_index", "pyserini_dataset", "ir_dataset_name",
+)  # fmt: skip
 
 
 def _queries(arguments: argparse.Namespace) -> dict[str, str]:
@@ -126,13 +151,13 @@ def _queries(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _passages(arguments: argparse.Namespace, run: Run) -> Passages:
-    sources: dict[str, Callable[[str, set[str]], Passages]] = {
+    sources: dict[str, Callable[[str, Iterable[str]], Passages]] = {
         "corpus": JsonlPassages,
         "pyserini_index": LucenePassages,
         "ir_dataset_name": IrDatasetPassages,
     }
     name = _only_source(arguments, "the passages", tuple(sources))
-    doc_ids = {entry.doc_id for entries in run.values() for entry in entries}
+    doc_ids = dict.fromkeys(entry.doc_id for entries in run.values() for entry in entries)
     return sources[name](getattr(arguments, name), doc_ids)
 
 
@@ -165,13 +190,16 @@ _GROUPWISE_OPTIONS = (
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="run-groupwise", description="Rerank a first-stage run with a language model."
+        prog="run-groupwise",
+        allow_abbrev=False,
+        description="Rerank a first-stage run with a language model.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     run = commands.add_parser(
         "run",
         help="rerank a run: run OPTIONS... groupwise OPTIONS...",
+        allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     _add_inputs(run.add_argument_group("what to rerank"))
@@ -181,6 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     groupwise = methods.add_parser(
         "groupwise",
         help="score groups of documents in one round of independent calls",
+        allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     _add_groupwise(groupwise)

@@ -15,9 +15,19 @@ DEFAULT_MEASURES = ("nDCG@10", "AP", "R@100")
 
 
 def check_measures(measures: Sequence[str]) -> None:
-    """Raise SettingsError for a name that ir_measures does not know."""
+    """Raise SettingsError for a measure that ir_measures does not know or cannot compute."""
     for measure in measures:
-        _parsed(measure)
+        try:
+            if _parsed(measure).params.get("cutoff", 1) < 1:
+                raise SettingsError(f"the cutoff of {measure!r} is less than 1")
+            evaluate({"1": {"d": 1}}, {"1": {"d": 1.0}}, [measure])
+        except SettingsError:
+            raise
+        except Exception as error:  # each of its providers raises its own
+            raise SettingsError(
+                f"ir_measures cannot compute {measure!r} ({type(error).__name__}: {error}); "
+                f"give for instance nDCG@10, AP, R@100"
+            ) from error
 
 
 def evaluate(

@@ -33,8 +33,6 @@ IN_FLIGHT = 64
 class Ranker(Protocol):
     """What an experiment needs of a ranker."""
 
-    tally: Tally
-
     async def rank(self, query: Query, candidates: Sequence[Candidate]) -> tuple[Ranking, Usage]:
         """The ranking of one query, and what it cost."""
 
@@ -90,6 +88,7 @@ class Experiment:
         qrels: judgements to measure the run before and after with; None for none.
         measures: names of ir_measures.
         allow_missing: keep what has no text in first-stage order instead of raising.
+        max_failure_rate: the share of failed groups above which the run ends.
         tag: the run's name, the last column of the run file.
         settings: what the manifest should say besides, e.g. the command's options.
         progress: show a progress bar on standard error.
@@ -104,6 +103,7 @@ class Experiment:
     qrels: Qrels | None = None
     measures: Sequence[str] = DEFAULT_MEASURES
     allow_missing: bool = False
+    max_failure_rate: float = 0.1
     tag: str = "groupwise"
     settings: Mapping[str, Any] = field(default_factory=dict)
     progress: bool = False
@@ -111,6 +111,8 @@ class Experiment:
 
     def run(self) -> Summary:
         """Rerank everything, then put manifest and run file in place.
+
+        Where an event loop runs already, call `await asyncio.to_thread(experiment.run)`.
 
         Raises:
             InputError: what would stop the run, found out before anything is asked.
@@ -121,10 +123,10 @@ class Experiment:
         started = time.perf_counter()
         with write_atomically(self.save_path) as out, write_atomically(self._manifest) as manifest:
             reranked = asyncio.run(self._rerank(out, summary))
-            self.ranker.tally.check(at_end=True)
             summary.seconds = time.perf_counter() - started
             self._measure(reranked, summary)
-            json.dump(self._described(summary), manifest, indent=2, ensure_ascii=False)
+            described = self._described(summary)
+            json.dump(described, manifest, indent=2, ensure_ascii=False, default=str)
             manifest.write("\n")
         return summary
 
@@ -143,14 +145,15 @@ class Experiment:
     async def _rerank(self, out: IO[str], summary: Summary) -> dict[str, dict[str, float]]:
         """Write every ranking to `out`, and return the scores of the judged queries."""
         reranked: dict[str, dict[str, float]] = {}
+        tally = Tally(self.max_failure_rate)
         queries = len(self.first_stage.run)
         bar = tqdm(total=queries, unit="query", disable=not self.progress)
         async with contextlib.aclosing(self._in_order()) as stream:
             async for ranked in stream:
                 query_id, documents = ranked.query.query_id, ranked.ranking.documents
                 write_ranking(out, query_id, documents, self.tag)
-                self.ranker.tally.add(ranked.ranking)
-                self.ranker.tally.check()
+                tally.add(ranked.ranking)
+                tally.check()
                 summary.queries += 1
                 summary.documents += len(documents)
                 summary.groups += len(ranked.ranking.groups)
@@ -161,7 +164,8 @@ class Experiment:
                     self.watch(ranked)
                 bar.update()
         bar.close()
-        summary.statuses = self.ranker.tally.as_dict()
+        tally.check(at_end=True)
+        summary.statuses = tally.as_dict()
         return reranked
 
     async def _in_order(self) -> AsyncGenerator[Ranked, None]:
@@ -213,6 +217,7 @@ class Experiment:
                 "query_length": self.query_length,
                 "passage_length": self.passage_length,
                 "allow_missing": self.allow_missing,
+                "max_failure_rate": self.max_failure_rate,
                 "tag": self.tag,
                 **self.settings,
             },

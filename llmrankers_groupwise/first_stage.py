@@ -65,9 +65,8 @@ class FirstStage:
         query = Query(query_id, truncate(self.queries.get(query_id, ""), query_length))
         candidates = []
         for entry in self.run[query_id]:
-            text = None
-            if query.text and entry.doc_id not in self.passages.missing:
-                text = truncate(self.passages.text(query_id, entry.doc_id), passage_length)
+            text = self.passages.text(query_id, entry.doc_id) if query.text else None
+            text = truncate(text, passage_length) if text else None
             candidates.append(Candidate(entry.doc_id, text or None, entry.score))
         return query, candidates
 

@@ -14,7 +14,7 @@ from typing import Literal
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.types import Group
 
-__all__ = ["Strategy", "check_grouping", "make_groups"]
+__all__ = ["Strategy", "check_grouping", "make_groups", "seeded"]
 
 Strategy = Literal["random", "strided", "sorted"]
 
@@ -55,13 +55,18 @@ def make_groups(
         return groups
     count = _group_count(n, group_size, overlap)
     for repeat in range(num_repeat):
-        rng = random.Random(f"{seed}\n{repeat}\n{query}")
+        rng = seeded(seed, repeat, query)
         order = _ORDERS[strategy](n, count, repeat, rng)
         for window in _windows(order, count, overlap):
             if strategy == "sorted" and repeat > 0:
                 rng.shuffle(window)
             groups.append(Group(repeat, tuple(window)))
     return groups
+
+
+def seeded(*parts: object) -> random.Random:
+    """A generator of its own that follows from these parts alone, on every machine."""
+    return random.Random("\n".join(map(str, parts)).encode("utf-8", "surrogatepass"))
 
 
 def check_grouping(group_size: int, num_repeat: int, overlap: int, strategy: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import re
-from collections.abc import Collection, Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +20,8 @@ __all__ = ["LucenePassages", "find_jdk", "lucene_topics", "pyserini_lucene"]
 
 MIN_JAVA = 21
 """The oldest Java that pyserini 1.6's Lucene runs on."""
+
+_NO_KEY = "not-a-key"  # pyserini 1.6 makes an OpenAI client when it is imported
 
 _JDK_PLACES = (
     "/usr/lib/jvm/*",
@@ -44,16 +48,16 @@ class LucenePassages:
         InputError: neither an index path nor a prebuilt name, or an index without stored texts.
     """
 
-    def __init__(self, index: str, doc_ids: Collection[str]) -> None:
+    def __init__(self, index: str, doc_ids: Iterable[str]) -> None:
         self._searcher = _searcher(index)
         self.missing: dict[str, str] = {}
         for doc_id in doc_ids:
             if not (text := self._find(doc_id)):
                 self.missing[doc_id] = f"not in {index}" if text is None else f"empty in {index}"
 
-    def text(self, query_id: str, doc_id: str) -> str:
-        """The passage of a document, title first."""
-        return self._find(doc_id) or ""
+    def text(self, query_id: str, doc_id: str) -> str | None:
+        """The passage of a document, title first; None if there is none."""
+        return self._find(doc_id) or None
 
     def _find(self, doc_id: str) -> str | None:
         document = self._searcher.doc(doc_id)
@@ -91,12 +95,11 @@ def pyserini_lucene(module: str = "pyserini.search.lucene") -> ModuleType:
     Raises:
         MissingDependencyError: no pyserini, or no JDK of version 21 or later.
     """
-    import importlib
-
-    if not _jvm_is_chosen():
-        os.environ["JAVA_HOME"] = str(find_jdk())
+    settings = {"OPENAI_API_KEY": os.environ.get("OPENAI_API_KEY") or _NO_KEY}
+    if "jnius" not in sys.modules:  # else a Java virtual machine was chosen already
+        settings["JAVA_HOME"] = str(find_jdk())
     try:
-        with _openai_key():
+        with _environment(**settings):
             return importlib.import_module(module)
     except ImportError as error:
         raise MissingDependencyError(
@@ -143,24 +146,19 @@ def _java_version(home: Path) -> int:
     return int(match[1]) if match else 0
 
 
-def _jvm_is_chosen() -> bool:
-    """Whether a Java virtual machine is running already, so that it is too late to choose one."""
-    import sys
-
-    return "jnius" in sys.modules
-
-
 @contextlib.contextmanager
-def _openai_key() -> Iterator[None]:
-    """A stand-in key while pyserini is imported: 1.6 makes an OpenAI client at import time."""
-    if "OPENAI_API_KEY" in os.environ:
-        yield
-        return
-    os.environ["OPENAI_API_KEY"] = "not-a-key"
+def _environment(**values: str) -> Iterator[None]:
+    """These environment variables for a while, then as they were."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        del os.environ["OPENAI_API_KEY"]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _searcher(index: str) -> Any:
@@ -186,4 +184,4 @@ def _raw_text(raw: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

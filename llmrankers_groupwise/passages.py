@@ -7,13 +7,15 @@ once which of them it cannot serve, and hands out one text at a time.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+import math
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from llmrankers_groupwise.errors import FileError, InputError, MissingDependencyError
 from llmrankers_groupwise.textfiles import is_gzip, json_lines
-from llmrankers_groupwise.trec import Run, RunEntry
+from llmrankers_groupwise.trec import Run, RunEntry, json_id
 
 __all__ = [
     "CandidatePassages",
@@ -32,24 +34,29 @@ _TEXT_KEYS = ("text", "contents", "content", "passage", "segment", "body")
 class Passages(Protocol):
     """A source of passages, opened for certain doc_ids.
 
-    `missing` tells, for each doc_id without a text there, why.
+    `missing` tells, for each document without a text there, why.
     """
 
     @property
     def missing(self) -> Mapping[str, str]:
         """doc_id -> why there is no text."""
 
-    def text(self, query_id: str, doc_id: str) -> str:
-        """The passage of a document, title first; not called for doc_ids in `missing`."""
+    def text(self, query_id: str, doc_id: str) -> str | None:
+        """The passage of a document, title first; None if there is none."""
 
 
-def passage_text(document: Mapping[str, Any]) -> str | None:
-    """Title and text of a document record joined by a blank; None if it has no text field."""
-    body = next((document[key] for key in _TEXT_KEYS if key in document), None)
-    if body is None:
+def passage_text(document: object) -> str | None:
+    """Title and text of a document record, joined by a blank, or the record if it is a text.
+
+    None if there is no text field, or if its value is no text.
+    """
+    if isinstance(document, str):
+        return document.strip()
+    if not isinstance(document, Mapping):
         return None
+    body = next((document[key] for key in _TEXT_KEYS if key in document), None)
     title = document.get("title") or ""
-    return f"{title} {body}".strip()
+    return f"{title} {body}".strip() if isinstance(body, str) else None
 
 
 class JsonlPassages:
@@ -63,33 +70,34 @@ class JsonlPassages:
         FileError: a malformed line, a wanted document twice, an unreadable file.
     """
 
-    def __init__(self, path: str | Path, doc_ids: Collection[str]) -> None:
+    def __init__(self, path: str | Path, doc_ids: Iterable[str]) -> None:
         self._path = Path(path)
         self._offsets: dict[str, int] = {}
         self._texts: dict[str, str] = {}
         self.missing: dict[str, str] = dict.fromkeys(doc_ids, f"not in {path}")
         self._scan()
         self._file = self._path.open("rb")
+        weakref.finalize(self, self._file.close)
 
-    def text(self, query_id: str, doc_id: str) -> str:
-        """The passage of a document, title first."""
-        if doc_id in self._texts:
-            return self._texts[doc_id]
+    def text(self, query_id: str, doc_id: str) -> str | None:
+        """The passage of a document, title first; None if there is none."""
+        if doc_id not in self._offsets:
+            return self._texts.get(doc_id)
         self._file.seek(self._offsets[doc_id])
-        return passage_text(json.loads(self._file.readline().decode("utf-8-sig"))) or ""
+        return passage_text(json.loads(self._file.readline().decode("utf-8-sig")))
 
     def _scan(self) -> None:
-        keep_texts: bool | None = None
         found: dict[str, int] = {}
+        packed = is_gzip(self._path) if self._path.is_file() else False
         for number, offset, document in json_lines(self._path):
-            if keep_texts is None:
-                keep_texts = is_gzip(self._path)
-            doc_id = next((str(document[key]) for key in _ID_KEYS if key in document), None)
+            doc_id = json_id(document, _ID_KEYS)
             text = passage_text(document)
             if doc_id is None or text is None:
                 known = json.dumps(sorted(document))
                 raise FileError(
-                    f'a document has "_id" and "text"; this one has {known}', self._path, number
+                    f'a document has "_id" and "text"; this one has {known}; mend the line',
+                    self._path,
+                    number,
                 )
             if doc_id in found:
                 raise FileError(
@@ -104,7 +112,7 @@ class JsonlPassages:
                 self.missing[doc_id] = f"empty text at {self._path}:{number}"
                 continue
             del self.missing[doc_id]
-            if keep_texts:
+            if packed:
                 self._texts[doc_id] = text
             else:
                 self._offsets[doc_id] = offset
@@ -113,13 +121,24 @@ class JsonlPassages:
 class CandidatePassages:
     """Passages that came with the candidates themselves, by query and document."""
 
-    def __init__(self, texts: Mapping[tuple[str, str], str], missing: Mapping[str, str]) -> None:
-        self._texts = texts
-        self.missing = missing
+    def __init__(
+        self,
+        texts: Mapping[tuple[str, str], str] | None = None,
+        missing: Mapping[str, str] | None = None,
+    ) -> None:
+        self._texts: dict[tuple[str, str], str] = dict(texts or {})
+        self.missing: dict[str, str] = dict(missing or {})
 
-    def text(self, query_id: str, doc_id: str) -> str:
+    def add(self, query_id: str, doc_id: str, text: str, where: str) -> None:
+        """Keep one text, or note that it is empty."""
+        if text:
+            self._texts[query_id, doc_id] = text
+        else:
+            self.missing[doc_id] = f"empty text at {where}"
+
+    def text(self, query_id: str, doc_id: str) -> str | None:
         """The passage of a document as that query's candidate list has it."""
-        return self._texts[query_id, doc_id]
+        return self._texts.get((query_id, doc_id))
 
 
 def read_candidates(
@@ -134,44 +153,58 @@ def read_candidates(
     """
     queries: dict[str, str] = {}
     run: Run = {}
-    texts: dict[tuple[str, str], str] = {}
-    missing: dict[str, str] = {}
+    passages = CandidatePassages()
     for number, _, value in json_lines(path):
-        try:
-            query_id, query = str(value["query"]["qid"]), str(value["query"]["text"]).strip()
-            entries = [
-                (str(each["docid"]), float(each["score"]), passage_text(each["doc"]))
-                for each in value["candidates"]
-            ]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FileError(
-                f'a line has {{"query": {{"qid", "text"}}, "candidates": [{{"docid", "score", '
-                f'"doc": {{"contents"}}}}]}}; here {type(error).__name__}: {error}',
-                path,
-                number,
-            ) from error
-        _check_unique(query_id, queries, [doc_id for doc_id, _, _ in entries], path, number)
+        query_id, query, entries = _candidate_line(value, path, number)
+        if query_id in queries:
+            raise FileError(f"query {query_id} stands twice; keep one of them", path, number)
+        entries.sort(key=lambda entry: -entry[0].score)
         queries[query_id] = query
-        entries.sort(key=lambda entry: -entry[1])
-        run[query_id] = [RunEntry(doc_id, score) for doc_id, score, _ in entries][:hits]
-        for doc_id, _, text in entries[:hits]:
-            if text:
-                texts[query_id, doc_id] = text
-            else:
-                missing[doc_id] = f"empty text at {path}:{number}"
-    return queries, run, CandidatePassages(texts, missing)
+        run[query_id] = [entry for entry, _ in entries[:hits]]
+        for entry, text in entries[:hits]:
+            passages.add(query_id, entry.doc_id, text, f"{path}:{number}")
+    return queries, run, passages
 
 
-def _check_unique(
-    query_id: str, queries: Mapping[str, str], doc_ids: list[str], path: str | Path, number: int
-) -> None:
-    if query_id in queries:
-        raise FileError(f"query {query_id} stands twice; keep one of them", path, number)
+def _candidate_line(
+    value: Mapping[str, Any], path: str | Path, number: int
+) -> tuple[str, str, list[tuple[RunEntry, str]]]:
+    """query_id, query and the candidates with their texts."""
+
+    def refuse(problem: str) -> NoReturn:
+        raise FileError(
+            f'{problem}; a line is {{"query": {{"qid", "text"}}, "candidates": [{{"docid", '
+            f'"score", "doc": {{"contents"}}}}, ...]}}',
+            path,
+            number,
+        )
+
+    query, candidates = value.get("query"), value.get("candidates")
+    if not isinstance(query, Mapping) or not isinstance(candidates, list):
+        refuse("no query object or no candidates list")
+    query_id = json_id(query, ("qid", "id", "_id"), blanks=False)
+    if query_id is None or not isinstance(query.get("text"), str):
+        refuse("the query has no qid or no text")
+    entries: list[tuple[RunEntry, str]] = []
     seen: set[str] = set()
-    for doc_id in doc_ids:
+    for place, candidate in enumerate(candidates, start=1):
+        doc_id = json_id(candidate, _ID_KEYS) if isinstance(candidate, Mapping) else None
+        if doc_id is None:
+            refuse(f"candidate {place} has no docid")
         if doc_id in seen:
-            raise FileError(f"document {doc_id} stands twice for {query_id}", path, number)
+            refuse(f"document {doc_id} stands twice for {query_id}")
         seen.add(doc_id)
+        score, text = candidate.get("score"), passage_text(candidate.get("doc"))
+        if (
+            isinstance(score, bool)
+            or not isinstance(score, int | float)
+            or not math.isfinite(score)
+        ):
+            refuse(f"candidate {place} has the score {score!r}, which is no finite number")
+        if text is None:
+            refuse(f"candidate {place} has no text in its doc")
+        entries.append((RunEntry(doc_id, float(score)), text))
+    return query_id, query["text"].strip(), entries
 
 
 class IrDatasetPassages:
@@ -179,26 +212,35 @@ class IrDatasetPassages:
 
     Raises:
         MissingDependencyError: ir_datasets is not installed.
-        InputError: it has no dataset of this name.
+        InputError: it has no dataset of this name, or one without documents.
     """
 
-    def __init__(self, name: str, doc_ids: Collection[str]) -> None:
-        self._store = _ir_dataset(name).docs_store()
-        found = self._store.get_many(doc_ids)
-        self.missing: dict[str, str] = {
-            doc_id: f"not in {name}" if doc_id not in found else f"empty text in {name}"
-            for doc_id in doc_ids
-            if doc_id not in found or not _ir_dataset_text(found[doc_id])
-        }
+    def __init__(self, name: str, doc_ids: Iterable[str]) -> None:
+        self._store = _ir_dataset(name, "docs").docs_store()
+        self.missing: dict[str, str] = dict(self._problems(name, list(doc_ids)))
 
-    def text(self, query_id: str, doc_id: str) -> str:
-        """The passage of a document, title first."""
-        return _ir_dataset_text(self._store.get(doc_id))
+    def text(self, query_id: str, doc_id: str) -> str | None:
+        """The passage of a document, title first; None if there is none."""
+        return None if doc_id in self.missing else _ir_dataset_text(self._store.get(doc_id))
+
+    def _problems(self, name: str, doc_ids: list[str]) -> Iterator[tuple[str, str]]:
+        found = self._store.get_many(doc_ids)
+        for doc_id in doc_ids:
+            if doc_id not in found:
+                yield doc_id, f"not in {name}"
+            elif not _ir_dataset_text(found[doc_id]):
+                yield doc_id, f"empty text in {name}"
 
 
 def ir_dataset_queries(name: str) -> dict[str, str]:
-    """query_id -> text of a dataset of ir_datasets."""
-    return {str(each.query_id): each.default_text() for each in _ir_dataset(name).queries_iter()}
+    """query_id -> text of a dataset of ir_datasets.
+
+    Raises:
+        MissingDependencyError: ir_datasets is not installed.
+        InputError: it has no dataset of this name, or one without queries.
+    """
+    queries = _ir_dataset(name, "queries").queries_iter()
+    return {str(each.query_id): each.default_text().strip() for each in queries}
 
 
 def _ir_dataset_text(document: Any) -> str:
@@ -206,10 +248,11 @@ def _ir_dataset_text(document: Any) -> str:
     text = getattr(document, "text", None)
     if text is None:
         return str(document.default_text()).strip()
-    return f"{getattr(document, 'title', '')} {text}".strip()
+    return f"{getattr(document, 'title', '') or ''} {text}".strip()
 
 
-def _ir_dataset(name: str) -> Any:
+def _ir_dataset(name: str, part: str) -> Any:
+    """The dataset, which must have the part: "docs" or "queries"."""
     try:
         import ir_datasets
     except ImportError as error:
@@ -217,8 +260,11 @@ def _ir_dataset(name: str) -> Any:
             "ir_datasets is not installed: pip install 'llmrankers-groupwise[ir_datasets]'"
         ) from error
     try:
-        return ir_datasets.load(name)
+        dataset = ir_datasets.load(name)
     except KeyError as error:
         raise InputError(
             f"ir_datasets has no dataset {name!r}; see the catalogue at ir-datasets.com"
         ) from error
+    if not getattr(dataset, f"has_{part}")():
+        raise InputError(f"the dataset {name!r} of ir_datasets has no {part}; choose another")
+    return dataset

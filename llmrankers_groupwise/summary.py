@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 from llmrankers_groupwise.experiment import Ranked, Summary
@@ -64,4 +63,5 @@ def _cell(document: Sequence[str | None], grades: dict[str, int], width: int) ->
     doc_id, text, moved = document
     grade = grades.get(doc_id or "")
     mark = "." if grade is None else str(grade)
-    return textwrap.shorten(f"{mark} {doc_id}{moved} {text or ''}", width, placeholder="...")
+    line = " ".join(f"{mark} {doc_id}{moved} {text or ''}".split())
+    return line if len(line) <= width else line[: width - 3] + "..."

@@ -48,13 +48,16 @@ class Tally:
 
     def check(self, *, at_end: bool = False) -> None:
         """Raise FailureRateError if too many groups failed, or, at the end, if all did."""
-        enough = self.groups >= MIN_GROUPS and self.failed > self.max_failure_rate * self.groups
-        if enough or (at_end and self.groups and self.failed == self.groups):
-            raise FailureRateError(
-                f"{self.failed} of {self.groups} groups failed, more than max_failure_rate = "
-                f"{self.max_failure_rate} allows; statuses: {self.as_dict()}; "
-                f"for example: {' | '.join(self.examples)}"
-            )
+        if at_end and self.groups and self.failed == self.groups:
+            rule = "which leaves nothing reranked"
+        elif self.groups >= MIN_GROUPS and self.failed > self.max_failure_rate * self.groups:
+            rule = f"more than max_failure_rate = {self.max_failure_rate} allows"
+        else:
+            return
+        raise FailureRateError(
+            f"{self.failed} of {self.groups} groups failed, {rule}; statuses: {self.as_dict()}; "
+            f"for example: {' | '.join(self.examples)}"
+        )
 
     def as_dict(self) -> dict[str, int]:
         """Every status with its count, zeros included."""

@@ -6,6 +6,8 @@ import contextlib
 import gzip
 import json
 import os
+import re
+import stat
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -14,9 +16,11 @@ from typing import IO, Any, cast
 
 from llmrankers_groupwise.errors import FileError
 
-__all__ = ["check_writable", "is_gzip", "json_lines", "lines", "write_atomically"]
+__all__ = ["check_writable", "is_gzip", "json_lines", "lines", "well_formed", "write_atomically"]
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_LONE = re.compile("[\ud800-\udfff]")
 
 
 def lines(path: str | Path) -> Iterator[tuple[int, int, str]]:
@@ -40,7 +44,7 @@ def lines(path: str | Path) -> Iterator[tuple[int, int, str]]:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise FileError(f"broken gzip file: {error}; copy it again", path) from error
     except OSError as error:
-        raise FileError(f"cannot be read: {error.strerror}", path) from error
+        raise FileError(f"cannot be read: {error.strerror}; check the path", path) from error
     if not found:
         raise FileError("the file is empty; give one with at least one line", path)
 
@@ -55,10 +59,17 @@ def json_lines(path: str | Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise FileError(f"not JSON: {error}", path, number) from error
+            raise FileError(f"not JSON: {error}; mend the line", path, number) from error
         if not isinstance(value, dict):
-            raise FileError("not a JSON object in braces", path, number)
+            raise FileError("not a JSON object; give one in braces on every line", path, number)
+        if _SURROGATE.search(text):
+            value = json.loads(well_formed(json.dumps(value, ensure_ascii=False)))
         yield number, offset, value
+
+
+def well_formed(text: str) -> str:
+    """Text in which halves of surrogate pairs, as of cut emoji, are question marks."""
+    return text.encode("utf-8", "replace").decode() if _LONE.search(text) else text
 
 
 def is_gzip(path: str | Path) -> bool:
@@ -91,14 +102,13 @@ def write_atomically(path: str | Path) -> Iterator[IO[str]]:
     Raises:
         FileError: the place cannot be written.
     """
-    path = Path(path)
-    partial = _partial(path)
+    partial = _partial(Path(path))
     try:
         with partial:
             yield partial
             partial.flush()
             os.fsync(partial.fileno())
-        os.replace(partial.name, path)
+        os.replace(partial.name, os.path.realpath(path))  # a link stays, its target is replaced
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(partial.name)
@@ -107,19 +117,27 @@ def write_atomically(path: str | Path) -> Iterator[IO[str]]:
 def check_writable(path: str | Path) -> None:
     """Raise FileError unless `path` could be written now; nothing is left behind."""
     path = Path(path)
-    if path.is_dir():
-        raise FileError("is a folder; give a file name to save to", path)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        mode = stat.S_IFREG
+    except OSError as error:
+        raise FileError(f"cannot be written ({error.strerror}); save elsewhere", path) from error
+    if not stat.S_ISREG(mode):
+        kind = "folder" if stat.S_ISDIR(mode) else "device"
+        raise FileError(f"is a {kind}; give a file name to save to", path)
     partial = _partial(path)
     partial.close()
     os.unlink(partial.name)
 
 
 def _partial(path: Path) -> Any:
-    """A new file beside `path`, so that renaming it is atomic."""
+    """A new file beside `path` (or what it links to), so that renaming it is atomic."""
+    place = Path(os.path.realpath(path))
     try:
         partial = tempfile.NamedTemporaryFile(  # noqa: SIM115  the callers close it
             "w", encoding="utf-8", newline="\n", delete=False,
-            dir=path.parent, prefix=f".{path.name}.", suffix=".partial",
+            dir=place.parent, prefix=f".{place.name}.", suffix=".partial",
         )  # fmt: skip
     except OSError as error:
         raise FileError(

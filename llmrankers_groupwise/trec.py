@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from llmrankers_groupwise.errors import FileError
 from llmrankers_groupwise.textfiles import json_lines, lines
 from llmrankers_groupwise.types import RankedDocument
 
-__all__ = ["Qrels", "Run", "RunEntry", "read_qrels", "read_queries", "read_run", "write_ranking"]
+__all__ = [
+    "Qrels",
+    "Run",
+    "RunEntry",
+    "json_id",
+    "read_qrels",
+    "read_queries",
+    "read_run",
+    "write_ranking",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +94,9 @@ def _run_fields(line: str, path: str | Path, number: int) -> tuple[str, str, int
         fields = query_id, doc_id, int(rank), float(score)
     except ValueError:
         raise FileError(
-            f"rank {rank!r} is no whole number or score {score!r} no number", path, number
+            f"rank {rank!r} is no whole number or score {score!r} no number; mend the line",
+            path,
+            number,
         ) from None
     if not math.isfinite(fields[3]):
         raise FileError(f"the score is {score}; give a finite number", path, number)
@@ -123,20 +134,38 @@ def read_queries(path: str | Path) -> dict[str, str]:
     return queries
 
 
+def json_id(record: Mapping[str, Any], keys: Sequence[str], *, blanks: bool = True) -> str | None:
+    """The id under the first of these keys as a run file can hold it, or None if there is none.
+
+    That is text or a whole number, without line ends or blanks at its ends, or, for query_ids,
+    any blanks.
+    """
+    value = next((record[key] for key in keys if key in record), None)
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        return None
+    text = str(value).strip()
+    allowed = r"\S(?:[^\r\n\v\f]*\S)?" if blanks else r"\S+"
+    return text if re.fullmatch(allowed, text) else None
+
+
 def _tsv_query(line: str, path: Path, number: int) -> tuple[str, str]:
     query_id, tab, text = line.partition("\t")
-    if not tab:
-        raise FileError("a query line has two columns: query_id TAB text", path, number)
+    if not tab or not re.fullmatch(r"\S+", query_id.strip()):
+        raise FileError(
+            "a query line has two columns: query_id TAB text; mend the line", path, number
+        )
     return query_id.strip(), text.strip()
 
 
-def _json_query(value: Mapping[str, object], path: Path, number: int) -> tuple[str, str]:
-    query_id = next((value[key] for key in ("_id", "id", "qid") if key in value), None)
+def _json_query(value: Mapping[str, Any], path: Path, number: int) -> tuple[str, str]:
+    query_id = json_id(value, ("_id", "id", "qid"), blanks=False)
     text = next((value[key] for key in ("text", "query") if key in value), None)
     if query_id is None or not isinstance(text, str):
         known = json.dumps(sorted(value))
-        raise FileError(f'a query has "_id" and "text"; this one has {known}', path, number)
-    return str(query_id), text.strip()
+        raise FileError(
+            f'a query has "_id" and "text"; this one has {known}; mend the line', path, number
+        )
+    return query_id, text.strip()
 
 
 def read_qrels(path: str | Path) -> Qrels:
@@ -152,13 +181,15 @@ def read_qrels(path: str | Path) -> Qrels:
         if match is None or not re.fullmatch(r"-?[0-9]+", grade):
             raise FileError(
                 f"a qrels line has four columns (query_id 0 doc_id grade), the grade a whole "
-                f"number: {line[:100]!r}",
+                f"number; mend this one: {line[:100]!r}",
                 path,
                 number,
             )
         judged = qrels.setdefault(match[1], {})
         if judged.setdefault(match[3], int(grade)) != int(grade):
             raise FileError(
-                f"document {match[3]} has two different grades for query {match[1]}", path, number
+                f"document {match[3]} has two different grades for query {match[1]}; keep one",
+                path,
+                number,
             )
     return qrels

@@ -237,9 +237,9 @@ def test_a_malformed_document_is_refused(desk, line, phrase):
 
 
 BAD_CANDIDATES = [
-    pytest.param('{"query": {"qid": "q3"}, "candidates": []}', "KeyError: 'text'", id="no text"),
+    pytest.param('{"query": {"qid": "q3"}, "candidates": []}', "no qid or no text", id="no text"),
     pytest.param('{"query": "q3", "candidates": []}', '{"query": {"qid", "text"}', id="plain"),
-    pytest.param('{"query": {"qid": "q3", "text": "t"}}', "'candidates'", id="no candidates"),
+    pytest.param('{"query": {"qid": "q3", "text": "t"}}', "no candidates list", id="no candidates"),
     pytest.param(candidates_line("q1", "again", "d1"), "query q1 stands twice; keep", id="twice"),
     pytest.param(candidates_line("q3", "t", "d1", "d1"), "document d1 stands twice for q3",
                  id="a document twice"),
@@ -773,7 +773,7 @@ def test_judgements_give_measures_before_and_after(desk):
 
 
 def test_a_query_is_shown_before_and_after_with_its_grades(desk):
-    assert desk.run("--show", "q1", "--show", "none", qrels=desk.path("qrels.txt")) == 0
+    assert desk.run("--show", "q1", qrels=desk.path("qrels.txt")) == 0
     assert "query q1: how long does a flea live" in desk.stdout
     assert "query q2" not in desk.stdout
     assert "0 d1 apples grow on trees" in desk.stdout
@@ -807,7 +807,7 @@ def test_a_value_that_equals_a_word_of_the_command_is_a_value(desk, monkeypatch,
     assert orders(desk.outputs / name) == GOOD_ORDER
 
 
-@pytest.mark.parametrize("option", ["save_path", "tag", "show"])
+@pytest.mark.parametrize("option", ["save_path", "tag"])
 def test_a_value_may_be_the_name_of_the_method(desk, monkeypatch, option):
     monkeypatch.chdir(desk.outputs)
     assert desk.run(**{option: "groupwise"}) == 0
@@ -815,6 +815,23 @@ def test_a_value_may_be_the_name_of_the_method(desk, monkeypatch, option):
         assert orders(desk.outputs / "groupwise") == GOOD_ORDER
     if option == "tag":
         assert all(line.endswith("\tgroupwise") for line in desk.out.read_text().splitlines())
+
+
+def test_an_unknown_query_to_show_is_refused_before_any_work(desk):
+    desk.refuses(lambda: desk.run("--show", "q77"), "--show q77: the run has no such query")
+
+
+@pytest.mark.parametrize("name", ["run_path", "query_file", "corpus", "qrels"])
+def test_an_input_is_not_saved_over(desk, name):
+    path = desk.path(
+        {"run_path": "run.trec", "query_file": "queries.tsv"}.get(name, f"{name}.jsonl")
+    )
+    if name == "qrels":
+        path = desk.path("qrels.txt")
+    before = path.read_bytes()
+    assert desk.run(save_path=path, **{name: path}) == 2
+    assert f"--save_path is the file of --{name}" in desk.stderr
+    assert path.read_bytes() == before
 
 
 def test_inputs_named_as_the_method_are_read(desk, monkeypatch):

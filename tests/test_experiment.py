@@ -251,7 +251,7 @@ def test_the_manifest_holds_prompt_settings_engine_and_counters(tmp_path):
     }  # fmt: skip
     assert manifest["run"] == {
         "query_length": 11, "passage_length": 222, "allow_missing": False, "tag": "mine",
-        "run_path": "größe.trec", "hits": 25,
+        "max_failure_rate": 0.1, "run_path": "größe.trec", "hits": 25,
     }  # fmt: skip
     assert set(manifest["versions"]) == {"python", "llmrankers-groupwise", "llm-rankers"}
     assert manifest["counters"] == json.loads(json.dumps(summary.as_dict()))
@@ -387,7 +387,8 @@ def test_the_allowed_rate_can_be_set(tmp_path):
     def run(rate: float) -> Summary:
         return Experiment(
             first_stage=first_stage(40, 5),
-            ranker=ranker_of(failing(*range(1, 40, 2)), max_failure_rate=rate),
+            ranker=ranker_of(failing(*range(1, 40, 2))),
+            max_failure_rate=rate,
             save_path=tmp_path / "out.trec",
         ).run()
 

@@ -164,7 +164,8 @@ def test_rrf_gives_equal_scores_their_ranks_in_first_stage_order():
 def test_rrf_does_not_score_what_had_no_score():
     groups = [judged([0, 1, 2], [4, None, 6])]
     assert reciprocal_rank(3, groups, 0.5) == pytest.approx(
-        [0.5 / 62 + 0.5 / 61, None, 0.5 / 61 + 0.5 / 63]
+        # ranks 1 and 3: document 1 keeps its place between them
+        [0.5 / 63 + 0.5 / 61, None, 0.5 / 61 + 0.5 / 63]
     )
 
 

@@ -170,7 +170,9 @@ def test_a_folder_in_place_of_a_file_is_an_error(tmp_path):
 
 def test_a_missing_file_is_an_error(tmp_path):
     path = tmp_path / "none.txt"
-    assert str(error_of(lines, path)) == f"{path}: cannot be read: No such file or directory"
+    assert str(error_of(lines, path)) == (
+        f"{path}: cannot be read: No such file or directory; check the path"
+    )
 
 
 def test_json_lines_come_with_number_and_offset(tmp_path):

@@ -20,6 +20,7 @@ from llmrankers_groupwise.engines.minilm import WEIGHTS_SHA256, MiniLM, load_tok
 from llmrankers_groupwise.engines.protocol import EngineSettings
 from llmrankers_groupwise.errors import EngineError, SettingsError
 from llmrankers_groupwise.parsing import blank_with_mean
+from llmrankers_groupwise.textfiles import well_formed
 from llmrankers_groupwise.types import MAX_SCORE, Reply, Request, Sampling, Scoring
 
 __all__ = ["EmbeddedEngine"]
@@ -29,7 +30,7 @@ NOTE = "an embedding model fills in the scores from cosine similarities; no lang
 _MAX_BATCH = 32
 _MAX_TOKENS = 512  # the model's positions
 _DEFAULTS: dict[str, Any] = {
-    "max_tokens": 256,
+    "max_tokens": 512,
     "threads": 0,
     "precision": "f32",
     "cached_texts": 100_000,
@@ -51,9 +52,9 @@ class EmbeddedEngine:
 
     Args:
         settings: device None or "cpu"; no model, LoRA, tokenizer or cache_dir, as the engine
-            carries its own; engine_args max_tokens (256, as the model was published; at most
-            512), threads (0: OpenVINO's choice), precision ("f32", or "bf16" on CPUs that have
-            it) and cached_texts (100,000: 160 MB).
+            carries its own; engine_args max_tokens (512, as many as the model has positions;
+            sentence-transformers cuts at 256), threads (0: OpenVINO's choice), precision ("f32",
+            or "bf16" on CPUs that have it) and cached_texts (100,000: 160 MB).
 
     Raises:
         SettingsError: a setting that means nothing to this engine.
@@ -87,7 +88,7 @@ class EmbeddedEngine:
 
     def truncate(self, text: str, length: int) -> str:
         """The longest beginning of `text` that has at most `length` word pieces."""
-        if len(text.encode()) <= length:  # no word piece has less than a byte
+        if len(text.encode(errors="replace")) <= length:  # no word piece has less than a byte
             return text
         # The beginning of a word may have more pieces than the word had up to there, and one
         # character may have several: cut until it fits, by a character at least.
@@ -122,7 +123,8 @@ class EmbeddedEngine:
 
     def _piece_ends(self, text: str) -> list[int]:
         """Where each word piece ends, in characters."""
-        return [end for _, end in self._tokenizer.encode(text, add_special_tokens=False).offsets]
+        encoding = self._tokenizer.encode(well_formed(text), add_special_tokens=False)
+        return [end for _, end in encoding.offsets]
 
     def _answer_all(self, requests: Sequence[Request]) -> list[Reply]:
         """A batch of requests: their new texts are encoded together."""
@@ -139,7 +141,7 @@ class EmbeddedEngine:
         for text in wanted.keys() - set(new):
             self._encoded.move_to_end(text)
         if new:
-            vectors, tokens = self._model.encode(new)
+            vectors, tokens = self._model.encode([well_formed(text) for text in new])
             for text, vector, count in zip(new, vectors, tokens, strict=True):
                 self._encoded[text] = _Encoded(vector, count)
 

@@ -13,7 +13,9 @@ import importlib.util
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from llmrankers_groupwise.errors import EngineError, MissingDependencyError
@@ -88,11 +90,11 @@ class MiniLM:
         precision: "f32", or "bf16" on CPUs that have it.
 
     Raises:
-        EngineError: the weights are not the published ones.
+        EngineError: the weights are not the published ones, or the CPU has no such precision.
     """
 
     def __init__(
-        self, folder: Path, *, max_tokens: int = 256, threads: int = 0, precision: str = "f32"
+        self, folder: Path, *, max_tokens: int = 512, threads: int = 0, precision: str = "f32"
     ) -> None:
         weights = load_weights(folder / "model.safetensors")
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -105,25 +107,35 @@ class MiniLM:
         }
         if threads:
             options |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
-        self._compiled = ov.Core().compile_model(_network(config, weights), "CPU", options)
+        core = ov.Core()
+        if precision.upper() not in ("F32", *core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")):
+            raise EngineError(f"this CPU has no {precision} instructions: take precision=f32")
+        compiled = core.compile_model(_network(config, weights), "CPU", options)
+        self._streams: int = compiled.get_property("NUM_STREAMS")
+        self._idle: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(self._streams):
+            self._idle.put(compiled.create_infer_request())
 
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, list[int]]:
         """Unit vectors, float32 of shape (len(texts), dimension), and tokens of each text.
 
-        Only texts of the same length share a batch, so nothing is padded, and a vector does not
-        depend on what else is encoded beyond the last bits of a float32.
+        Only texts of the same length share a batch. So nothing is padded, and a text's vector is
+        the same to the bit whatever else is encoded with it.
         """
         ids = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         vectors = np.empty((len(texts), self.dimension), np.float32)
 
-        def store(done: Any, batch: list[int]) -> None:
-            vectors[batch] = done.get_output_tensor(0).data
+        def infer(batch: list[int]) -> None:
+            request = self._idle.get()
+            try:
+                request.infer([np.array([ids[index] for index in batch], np.int32)])
+                vectors[batch] = request.get_output_tensor(0).data
+            finally:
+                self._idle.put(request)
 
-        queue = ov.AsyncInferQueue(self._compiled)
-        queue.set_callback(store)
-        for batch in _equal_length_batches(ids):
-            queue.start_async([np.array([ids[index] for index in batch], np.int32)], batch)
-        queue.wait_all()
+        # Not OpenVINO's AsyncInferQueue: its callback threads can abort the process at exit.
+        with ThreadPoolExecutor(self._streams, thread_name_prefix="minilm") as streams:
+            list(streams.map(infer, _equal_length_batches(ids)))
         return vectors, [len(each) for each in ids]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from llmrankers_groupwise.fusion import (
     ranked_positions,
     written_scores,
 )
-from llmrankers_groupwise.grouping import Strategy, check_grouping, make_groups
+from llmrankers_groupwise.grouping import Strategy, check_grouping, make_groups, seeded
 from llmrankers_groupwise.parsing import read_reply
 from llmrankers_groupwise.prompts import PromptFile, render
 from llmrankers_groupwise.types import (
@@ -121,7 +120,7 @@ def _final_group(
     It counts as a repeat of its own, so that its scores join the mean as one more appearance.
     """
     best = [each for each in order[: settings.final_round] if candidates[each].text is not None]
-    random.Random(f"{settings.seed}\nfinal\n{query.text}").shuffle(best)
+    seeded(settings.seed, "final", query.text).shuffle(best)
     return [Group(settings.num_repeat, tuple(best))] if len(best) > 1 else []
 
 
