@@ -1,33 +1,32 @@
-"""Where passages come from: corpora in JSONL, ir_datasets, and candidate files with text.
+"""Where passages come from: corpora in JSONL, and ir_datasets.
 
-Lucene indexes are in `lucene`. A source is opened for the doc_ids that a run names, finds out at
-once which of them it cannot serve, and hands out one text at a time.
+Lucene indexes are in `lucene`, files that bring their own passages in `candidates`. A source is
+opened for the doc_ids that a run names, finds out at once which of them it cannot serve, and hands
+out one text at a time.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 from llmrankers_groupwise.errors import FileError, InputError, MissingDependencyError
 from llmrankers_groupwise.textfiles import is_gzip, json_lines
-from llmrankers_groupwise.trec import Run, RunEntry, json_id
+from llmrankers_groupwise.trec import json_id
 
 __all__ = [
-    "CandidatePassages",
+    "ID_KEYS",
     "IrDatasetPassages",
     "JsonlPassages",
     "Passages",
     "ir_dataset_queries",
     "passage_text",
-    "read_candidates",
 ]
 
-_ID_KEYS = ("_id", "id", "docid", "doc_id", "pid")
+ID_KEYS = ("_id", "id", "docid", "doc_id", "pid")
 _TEXT_KEYS = ("text", "contents", "content", "passage", "segment", "body")
 
 
@@ -90,7 +89,7 @@ class JsonlPassages:
         found: dict[str, int] = {}
         packed = is_gzip(self._path) if self._path.is_file() else False
         for number, offset, document in json_lines(self._path):
-            doc_id = json_id(document, _ID_KEYS)
+            doc_id = json_id(document, ID_KEYS)
             text = passage_text(document)
             if doc_id is None or text is None:
                 known = json.dumps(sorted(document))
@@ -116,95 +115,6 @@ class JsonlPassages:
                 self._texts[doc_id] = text
             else:
                 self._offsets[doc_id] = offset
-
-
-class CandidatePassages:
-    """Passages that came with the candidates themselves, by query and document."""
-
-    def __init__(
-        self,
-        texts: Mapping[tuple[str, str], str] | None = None,
-        missing: Mapping[str, str] | None = None,
-    ) -> None:
-        self._texts: dict[tuple[str, str], str] = dict(texts or {})
-        self.missing: dict[str, str] = dict(missing or {})
-
-    def add(self, query_id: str, doc_id: str, text: str, where: str) -> None:
-        """Keep one text, or note that it is empty."""
-        if text:
-            self._texts[query_id, doc_id] = text
-        else:
-            self.missing[doc_id] = f"empty text at {where}"
-
-    def text(self, query_id: str, doc_id: str) -> str | None:
-        """The passage of a document as that query's candidate list has it."""
-        return self._texts.get((query_id, doc_id))
-
-
-def read_candidates(
-    path: str | Path, hits: int | None = None
-) -> tuple[dict[str, str], Run, CandidatePassages]:
-    """Queries, first stage and passages from one file in rank_llm's layout.
-
-    A line is {"query": {"text", "qid"}, "candidates": [{"docid", "score", "doc": {...}}, ...]}.
-
-    Raises:
-        FileError: a malformed line, a query twice, or a document twice for a query.
-    """
-    queries: dict[str, str] = {}
-    run: Run = {}
-    passages = CandidatePassages()
-    for number, _, value in json_lines(path):
-        query_id, query, entries = _candidate_line(value, path, number)
-        if query_id in queries:
-            raise FileError(f"query {query_id} stands twice; keep one of them", path, number)
-        entries.sort(key=lambda entry: -entry[0].score)
-        queries[query_id] = query
-        run[query_id] = [entry for entry, _ in entries[:hits]]
-        for entry, text in entries[:hits]:
-            passages.add(query_id, entry.doc_id, text, f"{path}:{number}")
-    return queries, run, passages
-
-
-def _candidate_line(
-    value: Mapping[str, Any], path: str | Path, number: int
-) -> tuple[str, str, list[tuple[RunEntry, str]]]:
-    """query_id, query and the candidates with their texts."""
-
-    def refuse(problem: str) -> NoReturn:
-        raise FileError(
-            f'{problem}; a line is {{"query": {{"qid", "text"}}, "candidates": [{{"docid", '
-            f'"score", "doc": {{"contents"}}}}, ...]}}',
-            path,
-            number,
-        )
-
-    query, candidates = value.get("query"), value.get("candidates")
-    if not isinstance(query, Mapping) or not isinstance(candidates, list):
-        refuse("no query object or no candidates list")
-    query_id = json_id(query, ("qid", "id", "_id"), blanks=False)
-    if query_id is None or not isinstance(query.get("text"), str):
-        refuse("the query has no qid or no text")
-    entries: list[tuple[RunEntry, str]] = []
-    seen: set[str] = set()
-    for place, candidate in enumerate(candidates, start=1):
-        doc_id = json_id(candidate, _ID_KEYS) if isinstance(candidate, Mapping) else None
-        if doc_id is None:
-            refuse(f"candidate {place} has no docid")
-        if doc_id in seen:
-            refuse(f"document {doc_id} stands twice for {query_id}")
-        seen.add(doc_id)
-        score, text = candidate.get("score"), passage_text(candidate.get("doc"))
-        if (
-            isinstance(score, bool)
-            or not isinstance(score, int | float)
-            or not math.isfinite(score)
-        ):
-            refuse(f"candidate {place} has the score {score!r}, which is no finite number")
-        if text is None:
-            refuse(f"candidate {place} has no text in its doc")
-        entries.append((RunEntry(doc_id, float(score)), text))
-    return query_id, query["text"].strip(), entries
 
 
 class IrDatasetPassages:

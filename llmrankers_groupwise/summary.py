@@ -37,7 +37,7 @@ def side_by_side(
 
     Args:
         ranked: a reranked query.
-        grades: doc_id -> grade; unjudged documents show a dot.
+        grades: doc_id -> grade; a document without one shows a dot.
         depth: how many ranks to show.
         width: characters of a column.
     """
@@ -50,8 +50,9 @@ def side_by_side(
         )
         for each in ranked.ranking.documents[:depth]
     ]
+    titles = [f"{when}: grade, doc_id, passage" for when in ("before", "after")]
     rows = [f"query {ranked.query.query_id}: {ranked.query.text}"]
-    rows.append(f"{'':>3}  {'before':<{width}}  {'after':<{width}}".rstrip())
+    rows.append(f"{'':>3}  {titles[0]:<{width}}  {titles[1]:<{width}}".rstrip())
     for rank, (left, right) in enumerate(zip(before, after, strict=True), start=1):
         cells = [_cell(each, grades or {}, width) for each in (left, right)]
         rows.append(f"{rank:>3}  {cells[0]:<{width}}  {cells[1]:<{width}}".rstrip())

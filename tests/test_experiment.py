@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from llmrankers_groupwise import GroupwiseLlmRanker
+from llmrankers_groupwise.candidates import CandidatePassages
 from llmrankers_groupwise.errors import (
     EngineError,
     FailureRateError,
@@ -27,7 +28,6 @@ from llmrankers_groupwise.errors import (
 )
 from llmrankers_groupwise.experiment import Experiment, Ranked, Summary
 from llmrankers_groupwise.first_stage import FirstStage
-from llmrankers_groupwise.passages import CandidatePassages
 from llmrankers_groupwise.prompts import bundled_prompts
 from llmrankers_groupwise.summary import side_by_side, summary_table
 from llmrankers_groupwise.testing import ScriptedEngine, filled_reply, json_reply
@@ -664,11 +664,15 @@ def test_an_interrupted_run_leaves_the_old_file_and_no_stray_one(tmp_path):
     assert names(tmp_path) == ["out.trec"]
 
 
-def test_after_a_kill_the_next_run_writes_its_files(tmp_path):
-    (tmp_path / ".out.trec.abc123.partial").write_bytes(b"left behind")
-    out = tmp_path / "out.trec"
-    Experiment(first_stage=first_stage(), ranker=ranker_of(), save_path=out).run()
-    assert len(columns_of(out)) == 75
+def test_after_a_kill_the_same_run_again_gives_the_bytes_of_an_uninterrupted_one(tmp_path):
+    killed, whole = tmp_path / "killed" / "out.trec", tmp_path / "whole" / "out.trec"
+    killed.parent.mkdir()
+    whole.parent.mkdir()
+    assert run_until_signal(killed, "SIGKILL").returncode == -signal.SIGKILL
+    for out in (killed, whole):
+        Experiment(first_stage=first_stage(), ranker=ranker_of(), save_path=out).run()
+    assert killed.read_bytes() == whole.read_bytes()
+    assert len(columns_of(whole)) == 75
 
 
 # --- What is shown ----------------------------------------------------------------------------
@@ -725,7 +729,7 @@ def test_lists_are_shown_side_by_side_with_grades_former_ranks_and_texts():
     )
     assert shown.splitlines() == [
         "query q1: what is a flea",
-        "     before                          after",
+        "     before: grade, doc_id, passage  after: grade, doc_id, passage",
         "  1  0 d0 first text                 3 d2 (was 3) third text",
         "  2  . d1                            0 d0 (was 1) first text",
         "  3  3 d2 third text                 . d1 (was 2)",

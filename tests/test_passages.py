@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
+from llmrankers_groupwise.candidates import read_candidates
 from llmrankers_groupwise.errors import FileError, InputError
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.passages import (
@@ -15,7 +16,6 @@ from llmrankers_groupwise.passages import (
     JsonlPassages,
     ir_dataset_queries,
     passage_text,
-    read_candidates,
 )
 from llmrankers_groupwise.trec import RunEntry, read_queries, read_run
 
