@@ -6,15 +6,28 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
 
 from llmrankers_groupwise.engines.protocol import Engine
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.types import Reply, Request, Sampling, Usage
 
-__all__ = ["Asker"]
+__all__ = ["Asker", "together"]
+
+Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
+
+
+async def together(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Their results in order, all running at once; the first exception cancels the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(coroutine) for coroutine in coroutines]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 class Asker:
@@ -32,12 +45,7 @@ class Asker:
 
     async def __call__(self, requests: Sequence[Request]) -> list[Reply]:
         """One reply for each request, in order; all are in flight together."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                asked = [tasks.create_task(self._answer(request)) for request in requests]
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from group
-        return [task.result() for task in asked]
+        return await together(self._answer(request) for request in requests)
 
     async def _answer(self, request: Request) -> Reply:
         started = time.perf_counter()

@@ -3,51 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["BackgroundLoop"]
+__all__ = ["run_in_background"]
 
 Result = TypeVar("Result")
 
+_lock = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
 
-class BackgroundLoop:
-    """Runs coroutines to their end from synchronous code, wherever that code itself runs.
 
-    Notebooks and web servers already run a loop in the calling thread, where asyncio.run refuses
-    to start another. The thread starts with the first call.
+def run_in_background(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """The coroutine's result, from synchronous code wherever that runs itself.
+
+    Notebooks and web servers run a loop in the calling thread already, where asyncio.run refuses
+    to start another. One thread serves the whole process; it starts with the first call. An
+    interrupt of the waiting thread cancels the coroutine.
     """
+    future = asyncio.run_coroutine_threadsafe(coroutine, _background_loop())
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
 
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
 
-    def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        """The coroutine's result. An interrupt of the waiting thread cancels the coroutine."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._started())
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+def _background_loop() -> asyncio.AbstractEventLoop:
+    global _loop  # noqa: PLW0603  one loop for the process
+    with _lock:
+        if _loop is None:
+            _loop = asyncio.new_event_loop()
+            threading.Thread(target=_loop.run_forever, name="groupwise-loop", daemon=True).start()
+        return _loop
 
-    def close(self) -> None:
-        """End the loop and its thread; a later `run` starts new ones."""
-        with self._lock:
-            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is not None and thread is not None:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join()
-            loop.close()
 
-    def _started(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=self._loop.run_forever, name="groupwise-loop", daemon=True
-                )
-                self._thread.start()
-            return self._loop
+def _forget() -> None:
+    """A forked child has no such thread: it starts its own."""
+    global _lock, _loop
+    _lock, _loop = threading.Lock(), None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import dataclasses
 import logging
@@ -12,8 +11,8 @@ from typing import Any, Self
 
 from llmrankers.rankers import LlmRanker, SearchResult
 
-from llmrankers_groupwise.asking import Asker
-from llmrankers_groupwise.background import BackgroundLoop
+from llmrankers_groupwise.asking import Asker, together
+from llmrankers_groupwise.background import run_in_background
 from llmrankers_groupwise.engines.protocol import Engine, EngineSettings, create_engine
 from llmrankers_groupwise.errors import InputError, SettingsError
 from llmrankers_groupwise.fusion import Fusion
@@ -115,7 +114,6 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
         )
         self.allow_missing = allow_missing
         self.tally = Tally(max_failure_rate)
-        self._loop = BackgroundLoop()
         self._set_totals(Usage())
         if verbose:
             logging.getLogger("llmrankers_groupwise").setLevel(logging.DEBUG)
@@ -147,7 +145,7 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
             (Query(str(index), query), self._candidates(ranking))
             for index, (query, ranking) in enumerate(batch)
         ]
-        answers = self._loop.run(self._rank_all(questions))
+        answers = run_in_background(together(self.rank(*question) for question in questions))
         total = Usage()
         for ranking, usage in answers:
             self.tally.add(ranking)
@@ -188,8 +186,7 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
         }
 
     def close(self) -> None:
-        """Close the engine and end the background thread."""
-        self._loop.close()
+        """Close the engine."""
         self.engine.close()
 
     def __enter__(self) -> Self:
@@ -197,11 +194,6 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-    async def _rank_all(
-        self, questions: Sequence[tuple[Query, Sequence[Candidate]]]
-    ) -> list[tuple[Ranking, Usage]]:
-        return await asyncio.gather(*(self.rank(*question) for question in questions))
 
     def _candidates(self, ranking: Sequence[SearchResult]) -> list[Candidate]:
         candidates = [

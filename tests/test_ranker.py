@@ -3,7 +3,11 @@
 import asyncio
 import copy
 import itertools
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 import pytest
@@ -132,6 +136,34 @@ def test_it_works_where_an_event_loop_runs_already() -> None:
         return ranker().rerank("query", results(25))
 
     assert len(asyncio.run(in_a_notebook())) == 25
+
+
+def test_it_works_from_many_threads_at_once() -> None:
+    instance = ranker()
+    with ThreadPoolExecutor(8) as threads:
+        lists = list(threads.map(lambda n: instance.rerank(f"query {n}", results(25)), range(40)))
+    assert lists == [ranker().rerank(f"query {n}", results(25)) for n in range(40)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_it_works_in_a_forked_child_after_the_parent_used_it() -> None:
+    program = """
+import os
+from llmrankers.rankers import SearchResult
+from llmrankers_groupwise import GroupwiseLlmRanker
+from llmrankers_groupwise.testing import ScriptedEngine, json_reply
+ranker = GroupwiseLlmRanker(engine=ScriptedEngine(lambda request: json_reply([1, 2])))
+docs = [SearchResult("a", 2.0, "x"), SearchResult("b", 1.0, "y")]
+ranker.rerank("q", docs)
+child = os.fork()
+if not child:
+    os._exit(len(ranker.rerank("q", docs)))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ran.stdout == "2\n"
 
 
 def test_same_inputs_seed_and_replies_give_the_same_ranking() -> None:
