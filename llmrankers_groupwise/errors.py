@@ -7,6 +7,7 @@ GroupwiseError
 │   └── FileError                   a run, query, corpus, qrels or candidates file is malformed
 ├── MissingDependencyError (ImportError)   an optional part is not installed; names the pip line
 ├── EngineError                     an engine could not answer one request
+├── ModelError                      an engine's model cannot be used at all
 └── FailureRateError                more groups failed than the run allows
 """
 
@@ -21,6 +22,7 @@ __all__ = [
     "GroupwiseError",
     "InputError",
     "MissingDependencyError",
+    "ModelError",
     "PromptError",
     "SettingsError",
 ]
@@ -73,6 +75,10 @@ class EngineError(GroupwiseError):
     def __init__(self, message: str, *, retryable: bool = False) -> None:
         super().__init__(message)
         self.retryable = retryable
+
+
+class ModelError(GroupwiseError):
+    """An engine's model cannot be loaded or run, so that no request can be answered."""
 
 
 class FailureRateError(GroupwiseError):

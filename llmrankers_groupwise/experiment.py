@@ -29,6 +29,9 @@ __all__ = ["Experiment", "Ranked", "Ranker", "Summary"]
 IN_FLIGHT = 64
 """So many queries are in flight together: enough to fill an engine, few enough for memory."""
 
+AHEAD = 1024
+"""So many may be done before the one that is to be written next."""
+
 
 class Ranker(Protocol):
     """What an experiment needs of a ranker."""
@@ -171,10 +174,11 @@ class Experiment:
     async def _in_order(self) -> AsyncGenerator[Ranked, None]:
         """All queries reranked, in the order of the run, IN_FLIGHT of them at a time."""
         waiting: deque[asyncio.Task[Ranked]] = deque()
+        places = asyncio.Semaphore(IN_FLIGHT)
         try:
             for query_id in self.first_stage.run:
-                waiting.append(asyncio.create_task(self._ranked(query_id)))
-                if len(waiting) >= IN_FLIGHT:
+                waiting.append(asyncio.create_task(self._ranked(query_id, places)))
+                if len(waiting) >= AHEAD:
                     yield await waiting.popleft()
             while waiting:
                 yield await waiting.popleft()
@@ -183,12 +187,13 @@ class Experiment:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
 
-    async def _ranked(self, query_id: str) -> Ranked:
-        query, candidates = self.first_stage.candidates(
-            query_id, self.ranker.truncate, self.query_length, self.passage_length
-        )
-        ranking, usage = await self.ranker.rank(query, candidates)
-        return Ranked(query, candidates, ranking, usage)
+    async def _ranked(self, query_id: str, places: asyncio.Semaphore) -> Ranked:
+        async with places:
+            query, candidates = self.first_stage.candidates(
+                query_id, self.ranker.truncate, self.query_length, self.passage_length
+            )
+            ranking, usage = await self.ranker.rank(query, candidates)
+            return Ranked(query, candidates, ranking, usage)
 
     def _measure(self, reranked: Mapping[str, Mapping[str, float]], summary: Summary) -> None:
         """Measure before and after over every judged query, in the run or not."""

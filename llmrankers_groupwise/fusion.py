@@ -102,9 +102,10 @@ def reciprocal_rank(
 ) -> list[float | None]:
     """Reciprocal rank fusion, 1 / (60 + rank), of the repeats and of the first stage.
 
-    Each repeat is a ranking by its mean scores, equal ones in first-stage order. A document's
-    reciprocals are averaged over the repeats that scored it, rather than summed, so that a missing
-    score is not one of zero; the first stage joins by its weight (Cormack et al., SIGIR 2009).
+    Each repeat ranks the documents that it asked about: by mean score, equal ones in first-stage
+    order, those of failed groups at their places. A document's reciprocals are averaged over the
+    repeats that scored it, rather than summed, so that a missing score is not one of zero; the
+    first stage joins by its weight (Cormack et al., SIGIR 2009).
     """
     repeats: dict[int, list[JudgedGroup]] = defaultdict(list)
     for each in judged:
@@ -112,7 +113,8 @@ def reciprocal_rank(
     reciprocals: list[list[float]] = [[] for _ in range(n)]
     for repeat in repeats.values():
         means = mean_scores(n, repeat)
-        for rank, position in enumerate(ranked_positions(range(n), means), start=1):
+        asked = sorted({member for each in repeat for member in each.group.members})
+        for rank, position in enumerate(ranked_positions(asked, means), start=1):
             if means[position] is not None:
                 reciprocals[position].append(1.0 / (RRF_K + rank))
     return [

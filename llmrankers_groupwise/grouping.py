@@ -71,11 +71,11 @@ def seeded(*parts: object) -> random.Random:
 
 def check_grouping(group_size: int, num_repeat: int, overlap: int, strategy: str) -> None:
     """Raise SettingsError unless the settings can group any list."""
-    if group_size < 1:
-        raise SettingsError(f"group_size is {group_size}: give 1 or more (GroupRank uses 20)")
-    if num_repeat < 1:
-        raise SettingsError(f"num_repeat is {num_repeat}: give 1 or more")
-    if not 0 <= overlap < group_size:
+    if type(group_size) is not int or group_size < 1:
+        raise SettingsError(f"group_size is {group_size!r}: give 1 or more (GroupRank uses 20)")
+    if type(num_repeat) is not int or num_repeat < 1:
+        raise SettingsError(f"num_repeat is {num_repeat!r}: give 1 or more")
+    if type(overlap) is not int or not 0 <= overlap < group_size:
         raise SettingsError(
             f"overlap is {overlap}: give 0 or more, and less than group_size ({group_size})"
         )

@@ -12,15 +12,15 @@ from llmrankers_groupwise.evaluation import DEFAULT_MEASURES
 from llmrankers_groupwise.fusion import Fusion
 from llmrankers_groupwise.grouping import Strategy
 
-__all__ = ["ENGINE_OPTIONS", "GROUPWISE_OPTIONS", "INPUT_OPTIONS", "make_parser"]
+__all__ = ["GROUPWISE_OPTIONS", "INPUT_OPTIONS", "RANKER_OPTIONS", "make_parser"]
 
 INPUT_OPTIONS = (
     "run_path", "candidates", "query_file", "pyserini_dataset", "ir_dataset_name", "corpus",
     "pyserini_index", "qrels", "hits",
 )  # fmt: skip
-ENGINE_OPTIONS = (
+RANKER_OPTIONS = (
     "engine", "model_name_or_path", "tokenizer_name_or_path", "lora_name_or_path", "device",
-    "cache_dir", "scoring", "prompt_file", "seed", "allow_missing", "max_failure_rate",
+    "cache_dir", "scoring", "prompt_file", "seed", "verbose",
 )  # fmt: skip
 GROUPWISE_OPTIONS = (
     "group_size", "num_repeat", "overlap", "grouping", "fusion", "first_stage_weight",

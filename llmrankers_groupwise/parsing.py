@@ -32,7 +32,7 @@ def read_reply(reply: Reply, n: int) -> GroupScores:
         return parse_scores(reply.text, n)
     answer = _Answer(exact=True)
     for label, row in enumerate(reply.blanks, start=1):
-        if abs(sum(row) - 1.0) < _PROBABILITY_SLACK:  # false of NaN, too
+        if abs(sum(row) - 1.0) < _PROBABILITY_SLACK and min(row) >= 0.0:  # false of NaN, too
             answer.scores[label] = min(expected_score(row), float(MAX_SCORE))
         else:
             answer.refused.append(f"[{label}]: probabilities that sum to {sum(row)}")
@@ -92,6 +92,7 @@ def _group_scores(answer: _Answer, n: int) -> GroupScores:
 _END = ";"  # put behind an answer that is known not to be cut off
 _TAGGED = re.compile(r"<answer>((?:(?!<answer>).)*?)(</answer>|\Z)", re.DOTALL | re.IGNORECASE)
 _OBJECT = re.compile(r"\{[^{}]*(?:\}|\Z|(?=\{))")
+_NESTED = re.compile(r"\{[^{}]*\{")
 _NUMBER = r"(-?[0-9]++(?:\.[0-9]++)?)(?:[ ]*+/[ ]*+10)?"
 _START = r"^[ \t>*+-]*+(?:passage[ ]|document[ ]|doc[ ])?"
 _SCORE_LINE = re.compile(
@@ -117,15 +118,18 @@ def _best_answer(text: str, n: int) -> _Answer:
     if len(tagged.scores) == n:
         return tagged
     bare = _last_of_the_fullest([_read(answer, n) for answer in _bare_answers(text, n)])
+    if _NESTED.search(text):  # an object in another is not the contract to the letter
+        bare.exact = False
     return _last_of_the_fullest([bare, tagged])
 
 
 def _last_of_the_fullest(answers: Sequence[_Answer]) -> _Answer:
-    return max(
-        reversed(answers),
-        key=lambda answer: (len(answer.scores), bool(answer.refused)),
-        default=_Answer(),
-    )
+    """What scores the most labels; if nothing scores any, what says why."""
+
+    def fullness(answer: _Answer) -> tuple[int, bool]:
+        return len(answer.scores), bool(answer.refused) and not answer.scores
+
+    return max(reversed(answers), key=fullness, default=_Answer())
 
 
 def _tagged_answers(text: str) -> Iterator[str]:

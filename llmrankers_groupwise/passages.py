@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from llmrankers_groupwise.errors import FileError, InputError, MissingDependencyError
-from llmrankers_groupwise.textfiles import is_gzip, json_lines
+from llmrankers_groupwise.textfiles import is_gzip, json_lines, parse_json
 from llmrankers_groupwise.trec import json_id
 
 __all__ = [
@@ -74,6 +74,8 @@ class JsonlPassages:
         self._offsets: dict[str, int] = {}
         self._texts: dict[str, str] = {}
         self.missing: dict[str, str] = dict.fromkeys(doc_ids, f"not in {path}")
+        if self._path.is_fifo():
+            raise FileError("is a pipe, but is read twice; save it as a file first", path)
         self._scan()
         self._file = self._path.open("rb")
         weakref.finalize(self, self._file.close)
@@ -83,7 +85,7 @@ class JsonlPassages:
         if doc_id not in self._offsets:
             return self._texts.get(doc_id)
         self._file.seek(self._offsets[doc_id])
-        return passage_text(json.loads(self._file.readline().decode("utf-8-sig")))
+        return passage_text(parse_json(self._file.readline().decode("utf-8-sig")))
 
     def _scan(self) -> None:
         found: dict[str, int] = {}

@@ -114,6 +114,10 @@ def _check_placeholders(path: Path, key: str, template: str) -> None:
             )
     for name in sorted(required - set(found)):
         raise PromptError(f"{path}: {key} lacks the placeholder {{{name}}}")
+    try:
+        template.format(query="query", docs="docs", num=1)
+    except (ValueError, LookupError, AttributeError) as error:
+        raise PromptError(f"{path}: {key} cannot be formatted: {error}; mend the format") from error
 
 
 def _placeholders(path: Path, key: str, template: str) -> list[str]:
@@ -124,9 +128,6 @@ def _placeholders(path: Path, key: str, template: str) -> list[str]:
         raise PromptError(
             f"{path}: {key} has an unbalanced brace ({error}); write {{{{ and }}}} for braces"
         ) from error
-    for _, name, spec, conversion in parts:
-        if name is not None and (spec or conversion):
-            raise PromptError(f"{path}: {key} formats {{{name}}}; write it without ! or :")
     return [name for _, name, _, _ in parts if name is not None]
 
 
@@ -160,9 +161,10 @@ def render(
     )
 
 
-_LABEL = re.compile(r"[\[［【](\s*+[0-9]++\s*+)[\]］】]")
+_LABEL = re.compile(r"[\[［【](\s*+\d++\s*+)[\]］】]")
 _ANSWER_TAG = re.compile(
-    r"<(\s*+(?:/\s*+)?(?:answer|reason|think|tool_call|tool_response)\s*+)>", re.IGNORECASE
+    r"[<＜](\s*+(?:/\s*+)?(?:answer|reason|think|tool_call|tool_response)\b[^<>＜＞]*+)[>＞]",
+    re.IGNORECASE,
 )
 # Turn and sequence markers of the chat templates in common use. Engines that know their
 # tokenizer's own markers remove those besides.

@@ -13,16 +13,18 @@ from llmrankers.rankers import LlmRanker, SearchResult
 
 from llmrankers_groupwise.asking import Asker, together
 from llmrankers_groupwise.background import run_in_background
-from llmrankers_groupwise.engines.protocol import Engine, EngineSettings, create_engine
+from llmrankers_groupwise.engines.protocol import Engine, EngineSettings, resolve_engine
 from llmrankers_groupwise.errors import InputError, SettingsError
 from llmrankers_groupwise.fusion import Fusion
 from llmrankers_groupwise.grouping import Strategy
 from llmrankers_groupwise.methods.groupwise import GroupwiseSettings, groupwise
 from llmrankers_groupwise.prompts import load_prompt
-from llmrankers_groupwise.tally import Tally
+from llmrankers_groupwise.tally import RecentFailures
 from llmrankers_groupwise.types import Candidate, Query, Ranking, Sampling, Scoring, Usage
 
-__all__ = ["GroupwiseLlmRanker"]
+__all__ = ["GroupwiseLlmRanker", "log_exchanges"]
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_PROMPTS: Mapping[Scoring, str] = {
     "generation": "groupwise",
@@ -41,18 +43,18 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
         prompt_file: a path or the name of a bundled prompt file; None chooses by scoring.
         lora_name_or_path, tokenizer_name_or_path, cache_dir, device: passed to the engine.
         scoring: "generation" or "likelihood"; None takes the engine's default.
-        verbose: log every prompt and reply (logger "llmrankers_groupwise", level DEBUG).
+        verbose: log every prompt and reply, to standard error unless logging is set up otherwise.
         engine: an engine's name, or an object that keeps `engines.protocol.Engine`.
         engine_args: further settings for the engine, by its own names.
         sampling: how the engine draws tokens.
-        allow_missing: keep documents without text at their first-stage place instead of raising.
         max_failure_rate: the share of failed groups above which FailureRateError is raised.
         group_size, num_repeat, overlap, grouping, fusion, first_stage_weight, final_round, seed:
             see `methods.groupwise.GroupwiseSettings`.
 
     Attributes:
         total_compare, total_prompt_tokens, total_completion_tokens: engine calls and tokens of
-            the last `rerank` or `rerank_batch`, as llm-rankers' run.py reads them.
+            the last `rerank` or `rerank_batch`, as llm-rankers' run.py reads them. Where several
+            threads share a ranker they are of whichever call ended last.
 
     Raises:
         SettingsError, PromptError, MissingDependencyError: before any model is asked.
@@ -64,10 +66,10 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
         prompt_file: str | None = None,
         lora_name_or_path: str | None = None,
         tokenizer_name_or_path: str | None = None,
+        *,
         scoring: Scoring | None = None,
         cache_dir: str | None = None,
         verbose: bool = False,
-        *,
         engine: str | Engine = "embedded",
         engine_args: Mapping[str, Any] | None = None,
         device: str | None = None,
@@ -80,24 +82,17 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
         first_stage_weight: float = 0.0,
         final_round: int = 0,
         seed: int = 0,
-        allow_missing: bool = False,
         max_failure_rate: float = 0.1,
     ) -> None:
-        if isinstance(engine, str):
-            engine = create_engine(
-                engine,
-                EngineSettings(
-                    model_name_or_path=model_name_or_path,
-                    lora_name_or_path=lora_name_or_path,
-                    tokenizer_name_or_path=tokenizer_name_or_path,
-                    device=device,
-                    cache_dir=cache_dir,
-                    engine_args=engine_args or {},
-                ),
-            )
-        elif model_name_or_path is not None:
-            raise SettingsError("give a model name, or an engine object that has one, not both")
-        self.engine = engine
+        engine_settings = EngineSettings(
+            model_name_or_path=model_name_or_path,
+            lora_name_or_path=lora_name_or_path,
+            tokenizer_name_or_path=tokenizer_name_or_path,
+            device=device,
+            cache_dir=cache_dir,
+            engine_args=engine_args or {},
+        )
+        self.engine = engine = resolve_engine(engine, engine_settings)
         self.sampling = sampling or Sampling()
         scoring = _resolved_scoring(engine, scoring)
         self.settings = GroupwiseSettings(
@@ -112,11 +107,10 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
             final_round=final_round,
             seed=seed,
         )
-        self.allow_missing = allow_missing
-        self.tally = Tally(max_failure_rate)
+        self._recent = RecentFailures(max_failure_rate)
         self._set_totals(Usage())
         if verbose:
-            logging.getLogger("llmrankers_groupwise").setLevel(logging.DEBUG)
+            log_exchanges()
 
     def rerank(self, query: str, ranking: Sequence[SearchResult]) -> list[SearchResult]:
         """`ranking` in its new order, best first.
@@ -128,9 +122,13 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
         Returns:
             A copy of every item with its new score; scores strictly decrease.
 
+        A document without text, and one whose group failed, keeps its first-stage place; both are
+        logged as warnings.
+
         Raises:
-            InputError: a document without text (unless allow_missing), or an unusable score.
-            FailureRateError: too many groups failed since this ranker was made.
+            InputError: a first-stage score that interpolation needs is no finite number.
+            FailureRateError: too many groups failed, of this call and of the last 100.
+            ModelError: the engine's model cannot be used.
         """
         return self.rerank_batch([(query, ranking)])[0]
 
@@ -147,11 +145,10 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
         ]
         answers = run_in_background(together(self.rank(*question) for question in questions))
         total = Usage()
-        for ranking, usage in answers:
-            self.tally.add(ranking)
+        for _, usage in answers:
             total += usage
         self._set_totals(total)
-        self.tally.check()
+        self._recent.check([ranking for ranking, _ in answers])
         return [
             [_rescored(results[each.first_stage_rank - 1], each.score) for each in answer.documents]
             for (_, results), (answer, _) in zip(batch, answers, strict=True)
@@ -199,11 +196,10 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
         candidates = [
             Candidate(result.docid, _text(result), self._score(result)) for result in ranking
         ]
-        empty = [each.doc_id for each in candidates if each.text is None]
-        if empty and not self.allow_missing:
-            raise InputError(
-                f"{len(empty)} document(s) have no text: {', '.join(map(str, empty[:5]))}; "
-                f"give their text, or allow_missing=True to keep them at their first-stage place"
+        empty = [str(each.doc_id) for each in candidates if each.text is None]
+        if empty:
+            logger.warning(
+                "%d documents without text keep their place: %s", len(empty), ", ".join(empty[:5])
             )
         return candidates
 
@@ -223,6 +219,14 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
         self.total_compare = usage.calls
         self.total_prompt_tokens = usage.prompt_tokens
         self.total_completion_tokens = usage.completion_tokens
+
+
+def log_exchanges() -> None:
+    """Log every prompt and reply; to standard error unless the application has set up logging."""
+    package = logging.getLogger("llmrankers_groupwise")
+    package.setLevel(logging.DEBUG)
+    if not package.hasHandlers():
+        package.addHandler(logging.StreamHandler())
 
 
 def _resolved_scoring(engine: Engine, scoring: Scoring | None) -> Scoring:

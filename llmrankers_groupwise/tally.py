@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import logging
+import math
+from collections import Counter, deque
+from collections.abc import Sequence
 
 from llmrankers_groupwise.errors import FailureRateError, SettingsError
 from llmrankers_groupwise.types import Ranking, Status
 
-__all__ = ["Tally"]
+__all__ = ["RecentFailures", "Tally"]
+
+logger = logging.getLogger(__name__)
 
 MIN_GROUPS = 20
 """So many groups must have been judged before their failure rate means anything."""
 
 _EXAMPLES = 3
+_RECENT = 20  # rankings
 
 
 class Tally:
@@ -47,10 +53,18 @@ class Tally:
                 self.examples.append(judged.error or _first(judged.scores.refused))
 
     def check(self, *, at_end: bool = False) -> None:
-        """Raise FailureRateError if too many groups failed, or, at the end, if all did."""
+        """Raise FailureRateError if too many groups failed.
+
+        Before the end the rate must be exceeded beyond chance (three standard deviations), or a run
+        well within it would often be ended by its first groups; at the end it must be kept, and
+        not all groups may have failed, however few they are.
+        """
+        allowed = self.max_failure_rate * self.groups
+        if not at_end:
+            allowed += 3 * math.sqrt(allowed * (1 - self.max_failure_rate))
         if at_end and self.groups and self.failed == self.groups:
             rule = "which leaves nothing reranked"
-        elif self.groups >= MIN_GROUPS and self.failed > self.max_failure_rate * self.groups:
+        elif self.groups >= MIN_GROUPS and self.failed > allowed:
             rule = f"more than max_failure_rate = {self.max_failure_rate} allows"
         else:
             return
@@ -62,6 +76,36 @@ class Tally:
     def as_dict(self) -> dict[str, int]:
         """Every status with its count, zeros included."""
         return {status.value: self.statuses[status] for status in Status}
+
+
+class RecentFailures:
+    """Decides for call after call whether too many groups fail.
+
+    A call is judged by its own groups where they are enough, else with the last ones before it. A
+    call whose own groups keep the rate is never refused, however bad things were before it.
+    """
+
+    def __init__(self, max_failure_rate: float) -> None:
+        self.max_failure_rate = Tally(max_failure_rate).max_failure_rate
+        self._rankings: deque[Ranking] = deque(maxlen=_RECENT)
+
+    def check(self, rankings: Sequence[Ranking]) -> None:
+        """Count a call's rankings.
+
+        Raises:
+            FailureRateError: too many of at least MIN_GROUPS groups failed, this call's among them.
+        """
+        call, recent = Tally(self.max_failure_rate), Tally(self.max_failure_rate)
+        for ranking in rankings:
+            call.add(ranking)
+        self._rankings.extend(ranking for ranking in rankings if ranking.groups)
+        for ranking in self._rankings:
+            recent.add(ranking)
+        if call.failed:
+            logger.warning("%d of %d groups failed: %s", call.failed, call.groups, call.examples)
+        judged = call if call.groups >= MIN_GROUPS else recent
+        if call.failed > self.max_failure_rate * call.groups and judged.groups >= MIN_GROUPS:
+            judged.check(at_end=True)
 
 
 def _first(refused: tuple[str, ...]) -> str:

@@ -27,8 +27,8 @@ class ScriptedEngine:
     Tokens are words: `count_tokens`, `truncate` and the token counts of replies split on blanks.
 
     Args:
-        script: answers in the order of asking, or a function from a request to its answer. A list
-            that runs out raises EngineError.
+        script: answers in the order of asking, or a function from a request to its answer. When a
+            list runs out, asking raises AssertionError.
         scorings: what the engine claims to do, its default first.
     """
 
@@ -76,7 +76,13 @@ class ScriptedEngine:
 
 def _in_order(answers: Iterable[Answer]) -> Callable[[Request], Answer]:
     remaining = iter(answers)
-    return lambda request: next(remaining, EngineError("the script has no more answers"))
+
+    def answer(request: Request) -> Answer:
+        for scripted in remaining:
+            return scripted
+        raise AssertionError(f"the script has no answer left for {request.query!r}")
+
+    return answer
 
 
 def json_reply(scores: Sequence[float]) -> str:

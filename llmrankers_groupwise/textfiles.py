@@ -10,13 +10,21 @@ import re
 import stat
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from llmrankers_groupwise.errors import FileError
 
-__all__ = ["check_writable", "is_gzip", "json_lines", "lines", "well_formed", "write_atomically"]
+__all__ = [
+    "check_writable",
+    "is_gzip",
+    "json_lines",
+    "lines",
+    "parse_json",
+    "well_formed",
+    "write_atomically",
+]
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -34,7 +42,7 @@ def lines(path: str | Path) -> Iterator[tuple[int, int, str]]:
     path = Path(path)
     offset = found = 0
     try:
-        with _open(path) as file:
+        with _opened(path) as file:
             for number, raw in enumerate(file, start=1):
                 text = _decoded(raw, path, number)
                 if text:
@@ -57,14 +65,20 @@ def json_lines(path: str | Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """
     for number, offset, text in lines(path):
         try:
-            value = json.loads(text)
+            value = parse_json(text)
         except (ValueError, RecursionError) as error:
             raise FileError(f"not JSON: {error}; mend the line", path, number) from error
         if not isinstance(value, dict):
             raise FileError("not a JSON object; give one in braces on every line", path, number)
-        if _SURROGATE.search(text):
-            value = json.loads(well_formed(json.dumps(value, ensure_ascii=False)))
         yield number, offset, value
+
+
+def parse_json(text: str) -> Any:
+    """The JSON value of a line, its texts well formed."""
+    value = json.loads(text)
+    if _SURROGATE.search(text):
+        value = json.loads(well_formed(json.dumps(value, ensure_ascii=False)))
+    return value
 
 
 def well_formed(text: str) -> str:
@@ -78,8 +92,15 @@ def is_gzip(path: str | Path) -> bool:
         return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
 
 
-def _open(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path)) if is_gzip(path) else path.open("rb")
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Iterable[bytes]]:
+    """The file's lines, unpacked; opened only once, as a pipe can be."""
+    with path.open("rb") as file:
+        if file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC):
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                yield unpacked
+        else:
+            yield file
 
 
 def _decoded(raw: bytes, path: Path, number: int) -> str:

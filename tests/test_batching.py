@@ -67,6 +67,32 @@ def test_an_exception_reaches_every_item_of_its_batch_and_the_next_batch_runs() 
     batcher.close()
 
 
+@pytest.mark.parametrize("results", [[], [1, 2]], ids=["too few", "too many"])
+def test_a_wrong_number_of_results_reaches_the_caller(results: list[int]) -> None:
+    batcher = Batcher(lambda items: results, max_batch=4, name="test")
+    for _ in range(2):  # the thread lives on
+        with pytest.raises(ValueError, match="zip"):
+            asyncio.run(batcher.submit(1))
+    batcher.close()
+
+
+def test_even_an_exception_that_is_none_of_exception_reaches_the_caller() -> None:
+    class Panic(BaseException):
+        pass
+
+    def panic(items: Sequence[int]) -> Sequence[int]:
+        raise Panic
+
+    async def submit_twice() -> None:
+        for _ in range(2):
+            with pytest.raises(Panic):
+                await batcher.submit(1)
+
+    batcher = Batcher(panic, max_batch=4, name="test")
+    asyncio.run(submit_twice())
+    batcher.close()
+
+
 def test_it_serves_one_event_loop_after_another() -> None:
     batcher = Batcher(lambda items: items, max_batch=4, name="test")
     assert [asyncio.run(batcher.submit(item)) for item in (1, 2)] == [1, 2]

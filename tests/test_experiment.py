@@ -323,7 +323,7 @@ def test_a_second_run_of_the_same_ranker_counts_its_own_groups_only(tmp_path):
 
 def test_more_failed_groups_than_allowed_end_the_run_and_no_file_is_written(tmp_path):
     experiment = Experiment(
-        first_stage=first_stage(40, 5),
+        first_stage=first_stage(20, 5),
         ranker=ranker_of(failing(3, 7, 11)),
         save_path=tmp_path / "out.trec",
     )
@@ -334,6 +334,25 @@ def test_more_failed_groups_than_allowed_end_the_run_and_no_file_is_written(tmp_
     assert "'failed': 3" in message
     assert "out of order" in message
     assert names(tmp_path) == []
+
+
+def test_bad_luck_in_the_first_groups_does_not_end_a_run_that_keeps_the_rate(tmp_path):
+    ranker = ranker_of(failing(0, 1, 2, 3))  # 4 of 20 at first, 4 of 40 in the end
+    out = tmp_path / "out.trec"
+    summary = Experiment(first_stage=first_stage(40, 5), ranker=ranker, save_path=out).run()
+    assert (summary.statuses["failed"], summary.groups) == (4, 40)
+
+
+def test_a_hopeless_run_is_ended_before_everything_is_asked(tmp_path):
+    engine = ScriptedEngine(failing(*range(5000)))
+    experiment = Experiment(
+        first_stage=first_stage(3000, 5),
+        ranker=GroupwiseLlmRanker(engine=engine),
+        save_path=tmp_path / "out.trec",
+    )
+    with pytest.raises(FailureRateError):
+        experiment.run()
+    assert len(engine.requests) < 3000
 
 
 def test_a_run_that_fails_leaves_the_old_files_byte_for_byte(tmp_path):

@@ -161,6 +161,19 @@ def test_rrf_gives_equal_scores_their_ranks_in_first_stage_order():
     assert reciprocal_rank(3, groups) == pytest.approx([1 / 61, 1 / 62, 1 / 63])
 
 
+def test_rrf_ranks_a_final_round_among_itself():
+    groups = [
+        judged(range(5), [9, 0, 8, 0, 7]),
+        judged([0, 2, 4], [1, 3, 2], repeat=1),  # asked about the three best only
+    ]
+    first = {0: 1 / 61, 2: 1 / 62, 4: 1 / 63}
+    final = {2: 1 / 61, 4: 1 / 62, 0: 1 / 63}
+    scores = reciprocal_rank(5, groups)
+    for position in (0, 2, 4):
+        assert scores[position] == pytest.approx((first[position] + final[position]) / 2)
+    assert scores[1] == pytest.approx(1 / 64)
+
+
 def test_rrf_does_not_score_what_had_no_score():
     groups = [judged([0, 1, 2], [4, None, 6])]
     assert reciprocal_rank(3, groups, 0.5) == pytest.approx(

