@@ -202,12 +202,6 @@ def test_a_prompt_knows_its_name_and_the_hash_of_its_bytes(prompt_file):
             id="placeholder-of-another-key",
         ),
         pytest.param(
-            SIMPLE + 'doc_prefix = "{num:zz}"',
-            "doc_prefix cannot be formatted: Invalid format specifier 'zz' for object of type "
-            "'int'; mend the format",
-            id="format",
-        ),
-        pytest.param(
             'prompt_user = "{query} {docs} {"',
             "prompt_user has an unbalanced brace (Single '{' encountered in format string); "
             "write {{ and }} for braces",
@@ -523,3 +517,9 @@ def test_a_long_text_is_neutralised_to_its_end(text):
 def test_placeholders_may_be_formatted_as_str_format_does(prompt_file):
     prompt = load_prompt(prompt_file(SIMPLE + 'doc_prefix = "#{num:02d} "'))
     assert "#01 a\n#02 b" in render("q", ["a", "b"], prompt).messages[-1]["content"]
+
+
+def test_a_format_that_does_not_fit_is_refused_by_name(prompt_file):
+    path = prompt_file(SIMPLE + 'doc_prefix = "{num:zz}"')
+    with pytest.raises(PromptError, match=r"doc_prefix cannot be formatted: .*mend the format"):
+        load_prompt(path)
