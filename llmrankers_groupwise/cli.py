@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -43,13 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        The exit code: 0; 1 when a run failed; 2 for bad input; 130 when interrupted.
+        The exit code: 0; 1 when a run failed; 2 for bad input; 130 when interrupted. Ended by
+        SIGTERM it is 143.
     """
     arguments = make_parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    signal.signal(signal.SIGTERM, _end)  # so that what is half written is removed
     try:
-        _run(arguments)
+        with _ended_in_order():
+            _run(arguments)
     except (InputError, ImportError) as error:
         print(f"run-groupwise: {error}", file=sys.stderr)
         return 2
@@ -62,8 +65,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _end(number: int, frame: object) -> NoReturn:
-    sys.exit(128 + number)
+@contextlib.contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Let SIGTERM, as of a cluster's time limit, end the run as an exit does: files removed."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -817,6 +817,35 @@ def test_a_value_may_be_the_name_of_the_method(desk, monkeypatch, option):
         assert all(line.endswith("\tgroupwise") for line in desk.out.read_text().splitlines())
 
 
+def test_a_command_ended_by_a_time_limit_leaves_nothing_behind(desk):
+    program = """
+import os, signal, sys
+from llmrankers_groupwise.engines import protocol
+from llmrankers_groupwise.testing import ScriptedEngine, json_reply
+
+class Ended(ScriptedEngine):
+    def __init__(self, settings):
+        super().__init__(self.end)
+
+    def end(self, request):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return json_reply([1] * len(request.labels))
+
+protocol.ENGINES = {**protocol.ENGINES, "ended": "__main__:Ended"}
+from llmrankers_groupwise.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    options = {"run_path": "run.trec", "query_file": "queries.tsv", "corpus": "corpus.jsonl"}
+    inputs = [each for n, v in options.items() for each in (f"--{n}", str(desk.path(v)))]
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "run", *inputs, "--save_path", str(desk.out),
+         "--engine", "ended", "groupwise"],
+        capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode == 143, ended.stderr.decode()
+    assert list(desk.outputs.iterdir()) == []
+
+
 def test_an_unknown_query_to_show_is_refused_before_any_work(desk):
     desk.refuses(lambda: desk.run("--show", "q77"), "--show q77: the run has no such query")
 

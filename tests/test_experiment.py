@@ -39,6 +39,7 @@ from llmrankers_groupwise.types import (
     Ranking,
     Reply,
     Request,
+    Sampling,
     Usage,
 )
 
@@ -618,6 +619,29 @@ def test_without_judgements_there_are_no_measures(tmp_path):
         first_stage=first_stage(), ranker=ranker_of(), save_path=tmp_path / "out.trec"
     ).run()
     assert (summary.measures, summary.judged_queries) == ({}, 0)
+
+
+def test_one_slow_query_does_not_stall_the_others(tmp_path):
+    class SlowFirst(ScriptedEngine):
+        """Answers the first question when 150 others are answered."""
+
+        def __init__(self) -> None:
+            super().__init__(reversing)
+            self.others = asyncio.Event()
+
+        async def answer(self, request: Request, sampling: Sampling) -> Reply:
+            reply = await super().answer(request, sampling)
+            if len(self.requests) == 151:
+                self.others.set()
+            if request is self.requests[0]:
+                await self.others.wait()
+            return reply
+
+    ranker = GroupwiseLlmRanker(engine=SlowFirst())
+    out = tmp_path / "out.trec"
+    summary = Experiment(first_stage=first_stage(200, 5), ranker=ranker, save_path=out).run()
+    assert summary.queries == 200
+    assert [row[0] for row in columns_of(out)[::5]] == list(first_stage(200, 5).run)
 
 
 # --- Killed -----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,18 @@ def test_a_file_without_a_line_is_an_error_with_what_to_do(tmp_path, content):
 
 def test_a_folder_in_place_of_a_file_is_an_error(tmp_path):
     assert str(error_of(lines, tmp_path)).startswith(f"{tmp_path}: cannot be read: Is a directory")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names on this system")
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_a_pipe_is_read_whole(tmp_path, pack):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    content = "".join(f"line {number}\n" for number in range(5000))
+    with ThreadPoolExecutor(1) as writer:
+        written = writer.submit(pipe.write_bytes, pack(content.encode()))
+        assert [text for _, _, text in lines(pipe)] == content.splitlines()
+        written.result()
 
 
 def test_a_missing_file_is_an_error(tmp_path):
