@@ -127,7 +127,7 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
 
         Raises:
             InputError: a first-stage score that interpolation needs is no finite number.
-            FailureRateError: too many groups failed, of this call and of the last 100.
+            FailureRateError: too many groups failed, of this call or of the calls just before it.
             ModelError: the engine's model cannot be used.
         """
         return self.rerank_batch([(query, ranking)])[0]

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmrankers_groupwise.errors import InputError, PromptError
+from llmrankers_groupwise.parsing import parse_scores
 from llmrankers_groupwise.prompts import bundled_prompts, load_prompt, neutralise, render
-from llmrankers_groupwise.types import ScoreForm
+from llmrankers_groupwise.types import ScoreForm, Status
 
 BUNDLED = ("groupwise", "groupwise_scores")
 UPSTREAM = (
@@ -523,3 +524,10 @@ def test_a_format_that_does_not_fit_is_refused_by_name(prompt_file):
     path = prompt_file(SIMPLE + 'doc_prefix = "{num:zz}"')
     with pytest.raises(PromptError, match=r"doc_prefix cannot be formatted: .*mend the format"):
         load_prompt(path)
+
+
+@pytest.mark.parametrize("name", sorted(bundled_prompts()))
+@pytest.mark.parametrize("n", [1, 2, 3, 20])
+def test_our_prompts_repeated_as_a_reply_give_no_scores(name, n):
+    request = render("query", [f"passage {i}" for i in range(n)], load_prompt(name))
+    assert parse_scores(request.messages[-1]["content"], n).status is Status.FAILED
