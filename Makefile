@@ -42,5 +42,5 @@ clean:
 
 .venv/installed: .venv/bin/pip setup.py pyproject.toml constraints.txt $(SOURCES)
 	rm -rf build
-	.venv/bin/$(INSTALL) '.[embedded,pyserini,ir_datasets,dev]'
+	.venv/bin/$(INSTALL) '.[embedded,pyserini,ir-datasets,dev]'
 	touch $@

