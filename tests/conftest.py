@@ -1,6 +1,9 @@
 """Fixtures that several test files use."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,3 +16,20 @@ def shared() -> Path:
     if not (folder / "collections").is_dir():
         pytest.skip(f"no collections at {folder}: set GROUPWISE_SHARED")
     return folder
+
+
+@pytest.fixture
+def in_a_process() -> Callable[[str, str], str]:
+    """Runs code on a text as standard input, in a process that can be ended, and gives its output.
+
+    For texts on which a quadratic pattern would take minutes.
+    """
+
+    def run(code: str, text: str) -> str:
+        command = [sys.executable, "-c", f"import sys; text = sys.stdin.read(); {code}"]
+        done = subprocess.run(
+            command, input=text.encode(), capture_output=True, timeout=60, check=True
+        )
+        return done.stdout.decode().strip()
+
+    return run

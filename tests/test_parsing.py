@@ -1,8 +1,6 @@
 """The parser: what is read from a reply, what is refused by name, and what is never made up."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
@@ -510,20 +508,9 @@ ADVERSARIAL = {
 
 
 @pytest.mark.parametrize("text", ADVERSARIAL.values(), ids=ADVERSARIAL.keys())
-def test_a_long_text_is_read_to_its_end(text):
-    # In a process of its own, which can be ended: a quadratic pattern would take minutes here.
-    code = (
-        "import sys; from llmrankers_groupwise.parsing import parse_scores; "
-        "print(parse_scores(sys.stdin.read(), 20).status)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        input=text.encode(),
-        capture_output=True,
-        timeout=20,
-        check=True,
-    )
-    assert done.stdout.decode().strip() in list(Status)
+def test_a_long_text_is_read_to_its_end(in_a_process, text):
+    code = "from llmrankers_groupwise.parsing import parse_scores; print(parse_scores(text, 20).status)"
+    assert in_a_process(code, text) in list(Status)
 
 
 # --- Replies of engines -----------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 import hashlib
 import re
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given
@@ -499,20 +497,9 @@ ADVERSARIAL = {
 
 
 @pytest.mark.parametrize("text", ADVERSARIAL.values(), ids=ADVERSARIAL.keys())
-def test_a_long_text_is_neutralised_to_its_end(text):
-    # In a process of its own, which can be ended: a quadratic pattern would take minutes here.
-    code = (
-        "import sys; from llmrankers_groupwise.prompts import neutralise; "
-        "print(len(neutralise(sys.stdin.read())))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        input=text.encode(),
-        capture_output=True,
-        timeout=20,
-        check=True,
-    )
-    assert 0 < int(done.stdout) <= len(text)
+def test_a_long_text_is_neutralised_to_its_end(in_a_process, text):
+    code = "from llmrankers_groupwise.prompts import neutralise; print(len(neutralise(text)))"
+    assert 0 < int(in_a_process(code, text)) <= len(text)
 
 
 def test_placeholders_may_be_formatted_as_str_format_does(prompt_file):
