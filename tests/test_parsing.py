@@ -509,7 +509,10 @@ ADVERSARIAL = {
 
 @pytest.mark.parametrize("text", ADVERSARIAL.values(), ids=ADVERSARIAL.keys())
 def test_a_long_text_is_read_to_its_end(in_a_process, text):
-    code = "from llmrankers_groupwise.parsing import parse_scores; print(parse_scores(text, 20).status)"
+    code = (
+        "from llmrankers_groupwise.parsing import parse_scores; "
+        "print(parse_scores(text, 20).status)"
+    )
     assert in_a_process(code, text) in list(Status)
 
 
