@@ -51,7 +51,7 @@ class Asker:
         started = time.perf_counter()
         try:
             reply = await self._engine.answer(request, self._sampling)
-            _check_blanks(request, reply)
+            _check(request, reply, self._engine)
         except EngineError as error:
             logger.warning("a group of %d got no answer: %s", len(request.labels), error)
             reply = Reply(error=str(error) or type(error).__name__, finish_reason="error")
@@ -69,11 +69,15 @@ class Asker:
         )
 
 
-def _check_blanks(request: Request, reply: Reply) -> None:
-    """An engine that fills blanks fills all of them, with one probability per choice."""
+def _check(request: Request, reply: Reply, engine: Engine) -> None:
+    """An engine answers with a Reply, and fills all blanks or none, a probability per choice."""
+    if not isinstance(reply, Reply):
+        raise TypeError(f"{type(engine).__name__}.answer returned {reply!r}, which is no Reply")
     if reply.blanks is None:
         return
-    if request.form is None or len(reply.blanks) != len(request.form.labels):
-        raise EngineError(f"{len(reply.blanks)} blanks filled that the request did not have")
-    if any(len(row) != len(request.form.choices) for row in reply.blanks):
-        raise EngineError("a blank without one probability per choice")
+    wanted = len(request.form.labels) if request.form else 0
+    if len(reply.blanks) != wanted:
+        raise EngineError(f"the engine filled {len(reply.blanks)} blanks, the request has {wanted}")
+    choices = len(request.form.choices) if request.form else 0
+    if any(len(row) != choices for row in reply.blanks):
+        raise EngineError(f"the engine filled a blank without {choices} probabilities")

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -53,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _ended_in_order():
             _run(arguments)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (InputError, ImportError) as error:
         print(f"run-groupwise: {error}", file=sys.stderr)
         return 2
@@ -201,7 +204,7 @@ def _only_source(arguments: argparse.Namespace, what: str, names: Sequence[str])
         given.remove("ir_dataset_name")
     if len(given) != 1:
         options = ", ".join(f"--{name}" for name in names)
-        raise SettingsError(f"give {what} by one of {options}; {len(given)} are given")
+        raise SettingsError(f"give {what} by one of {options}; {len(given) or 'none'} given")
     return given[0]
 
 

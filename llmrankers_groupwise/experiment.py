@@ -16,7 +16,7 @@ from typing import IO, Any, Protocol
 
 from tqdm import tqdm
 
-from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.errors import InputError, SettingsError
 from llmrankers_groupwise.evaluation import DEFAULT_MEASURES, check_measures, evaluate
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.tally import Tally
@@ -28,6 +28,8 @@ __all__ = ["Experiment", "Ranked", "Ranker", "Summary"]
 
 IN_FLIGHT = 64
 """So many queries are in flight together: enough to fill an engine, few enough for memory."""
+
+_PACKAGES = ("llmrankers-groupwise", "llm-rankers", "ir-measures")
 
 AHEAD = 1024
 """So many may be done before the one that is to be written next."""
@@ -60,8 +62,9 @@ class Ranked:
 class Summary:
     """What a run did.
 
-    `statuses` counts groups; `skipped` says what had no text; `measures`, where there are
-    judgements, is measure -> {"before": value, "after": value}.
+    `documents` counts candidates, `statuses` groups; `skipped` says what had no text. Where there
+    are judgements, `measures` is measure -> {"before": value, "after": value}, a mean over all
+    judged queries, of which those missing from the run count 0.
     """
 
     queries: int = 0
@@ -73,6 +76,7 @@ class Summary:
     skipped: Sequence[str] = ()
     measures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     judged_queries: int = 0
+    judged_queries_missing: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
@@ -141,6 +145,11 @@ class Experiment:
         check_writable(self.save_path)
         check_writable(self._manifest)
         check_measures(self.measures)
+        if self.qrels is not None and not self.qrels.keys() & self.first_stage.run.keys():
+            raise InputError(
+                f"none of the {len(self.qrels)} judged queries is in the run; are the qrels of "
+                f"another collection?"
+            )
         for name in ("query_length", "passage_length"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}: give 1 or more tokens")
@@ -207,6 +216,7 @@ class Experiment:
         before = evaluate(self.qrels, first, self.measures)
         after = evaluate(self.qrels, reranked, self.measures)
         summary.judged_queries = len(self.qrels)
+        summary.judged_queries_missing = len(self.qrels.keys() - self.first_stage.run.keys())
         summary.measures = {
             measure: {"before": before[measure], "after": after[measure]}
             for measure in self.measures
@@ -216,7 +226,7 @@ class Experiment:
         return {
             "versions": {
                 "python": platform.python_version(),
-                **{name: _version(name) for name in ("llmrankers-groupwise", "llm-rankers")},
+                **{name: _version(name) for name in _PACKAGES},
             },
             "run": {
                 "query_length": self.query_length,

@@ -36,7 +36,7 @@ def make_groups(
 
     Args:
         n: number of candidates, 0 or more.
-        group_size: the largest group (GroupRank: 20).
+        group_size: the largest group.
         num_repeat: how often all candidates are grouped again.
         overlap: how many candidates a group shares with the one before it.
         strategy: "random" shuffles, seeded by seed, repeat and query text; "strided" deals by
@@ -72,9 +72,9 @@ def seeded(*parts: object) -> random.Random:
 def check_grouping(group_size: int, num_repeat: int, overlap: int, strategy: str) -> None:
     """Raise SettingsError unless the settings can group any list."""
     if type(group_size) is not int or group_size < 1:
-        raise SettingsError(f"group_size is {group_size!r}: give 1 or more (GroupRank uses 20)")
+        raise SettingsError(f"group_size is {group_size!r}: give a whole number, 1 or more")
     if type(num_repeat) is not int or num_repeat < 1:
-        raise SettingsError(f"num_repeat is {num_repeat!r}: give 1 or more")
+        raise SettingsError(f"num_repeat is {num_repeat!r}: give a whole number, 1 or more")
     if type(overlap) is not int or not 0 <= overlap < group_size:
         raise SettingsError(
             f"overlap is {overlap}: give 0 or more, and less than group_size ({group_size})"

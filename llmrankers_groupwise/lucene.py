@@ -84,7 +84,8 @@ def lucene_topics(name: str) -> dict[str, str]:
         topics = topics_reader.get_topics(name)
     except Exception as error:  # pyserini and its JVM raise all sorts
         raise InputError(
-            f"pyserini has no topics {name!r} at hand: {_first_line(error)}"
+            f"pyserini has no topics {name!r} at hand: {_first_line(error)}; give the queries by "
+            f"--query_file"
         ) from error
     return {str(query_id): str(topic["title"]).strip() for query_id, topic in topics.items()}
 
@@ -168,9 +169,14 @@ def _searcher(index: str) -> Any:
             return lucene.LuceneSearcher(index)
         searcher = lucene.LuceneSearcher.from_prebuilt_index(index)
     except Exception as error:  # pyserini and its JVM raise all sorts
-        raise InputError(f"cannot open the index {index!r}: {_first_line(error)}") from error
+        raise InputError(
+            f"cannot open the index {index!r}: {_first_line(error)}; give the folder of a Lucene "
+            f"index or a prebuilt name"
+        ) from error
     if searcher is None:
-        raise InputError(f"{index!r} is neither a folder nor the name of a prebuilt index")
+        raise InputError(
+            f"{index!r} is neither a folder nor the name of a prebuilt index; check the path"
+        )
     return searcher
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import ast
-from typing import Any, get_args
+import difflib
+import sys
+from typing import Any, ClassVar, NoReturn, get_args
 
 from llmrankers_groupwise import __version__
 from llmrankers_groupwise.engines.protocol import ENGINES
@@ -28,12 +30,52 @@ GROUPWISE_OPTIONS = (
 )  # fmt: skip
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in two lines, with a hint where an option is misspelt or misplaced."""
+
+    places: ClassVar[dict[str, set[str]]] = {}
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2."""
+        hint = self._hint(message)
+        self.exit(2, f"{self.prog}: {hint or message}\nsee {self.prog} --help\n")
+
+    def _hint(self, message: str) -> str | None:
+        """What is wrong with the first option that its place does not have."""
+        before, after = self.places.get("before", set()), self.places.get("after", set())
+        for word in self._words:
+            name = word.partition("=")[0]
+            if not name.startswith("--"):
+                continue
+            if name not in before | after:
+                close = difflib.get_close_matches(name, before | after, n=1)
+                return f"unknown option {name}" + (f"; did you mean {close[0]}?" if close else "")
+            if "METHOD" in message and name not in before:
+                return f"{name} belongs behind the word groupwise"
+            if "unrecognized" in message and name in message.split() and name not in after:
+                return f"{name} belongs before the word groupwise"
+        return None
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        says_something = action.default not in (None, []) and action.default is not False
+        return super()._get_help_string(action) if says_something else action.help
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The grammar: run OPTIONS... groupwise OPTIONS..."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="run-groupwise",
         allow_abbrev=False,
-        description="Rerank a first-stage run with a language model.",
+        description="Rerank a first-stage run, groups of documents at a time.",
+        epilog="Options: run-groupwise run --help, and run-groupwise run groupwise --help.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -41,7 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
         "run",
         help="rerank a run: run OPTIONS... groupwise OPTIONS...",
         allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
     )
     _add_inputs(run.add_argument_group("what to rerank"))
     _add_outputs(run.add_argument_group("what to make of it"))
@@ -51,9 +93,13 @@ def make_parser() -> argparse.ArgumentParser:
         "groupwise",
         help="score groups of documents in one round of independent calls",
         allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
     )
     _add_groupwise(groupwise)
+    _Parser.places = {
+        "before": set(run._option_string_actions),
+        "after": set(groupwise._option_string_actions),
+    }
     return parser
 
 
@@ -62,14 +108,22 @@ def _add_inputs(group: argparse._ArgumentGroup) -> None:
     add("--run_path", metavar="RUN", help="first-stage run, TREC format, plain or gzip")
     add("--candidates", metavar="FILE", help="queries, first stage and passages: rank_llm's JSONL")
     add("--query_file", metavar="FILE", help="queries: TSV, or JSONL with _id and text")
-    add("--pyserini_dataset", metavar="NAME", help="queries: topics that pyserini knows")
+    add(
+        "--pyserini_dataset",
+        metavar="NAME",
+        help="queries: topics of pyserini, as dl19-passage",
+    )
     add("--ir_dataset_name", metavar="NAME", help="queries and passages from ir_datasets")
     add("--corpus", metavar="FILE", help="passages: JSONL with _id, title and text")
     add("--pyserini_index", metavar="INDEX", help="passages: a Lucene index or a prebuilt name")
     add("--hits", type=_positive, default=100, help="documents of each query to rerank")
     add("--query_length", type=_positive, default=128, help="cut queries to so many tokens")
     add("--passage_length", type=_positive, default=512, help="cut passages to so many tokens")
-    add("--allow_missing", action="store_true", help="keep what has no text in its first place")
+    add(
+        "--allow_missing",
+        action="store_true",
+        help="keep what has no text where it was",
+    )
 
 
 def _add_outputs(group: argparse._ArgumentGroup) -> None:
@@ -80,9 +134,9 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
     add(
         "--measures",
         type=str.split,
-        metavar="'NAME ...'",
+        metavar="NAMES",
         default=list(DEFAULT_MEASURES),
-        help="names of ir_measures, in one quoted word",
+        help="names of ir_measures, several in one quoted word",
     )
     add(
         "--show",
@@ -109,12 +163,17 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
         default=[],
         type=_assignment,
         metavar="KEY=VALUE",
-        help="a further setting of the engine; may be repeated",
+        help="a setting of the engine, embedded: max_tokens, threads, precision, cached_texts; "
+        "may be repeated",
     )
-    add("--scoring", choices=("generation", "likelihood"), help="default: the engine's own")
+    add(
+        "--scoring",
+        choices=("generation", "likelihood"),
+        help="else as the engine does",
+    )
     add("--prompt_file", help="a prompt file or the name of a bundled one; default by scoring")
     add("--seed", type=int, default=0, help="for everything drawn at random")
-    add("--max_failure_rate", type=float, default=0.1, help="end if more of the groups fail")
+    add("--max_failure_rate", type=float, default=0.1, help="end if a larger share of groups fails")
 
 
 def _add_groupwise(parser: argparse.ArgumentParser) -> None:

@@ -68,6 +68,7 @@ def load_prompt(name_or_path: str | Path) -> PromptFile:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise PromptError(f"{path}: not a TOML file in UTF-8: {error}") from error
     _check_keys(path, values)
+    _check_pattern(path, values.get("pattern"))
     for key, template in values.items():
         _check_placeholders(path, key, template)
     return PromptFile(name=path.stem, sha256=hashlib.sha256(content).hexdigest(), **values)
@@ -90,6 +91,13 @@ def _check_keys(path: Path, values: Mapping[str, object]) -> None:
             raise PromptError(f"{path}: {key} must be text, not {type(value).__name__}")
     if "prompt_user" not in values:
         raise PromptError(f"{path}: the key prompt_user is missing")
+
+
+def _check_pattern(path: Path, pattern: str | None) -> None:
+    try:
+        re.compile(pattern or "")
+    except re.error as error:
+        raise PromptError(f"{path}: pattern is no regular expression: {error}") from error
 
 
 def _check_placeholders(path: Path, key: str, template: str) -> None:

@@ -95,6 +95,8 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
         self.engine = engine = resolve_engine(engine, engine_settings)
         self.sampling = sampling or Sampling()
         scoring = _resolved_scoring(engine, scoring)
+        if prompt_file and not getattr(engine, "reads_prompts", True):
+            logger.warning("this engine reads no prompt: prompt_file has no effect")
         self.settings = GroupwiseSettings(
             prompt=load_prompt(prompt_file or DEFAULT_PROMPTS[scoring]),
             scoring=scoring,
@@ -123,14 +125,17 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
             A copy of every item with its new score; scores strictly decrease.
 
         A document without text, and one whose group failed, keeps its first-stage place; both are
-        logged as warnings.
+        logged as warnings. So a call of fewer than 20 groups that all fail gives the first-stage
+        order; when the calls before it failed, too, it raises.
 
         Raises:
             InputError: a first-stage score that interpolation needs is no finite number.
             FailureRateError: too many groups failed, of this call or of the calls just before it.
             ModelError: the engine's model cannot be used.
         """
-        return self.rerank_batch([(query, ranking)])[0]
+        if not isinstance(query, str):
+            raise InputError(f"the query is {query!r}: give its text")
+        return self.rerank_batch([(query, list(ranking))])[0]
 
     def rerank_batch(
         self, batch: Sequence[tuple[str, Sequence[SearchResult]]]
@@ -157,7 +162,7 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
     async def rank(self, query: Query, candidates: Sequence[Candidate]) -> tuple[Ranking, Usage]:
         """The ranking of one query, and what it cost: the asynchronous form, for many at once.
 
-        Candidates come best first; those with text None keep their place.
+        Candidates (`types.Candidate`) come best first; those with text None keep their place.
         """
         ask = Asker(self.engine, self.sampling)
         return await groupwise(query, candidates, ask, self.settings), ask.usage

@@ -14,7 +14,7 @@ def summary_table(summary: Summary) -> str:
     statuses = ", ".join(f"{count} {status}" for status, count in summary.statuses.items() if count)
     usage = summary.usage
     rows = [
-        f"{summary.queries:,} queries, {summary.documents:,} documents, {summary.groups:,} groups"
+        f"{summary.queries:,} queries, {summary.documents:,} candidates, {summary.groups:,} groups"
         + (f" ({statuses})" if statuses else ""),
         f"{usage.calls:,} calls ({usage.errors:,} without an answer), "
         f"{usage.prompt_tokens:,} prompt and {usage.completion_tokens:,} completion tokens, "
@@ -23,6 +23,10 @@ def summary_table(summary: Summary) -> str:
     ]
     if summary.measures:
         rows += ["", f"{f'over {summary.judged_queries} judged queries':<28} before   after"]
+        if summary.judged_queries_missing:
+            rows.append(
+                f"({summary.judged_queries_missing} of them are not in the run and count 0)"
+            )
         rows += [
             f"{measure:<28} {values['before']:.4f}  {values['after']:.4f}"
             for measure, values in summary.measures.items()

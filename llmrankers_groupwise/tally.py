@@ -45,6 +45,11 @@ class Tally:
         """How many of them gave no score."""
         return self.statuses[Status.FAILED]
 
+    @property
+    def example(self) -> str:
+        """What was wrong with the first failed groups, in a line."""
+        return " | ".join(dict.fromkeys(self.examples))
+
     def add(self, ranking: Ranking) -> None:
         """Count a ranking's groups, and keep what was wrong with the first few failed ones."""
         for judged in ranking.groups:
@@ -70,7 +75,7 @@ class Tally:
             return
         raise FailureRateError(
             f"{self.failed} of {self.groups} groups failed, {rule}; statuses: {self.as_dict()}; "
-            f"for example: {' | '.join(self.examples)}"
+            f"for example: {self.example}"
         )
 
     def as_dict(self) -> dict[str, int]:
@@ -102,7 +107,7 @@ class RecentFailures:
         for ranking in self._rankings:
             recent.add(ranking)
         if call.failed:
-            logger.warning("%d of %d groups failed: %s", call.failed, call.groups, call.examples)
+            logger.warning("%d of %d groups failed: %s", call.failed, call.groups, call.example)
         judged = call if call.groups >= MIN_GROUPS else recent
         if call.failed > self.max_failure_rate * call.groups and judged.groups >= MIN_GROUPS:
             judged.check(at_end=True)

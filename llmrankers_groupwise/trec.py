@@ -85,7 +85,7 @@ def _run_fields(line: str, path: str | Path, number: int) -> tuple[str, str, int
     if match is None:
         raise FileError(
             f"a run line has six columns (query_id Q0 doc_id rank score tag), this one has "
-            f"{len(line.split())}: {line[:100]!r}",
+            f"{len(line.split())}: {line[:100]!r}; is this a run file?",
             path,
             number,
         )
@@ -94,7 +94,7 @@ def _run_fields(line: str, path: str | Path, number: int) -> tuple[str, str, int
         fields = query_id, doc_id, int(rank), float(score)
     except ValueError:
         raise FileError(
-            f"rank {rank!r} is no whole number or score {score!r} no number; mend the line",
+            f"rank {rank!r} is no whole number or score {score!r} no number; is this a run file?",
             path,
             number,
         ) from None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from llmrankers_groupwise.engines.batching import Batcher
-from llmrankers_groupwise.errors import EngineError
+from llmrankers_groupwise.errors import EngineError, ModelError
 
 
 def test_every_item_gets_its_own_result_and_no_batch_is_too_large() -> None:
@@ -148,4 +148,6 @@ def test_closing_fails_what_is_waiting_and_what_comes_later() -> None:
     batcher = Batcher(wait, max_batch=1, name="test")
     first, *later = asyncio.run(close_while_waiting())
     assert first == 0
-    assert all(isinstance(each, EngineError) for each in later)
+    *waiting, refused = later
+    assert all(isinstance(each, EngineError) for each in waiting)
+    assert isinstance(refused, ModelError)

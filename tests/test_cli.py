@@ -468,17 +468,17 @@ def test_an_unknown_prompt_name_is_refused_with_the_known_ones(desk):
 @pytest.mark.parametrize(
     ("method", "phrase"),
     [
-        (["--group_size", "0"], "group_size is 0: give 1 or more"),
-        (["--group_size", "-3"], "group_size is -3: give 1 or more"),
+        (["--group_size", "0"], "group_size is 0: give a whole number, 1 or more"),
+        (["--group_size", "-3"], "group_size is -3: give a whole number, 1 or more"),
         (["--group_size", "many"], "--group_size: invalid int value: 'many'"),
-        (["--num_repeat", "0"], "num_repeat is 0: give 1 or more"),
+        (["--num_repeat", "0"], "num_repeat is 0: give a whole number, 1 or more"),
         (["--overlap", "20"], "overlap is 20: give 0 or more, and less than group_size (20)"),
         (["--first_stage_weight", "1.5"], "first_stage_weight is 1.5: give a number 0..1"),
         (["--first_stage_weight", "nan"], "first_stage_weight is nan: give a number 0..1"),
         (["--final_round", "1"], "final_round is 1: give 0 for none, or 2 to group_size (20)"),
         (["--grouping", "best"], "--grouping: invalid choice: 'best'"),
         (["--fusion", "sum"], "--fusion: invalid choice: 'sum'"),
-        (["--beam", "1"], "unrecognized arguments: --beam 1"),
+        (["--beam", "1"], "unknown option --beam"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -525,9 +525,9 @@ def test_a_measure_that_cannot_be_computed_is_refused_before_the_work(desk, meas
         pytest.param({"run_path": None}, "give the first stage: --run_path RUN, or --candidates",
                      id="no run"),
         pytest.param({"query_file": None}, "give the queries by one of --query_file, "
-                     "--pyserini_dataset, --ir_dataset_name; 0 are given", id="no queries"),
+                     "--pyserini_dataset, --ir_dataset_name; none given", id="no queries"),
         pytest.param({"corpus": None}, "give the passages by one of --corpus, --pyserini_index, "
-                     "--ir_dataset_name; 0 are given", id="no passages"),
+                     "--ir_dataset_name; none given", id="no passages"),
         pytest.param({"pyserini_dataset": "dl19-passage"}, "the queries by one of", id="two q"),
         pytest.param({"pyserini_index": "some-index"}, "give the passages by one of", id="two p"),
     ],
@@ -679,7 +679,7 @@ def test_run_queries_and_corpus_make_a_reranked_run_with_its_manifest(desk):
     assert manifest["run"]["run_path"] == str(desk.path("run.trec"))
     assert (manifest["run"]["candidates"], manifest["run"]["hits"]) == (None, 100)
     assert f"saved {desk.out}" in desk.stdout
-    assert "2 queries, 5 documents, 2 groups (2 exact)" in desk.stdout
+    assert "2 queries, 5 candidates, 2 groups (2 exact)" in desk.stdout
 
 
 def test_candidates_alone_make_the_same_run(desk):
@@ -815,6 +815,28 @@ def test_a_value_may_be_the_name_of_the_method(desk, monkeypatch, option):
         assert orders(desk.outputs / "groupwise") == GOOD_ORDER
     if option == "tag":
         assert all(line.endswith("\tgroupwise") for line in desk.out.read_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["run", "--hit", "10", "groupwise"], "unknown option --hit; did you mean --hits?"),
+        (
+            ["run", "--group_size", "5", "groupwise"],
+            "--group_size belongs behind the word groupwise",
+        ),
+        (
+            ["run", "--save_path", "x", "groupwise", "--hits", "5"],
+            "--hits belongs before the word groupwise",
+        ),
+        (["run", "--save_path", "groupwise"], "the following arguments are required: METHOD"),
+    ],
+)
+def test_a_misspelt_or_misplaced_option_is_named_with_a_hint(capsys, words, hint):
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--save_path", "x"] if "--save_path" not in words else words)
+    assert ended.value.code == 2
+    assert hint in capsys.readouterr().err
 
 
 def test_a_command_ended_by_a_time_limit_leaves_nothing_behind(desk):

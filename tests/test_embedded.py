@@ -193,6 +193,18 @@ def test_settings_that_mean_nothing_are_refused_by_name(
         EmbeddedEngine(settings)
 
 
+def test_a_closed_ranker_raises_instead_of_giving_the_first_stage() -> None:
+    ranker = GroupwiseLlmRanker()
+    ranker.close()
+    with pytest.raises(ModelError, match="closed"):
+        ranker.rerank("query", [SearchResult("a", 1.0, "x"), SearchResult("b", 0.5, "y")])
+
+
+def test_a_prompt_file_has_no_effect_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    GroupwiseLlmRanker(prompt_file="groupwise").close()
+    assert "reads no prompt" in caplog.text
+
+
 def test_no_torch_is_loaded_and_no_network_is_used() -> None:
     program = """
 import socket, sys

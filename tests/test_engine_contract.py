@@ -8,7 +8,7 @@ import pytest
 
 from llmrankers_groupwise.asking import Asker
 from llmrankers_groupwise.engines.protocol import Engine
-from llmrankers_groupwise.errors import EngineError
+from llmrankers_groupwise.errors import ModelError
 from llmrankers_groupwise.prompts import load_prompt, render
 from llmrankers_groupwise.testing import ScriptedEngine, filled_reply, json_reply
 from llmrankers_groupwise.types import Reply, Request, Sampling
@@ -136,5 +136,5 @@ def test_a_closed_engine_that_answers_by_a_model_refuses() -> None:
     engine = embedded()
     engine.close()
     engine.close()
-    with pytest.raises(EngineError, match="closed"):
+    with pytest.raises(ModelError, match="closed"):
         asyncio.run(engine.answer(question(engine), Sampling()))

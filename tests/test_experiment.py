@@ -254,7 +254,12 @@ def test_the_manifest_holds_prompt_settings_engine_and_counters(tmp_path):
         "query_length": 11, "passage_length": 222, "allow_missing": False, "tag": "mine",
         "max_failure_rate": 0.1, "run_path": "größe.trec", "hits": 25,
     }  # fmt: skip
-    assert set(manifest["versions"]) == {"python", "llmrankers-groupwise", "llm-rankers"}
+    assert set(manifest["versions"]) == {
+        "python",
+        "llmrankers-groupwise",
+        "llm-rankers",
+        "ir-measures",
+    }
     assert manifest["counters"] == json.loads(json.dumps(summary.as_dict()))
 
 
@@ -603,15 +608,30 @@ def test_measures_are_means_over_every_judged_query_before_and_after(tmp_path):
     assert manifest_of(out)["counters"]["measures"] == summary.measures
 
 
-def test_judgements_of_no_query_of_the_run_give_zeros(tmp_path):
+def test_judgements_of_another_collection_are_refused_before_anything_is_asked(tmp_path):
+    engine = ScriptedEngine(reversing)
+    experiment = Experiment(
+        first_stage=first_stage(2, 3),
+        ranker=GroupwiseLlmRanker(engine=engine),
+        save_path=tmp_path / "out.trec",
+        qrels={"other": {"d0": 1}},
+    )
+    with pytest.raises(InputError, match="none of the 1 judged queries is in the run"):
+        experiment.run()
+    assert engine.requests == []
+
+
+def test_judged_queries_that_are_not_in_the_run_are_told_and_count_zero(tmp_path):
     summary = Experiment(
         first_stage=first_stage(2, 3),
         ranker=ranker_of(),
         save_path=tmp_path / "out.trec",
-        qrels={"other": {"d0": 1}},
-        measures=["nDCG@10"],
+        qrels={"q0": {"d2": 1}, "other": {"d0": 1}},
+        measures=["P@1"],
     ).run()
-    assert summary.measures == {"nDCG@10": {"before": 0.0, "after": 0.0}}
+    assert (summary.judged_queries, summary.judged_queries_missing) == (2, 1)
+    assert summary.measures["P@1"]["after"] == 0.5
+    assert "(1 of them are not in the run and count 0)" in summary_table(summary)
 
 
 def test_without_judgements_there_are_no_measures(tmp_path):
@@ -734,7 +754,7 @@ def test_the_summary_table_tells_counts_statuses_and_measures():
         judged_queries=43,
     )
     lines = summary_table(summary).splitlines()
-    assert lines[0] == "1,200 queries, 3,400 documents, 56 groups (50 exact, 4 repaired, 2 failed)"
+    assert lines[0] == "1,200 queries, 3,400 candidates, 56 groups (50 exact, 4 repaired, 2 failed)"
     assert lines[1] == (
         "56 calls (2 without an answer), 123,456 prompt and 7,890 completion tokens, 12.3 s"
     )
@@ -751,7 +771,7 @@ def test_the_summary_table_tells_counts_statuses_and_measures():
 
 def test_the_summary_table_of_nothing_is_two_lines():
     lines = summary_table(Summary()).splitlines()
-    assert lines[0] == "0 queries, 0 documents, 0 groups"
+    assert lines[0] == "0 queries, 0 candidates, 0 groups"
     assert len(lines) == 2
 
 

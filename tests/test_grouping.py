@@ -249,14 +249,16 @@ def test_the_global_random_state_is_not_read(strategy):
 
 ERRORS = [
     pytest.param(
-        {"group_size": 0}, "group_size is 0: give 1 or more (GroupRank uses 20)", id="no-size"
+        {"group_size": 0}, "group_size is 0: give a whole number, 1 or more", id="no-size"
     ),
     pytest.param(
         {"group_size": -3},
-        "group_size is -3: give 1 or more (GroupRank uses 20)",
+        "group_size is -3: give a whole number, 1 or more",
         id="negative-size",
     ),
-    pytest.param({"num_repeat": 0}, "num_repeat is 0: give 1 or more", id="no-repeat"),
+    pytest.param(
+        {"num_repeat": 0}, "num_repeat is 0: give a whole number, 1 or more", id="no-repeat"
+    ),
     pytest.param(
         {"overlap": -1},
         "overlap is -1: give 0 or more, and less than group_size (20)",

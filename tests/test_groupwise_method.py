@@ -484,7 +484,7 @@ def test_blanks_that_were_not_asked_for_are_an_error_of_the_group():
     assert ids(ranking) == ["d0", "d1"]
     (judged,) = ranking.groups
     assert judged.scores.status is Status.FAILED
-    assert judged.error == "2 blanks filled that the request did not have"
+    assert judged.error == "the engine filled 2 blanks, the request has 0"
 
 
 def test_a_defect_in_the_engine_is_not_taken_for_a_failed_group():

@@ -513,6 +513,12 @@ def test_a_format_that_does_not_fit_is_refused_by_name(prompt_file):
         load_prompt(path)
 
 
+def test_a_pattern_that_is_no_regular_expression_is_refused_by_name(prompt_file):
+    path = prompt_file(SIMPLE + 'pattern = "("')
+    with pytest.raises(PromptError, match="pattern is no regular expression"):
+        load_prompt(path)
+
+
 @pytest.mark.parametrize("name", sorted(bundled_prompts()))
 @pytest.mark.parametrize("n", [1, 2, 3, 20])
 def test_our_prompts_repeated_as_a_reply_give_no_scores(name, n):

@@ -270,6 +270,20 @@ def test_settings_out_of_range_are_named(settings: dict[str, object], message: s
         ranker(**settings)
 
 
+def test_an_engine_that_returns_no_reply_is_a_defect_by_name() -> None:
+    class Text(ScriptedEngine):
+        async def answer(self, request: Request, sampling: Sampling) -> Reply:
+            return "a text"  # type: ignore[return-value]
+
+    with pytest.raises(TypeError, match=r"Text.answer returned 'a text', which is no Reply"):
+        GroupwiseLlmRanker(engine=Text([])).rerank("query", results(3))
+
+
+def test_a_query_that_is_no_text_is_refused() -> None:
+    with pytest.raises(InputError, match="the query is None"):
+        ranker().rerank(None, results(3))  # type: ignore[arg-type]
+
+
 def test_an_unknown_engine_is_named_with_those_there_are() -> None:
     with pytest.raises(SettingsError, match=r"'warp'.*embedded"):
         GroupwiseLlmRanker(engine="warp")

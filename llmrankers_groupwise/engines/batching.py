@@ -46,8 +46,8 @@ class Batcher(Generic[Item, Result]):
         """The result for one item.
 
         Raises:
-            EngineError: the batcher was closed before the item was run.
-            ModelError: this process is a fork of the one that made the batcher.
+            EngineError: the batcher was closed while the item was waiting.
+            ModelError: the batcher is closed, or this process is a fork of the one that made it.
         """
         future: Future[Result] = Future()
         if os.getpid() != self._process:
@@ -56,7 +56,7 @@ class Batcher(Generic[Item, Result]):
             )
         with self._lock:
             if self._closed:
-                raise EngineError("the engine is closed")
+                raise ModelError("the engine is closed; make another")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
                 self._thread.start()

@@ -62,6 +62,7 @@ class EmbeddedEngine:
     """
 
     scorings: tuple[Scoring, ...] = ("likelihood",)
+    reads_prompts = False
 
     def __init__(self, settings: EngineSettings | None = None) -> None:
         self._settings = _resolved(settings or EngineSettings())
@@ -73,8 +74,9 @@ class EmbeddedEngine:
         """The request's form, filled; sampling has no meaning here.
 
         Raises:
-            EngineError: the request has no form to fill, or the engine is closed.
-            ModelError: the model is not the published one, or this is a forked process.
+            EngineError: the request has no form to fill, or the engine was closed meanwhile.
+            ModelError: the model is not the published one, the engine is closed, or this is a
+                forked process.
         """
         if request.form is None:
             raise EngineError(
@@ -174,7 +176,9 @@ def _resolved(settings: EngineSettings) -> dict[str, Any]:
                 f"model: drop it, or choose another engine"
             )
     if settings.device not in (None, "cpu"):
-        raise SettingsError(f"device is {settings.device!r}: the embedded engine runs on the cpu")
+        raise SettingsError(
+            f"device is {settings.device!r}: the embedded engine runs on the cpu; drop it"
+        )
     unknown = sorted(settings.engine_args.keys() - _DEFAULTS.keys())
     if unknown:
         raise SettingsError(

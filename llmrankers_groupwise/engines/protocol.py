@@ -18,7 +18,8 @@ class Engine(Protocol):
     """Answers requests, any number at once, from any event loop or thread.
 
     `scorings` lists what it can do, its default first: "likelihood" is filling a request's
-    ScoreForm, "generation" writing a text.
+    ScoreForm, "generation" writing a text. An engine that does not look at a request's messages
+    says so by `reads_prompts = False`.
     """
 
     scorings: tuple[Scoring, ...]
@@ -40,7 +41,7 @@ class Engine(Protocol):
         """Model, revision, versions and resolved settings, ready for JSON: for the manifest."""
 
     def close(self) -> None:
-        """Free what the engine holds; requests still open fail with EngineError."""
+        """Free what the engine holds; open requests fail with EngineError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +72,14 @@ def resolve_engine(engine: str | Engine, settings: EngineSettings) -> Engine:
     """
     if isinstance(engine, str):
         return _create_engine(engine, settings)
-    if not isinstance(engine, Engine):
+    if isinstance(engine, type) or not isinstance(engine, Engine):
         raise SettingsError(
-            f"engine is {engine!r}: give one of {', '.join(ENGINES)}, or an object that keeps "
-            f"engines.protocol.Engine"
+            f"engine is {engine!r}: give one of {', '.join(ENGINES)}, or an object (no class) with "
+            f"all that engines.protocol.Engine names: scorings, answer, count_tokens, truncate, "
+            f"describe, close"
         )
+    if not isinstance(engine.scorings, tuple | list) or not engine.scorings:
+        raise SettingsError(f"the engine's scorings are {engine.scorings!r}: make it a tuple")
     if settings != EngineSettings():
         raise SettingsError(
             "give the settings of an engine (model, LoRA, tokenizer, device, cache_dir, "
