@@ -45,6 +45,17 @@ def test_an_example_prints_what_readme_says(
     assert without_what_varies(ran.stdout) == without_what_varies(output)
 
 
+def test_the_example_of_an_own_engine_runs() -> None:
+    ran = subprocess.run(
+        [sys.executable, ROOT / "examples" / "own_engine.py"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ran.stdout.splitlines() == [
+        "d2 5.00 bread and butter make a good breakfast",
+        "d1 0.00 a passage about the tide and the moon",
+    ]
+
+
 def test_files_that_readme_links_to_are_there() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
