@@ -18,20 +18,9 @@ __all__ = ["CandidatePassages", "read_candidates"]
 class CandidatePassages:
     """Passages that came with the candidates themselves, by query and document."""
 
-    def __init__(
-        self,
-        texts: Mapping[tuple[str, str], str] | None = None,
-        missing: Mapping[str, str] | None = None,
-    ) -> None:
-        self._texts: dict[tuple[str, str], str] = dict(texts or {})
-        self.missing: dict[str, str] = dict(missing or {})
-
-    def add(self, query_id: str, doc_id: str, text: str, where: str) -> None:
-        """Keep one text, or note that it is empty."""
-        if text:
-            self._texts[query_id, doc_id] = text
-        else:
-            self.missing[doc_id] = f"empty text at {where}"
+    def __init__(self, texts: Mapping[tuple[str, str], str], missing: Mapping[str, str]) -> None:
+        self._texts = texts
+        self.missing = missing
 
     def text(self, query_id: str, doc_id: str) -> str | None:
         """The passage of a document as that query's candidate list has it."""
@@ -50,7 +39,8 @@ def read_candidates(
     """
     queries: dict[str, str] = {}
     run: Run = {}
-    passages = CandidatePassages()
+    texts: dict[tuple[str, str], str] = {}
+    missing: dict[str, str] = {}
     for number, _, value in json_lines(path):
         query_id, query, entries = _candidate_line(value, path, number)
         if query_id in queries:
@@ -59,8 +49,11 @@ def read_candidates(
         queries[query_id] = query
         run[query_id] = [entry for entry, _ in entries[:hits]]
         for entry, text in entries[:hits]:
-            passages.add(query_id, entry.doc_id, text, f"{path}:{number}")
-    return queries, run, passages
+            if text:
+                texts[query_id, entry.doc_id] = text
+            else:
+                missing[entry.doc_id] = f"empty text at {path}:{number}"
+    return queries, run, CandidatePassages(texts, missing)
 
 
 def _candidate_line(

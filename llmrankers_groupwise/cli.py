@@ -36,6 +36,7 @@ from llmrankers_groupwise.passages import (
 from llmrankers_groupwise.prompts import load_prompt
 from llmrankers_groupwise.ranker import GroupwiseLlmRanker
 from llmrankers_groupwise.summary import side_by_side, summary_table
+from llmrankers_groupwise.tally import check_failure_rate
 from llmrankers_groupwise.textfiles import check_writable
 from llmrankers_groupwise.trec import Run, read_qrels, read_queries, read_run
 
@@ -88,6 +89,7 @@ def _ended_in_order() -> Iterator[None]:
 def _run(arguments: argparse.Namespace) -> None:
     check_writable(arguments.save_path)
     check_measures(arguments.measures)
+    check_failure_rate(arguments.max_failure_rate)
     _check_settings(arguments)
     _check_no_input(arguments)
     qrels = read_qrels(arguments.qrels) if arguments.qrels else None

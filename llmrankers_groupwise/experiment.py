@@ -19,7 +19,7 @@ from tqdm import tqdm
 from llmrankers_groupwise.errors import InputError, SettingsError
 from llmrankers_groupwise.evaluation import DEFAULT_MEASURES, check_measures, evaluate
 from llmrankers_groupwise.first_stage import FirstStage
-from llmrankers_groupwise.tally import Tally
+from llmrankers_groupwise.tally import Tally, check_failure_rate
 from llmrankers_groupwise.textfiles import check_writable, write_atomically
 from llmrankers_groupwise.trec import Qrels, write_ranking
 from llmrankers_groupwise.types import Candidate, Query, Ranking, Usage
@@ -145,6 +145,7 @@ class Experiment:
         check_writable(self.save_path)
         check_writable(self._manifest)
         check_measures(self.measures)
+        check_failure_rate(self.max_failure_rate)
         if self.qrels is not None and not self.qrels.keys() & self.first_stage.run.keys():
             raise InputError(
                 f"none of the {len(self.qrels)} judged queries is in the run; are the qrels of "

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from llmrankers_groupwise.errors import FailureRateError, SettingsError
 from llmrankers_groupwise.types import Ranking, Status
 
-__all__ = ["RecentFailures", "Tally"]
+__all__ = ["RecentFailures", "Tally", "check_failure_rate"]
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +21,12 @@ _EXAMPLES = 3
 _RECENT = 20  # rankings
 
 
+def check_failure_rate(max_failure_rate: float) -> None:
+    """Raise SettingsError unless the rate is a share, 0..1."""
+    if not 0.0 <= max_failure_rate <= 1.0:
+        raise SettingsError(f"max_failure_rate is {max_failure_rate}: give a number 0..1")
+
+
 class Tally:
     """Counts groups by status over many rankings.
 
@@ -29,8 +35,7 @@ class Tally:
     """
 
     def __init__(self, max_failure_rate: float = 0.1) -> None:
-        if not 0.0 <= max_failure_rate <= 1.0:
-            raise SettingsError(f"max_failure_rate is {max_failure_rate}: give a number 0..1")
+        check_failure_rate(max_failure_rate)
         self.max_failure_rate = max_failure_rate
         self.statuses: Counter[Status] = Counter()
         self.examples: list[str] = []
@@ -91,7 +96,8 @@ class RecentFailures:
     """
 
     def __init__(self, max_failure_rate: float) -> None:
-        self.max_failure_rate = Tally(max_failure_rate).max_failure_rate
+        check_failure_rate(max_failure_rate)
+        self.max_failure_rate = max_failure_rate
         self._rankings: deque[Ranking] = deque(maxlen=_RECENT)
 
     def check(self, rankings: Sequence[Ranking]) -> None:

@@ -102,6 +102,7 @@ def test_the_cache_is_bounded_and_a_full_one_changes_nothing() -> None:
     large = EmbeddedEngine()
     assert answer(small, TEXTS[1:]).blanks == answer(large, TEXTS[1:]).blanks
     assert len(small._encoded) == 2
+    assert all(each.vector.base is None for each in small._encoded.values())  # no array behind it
     assert answer(small, TEXTS[1:]).blanks == answer(large, TEXTS[1:]).blanks
     small.close()
     large.close()

@@ -435,7 +435,8 @@ def test_a_few_failures_before_twenty_groups_do_not_end_the_run(tmp_path):
 def test_a_run_in_which_all_groups_failed_ends_in_an_error(tmp_path, queries):
     experiment = Experiment(
         first_stage=first_stage(queries, 5),
-        ranker=ranker_of(failing(*range(100)), max_failure_rate=1.0),
+        ranker=ranker_of(failing(*range(100))),
+        max_failure_rate=1.0,
         save_path=tmp_path / "out.trec",
     )
     with pytest.raises(FailureRateError, match=f"{queries} of {queries} groups failed"):

@@ -30,7 +30,7 @@ NOTE = "an embedding model fills in the scores from cosine similarities; no lang
 _MAX_BATCH = 32
 _MAX_TOKENS = 512  # the model's positions
 _DEFAULTS: dict[str, Any] = {
-    "max_tokens": 512,
+    "max_tokens": _MAX_TOKENS,
     "threads": 0,
     "precision": "f32",
     "cached_texts": 100_000,
@@ -54,7 +54,7 @@ class EmbeddedEngine:
         settings: device None or "cpu"; no model, LoRA, tokenizer or cache_dir, as the engine
             carries its own; engine_args max_tokens (512, as many as the model has positions;
             sentence-transformers cuts at 256), threads (0: OpenVINO's choice), precision ("f32",
-            or "bf16" on CPUs that have it) and cached_texts (100,000: 160 MB).
+            or "bf16" on CPUs that have it) and cached_texts (100,000: 160 MB and the texts).
 
     Raises:
         SettingsError: a setting that means nothing to this engine.
@@ -148,7 +148,8 @@ class EmbeddedEngine:
         if new:
             vectors, tokens = self._model.encode([well_formed(text) for text in new])
             for text, vector, count in zip(new, vectors, tokens, strict=True):
-                self._encoded[text] = _Encoded(vector, count)
+                # A copy, as a row of the batch's array would keep all of it alive.
+                self._encoded[text] = _Encoded(vector.copy(), count)
 
     def _reply(self, request: Request) -> Reply:
         """The form filled from the cosines; one text of whole numbers besides, to look at."""
