@@ -66,6 +66,7 @@ class Asker:
             errors=int(reply.error is not None),
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens,
+            cut_passages=reply.cut_passages,
         )
 
 
@@ -75,9 +76,10 @@ def _check(request: Request, reply: Reply, engine: Engine) -> None:
         raise TypeError(f"{type(engine).__name__}.answer returned {reply!r}, which is no Reply")
     if reply.blanks is None:
         return
-    wanted = len(request.form.labels) if request.form else 0
+    form = request.fallback if reply.forced and request.form is None else request.form
+    wanted = len(form.labels) if form else 0
     if len(reply.blanks) != wanted:
         raise EngineError(f"the engine filled {len(reply.blanks)} blanks, the request has {wanted}")
-    choices = len(request.form.choices) if request.form else 0
+    choices = len(form.choices) if form else 0
     if any(len(row) != choices for row in reply.blanks):
         raise EngineError(f"the engine filled a blank without {choices} probabilities")

@@ -11,6 +11,7 @@ Inside the reasoning only an answer to every label is believed, and only if ther
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +37,10 @@ def read_reply(reply: Reply, n: int) -> GroupScores:
             answer.scores[label] = min(expected_score(row), float(MAX_SCORE))
         else:
             answer.refused.append(f"[{label}]: probabilities that sum to {sum(row)}")
-    return _group_scores(answer, n)
+    read = _group_scores(answer, n)
+    if reply.forced and not read.missing:
+        return dataclasses.replace(read, status=Status.FORCED)
+    return read
 
 
 def expected_score(probabilities: Sequence[float]) -> float:

@@ -6,6 +6,7 @@ semantics of str.format; `prompt_system` is sent as it stands.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import string
@@ -13,6 +14,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from llmrankers_groupwise.errors import PromptError
 from llmrankers_groupwise.types import Message, Request, ScoreForm
@@ -25,7 +27,9 @@ _TEMPLATES: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
     "doc_prefix": (frozenset({"num"}), frozenset()),
     "ground_truth": (frozenset({"num"}), frozenset()),
 }
-_PLAIN_KEYS = frozenset({"prompt_system", "doc_separator", "pattern"})
+_PLAIN_KEYS = frozenset({"prompt_system", "doc_separator", "pattern", "answer_start"})
+_TYPES: Mapping[str, type] = {"passage_characters": int, "passage_in_a_line": bool}
+_KINDS = {str: "text", int: "a whole number", bool: "true or false"}
 _PLACEHOLDERS = frozenset({"query", "num", "docs"})
 
 
@@ -36,6 +40,10 @@ class PromptFile:
     `doc_prefix` and `doc_separator` default to what llm-rankers puts between labels and passages.
     `pattern` is the regular expression that upstream code reads replies with; groupwise replies
     are read by `parsing.parse_scores` instead. `sha256` is of the file's bytes.
+
+    A checkpoint that was trained so wants its passages cut to `passage_characters`, and each run
+    of newlines in them made a blank (`passage_in_a_line`). `answer_start` stands between the
+    reasoning and the answer; None means "<answer>" if prompt_user speaks of it, else nothing.
     """
 
     name: str
@@ -46,6 +54,15 @@ class PromptFile:
     doc_separator: str = "\n"
     pattern: str | None = None
     ground_truth: str | None = field(default=None, repr=False)
+    answer_start: str | None = None
+    passage_characters: int | None = None
+    passage_in_a_line: bool = False
+
+    def shown(self, passage: str) -> str:
+        """As much of a passage as this prompt shows."""
+        if self.passage_in_a_line:
+            passage = re.sub("\n+", " ", passage)
+        return passage[: self.passage_characters]
 
 
 def load_prompt(name_or_path: str | Path) -> PromptFile:
@@ -69,8 +86,9 @@ def load_prompt(name_or_path: str | Path) -> PromptFile:
         raise PromptError(f"{path}: not a TOML file in UTF-8: {error}") from error
     _check_keys(path, values)
     _check_pattern(path, values.get("pattern"))
-    for key, template in values.items():
-        _check_placeholders(path, key, template)
+    for key in ("prompt_system", *_TEMPLATES):
+        if key in values:
+            _check_placeholders(path, key, values[key])
     return PromptFile(name=path.stem, sha256=hashlib.sha256(content).hexdigest(), **values)
 
 
@@ -82,13 +100,16 @@ def bundled_prompts() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-def _check_keys(path: Path, values: Mapping[str, object]) -> None:
-    known = sorted(_PLAIN_KEYS | _TEMPLATES.keys())
+def _check_keys(path: Path, values: Mapping[str, Any]) -> None:
+    known = sorted(_PLAIN_KEYS | _TEMPLATES.keys() | _TYPES.keys())
     for key, value in values.items():
         if key not in known:
             raise PromptError(f"{path}: unknown key {key!r}; the keys are {', '.join(known)}")
-        if not isinstance(value, str):
-            raise PromptError(f"{path}: {key} must be text, not {type(value).__name__}")
+        wanted = _TYPES.get(key, str)
+        if type(value) is not wanted:
+            raise PromptError(f"{path}: {key} must be {_KINDS[wanted]}, not {type(value).__name__}")
+    if values.get("passage_characters", 1) < 1:
+        raise PromptError(f"{path}: passage_characters must be 1 or more")
     if "prompt_user" not in values:
         raise PromptError(f"{path}: the key prompt_user is missing")
 
@@ -148,12 +169,12 @@ def render(
         query: the query's text.
         passages: the group's texts, in prompt order, at least one.
         prompt: the prompt file to render.
-        form: whether to attach a ScoreForm for engines that fill blanks.
+        form: whether to ask for a ScoreForm filled in; else it is the fallback of a text.
     """
-    safe_passages = [neutralise(passage) for passage in passages]
+    passages = [prompt.shown(passage) for passage in passages]
     docs = prompt.doc_separator.join(
-        prompt.doc_prefix.format(num=number) + passage
-        for number, passage in enumerate(safe_passages, start=1)
+        prompt.doc_prefix.format(num=number) + neutralise(passage)
+        for number, passage in enumerate(passages, start=1)
     )
     user = prompt.prompt_user.format(query=neutralise(query), num=len(passages), docs=docs)
     messages: list[Message] = [{"role": "user", "content": user}]
@@ -166,7 +187,16 @@ def render(
         labels=labels,
         messages=tuple(messages),
         form=ScoreForm(labels) if form else None,
+        fallback=None if form else ScoreForm(labels),
+        answer_start=_answer_start(prompt),
+        rerender=functools.partial(render, prompt=prompt, form=form),
     )
+
+
+def _answer_start(prompt: PromptFile) -> str:
+    if prompt.answer_start is not None:
+        return prompt.answer_start
+    return "<answer>" if "<answer>" in prompt.prompt_user else ""
 
 
 _LABEL = re.compile(r"[\[［【](\s*+\d++\s*+)[\]］】]")

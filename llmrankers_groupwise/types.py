@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
+
+from llmrankers_groupwise.errors import SettingsError
 
 __all__ = [
     "Ask",
@@ -17,6 +19,7 @@ __all__ = [
     "Query",
     "RankedDocument",
     "Ranking",
+    "Render",
     "Reply",
     "Request",
     "Sampling",
@@ -84,12 +87,25 @@ class ScoreForm:
         return "".join(pieces) + self.fixed[-1]
 
 
+Render = Callable[[str, Sequence[str]], "Request"]
+"""A query and passages in, the request for them out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One question to an engine: a group as text.
 
-    `passages` are the texts as they came; `messages` are rendered from them with everything
-    neutralised that could be taken for an instruction.
+    Attributes:
+        query: the query's text as it came.
+        passages: the texts as they came, less what the prompt file cuts off.
+        labels: what the passages are called in the messages and in the answer.
+        messages: rendered from query and passages with everything neutralised that could be taken
+            for an instruction.
+        form: the answer to fill in; None asks for a text.
+        fallback: the form to fill in after a text that does not score every label.
+        answer_start: what stands before the form where a text precedes it.
+        rerender: makes the request anew with other texts; an engine that cuts passages to its
+            model's length, or knows control tokens of its own, asks for that.
     """
 
     query: str
@@ -97,29 +113,64 @@ class Request:
     labels: tuple[str, ...]
     messages: tuple[Message, ...]
     form: ScoreForm | None = None
+    fallback: ScoreForm | None = None
+    answer_start: str = ""
+    rerender: Render | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How an engine draws tokens. A temperature of 0 means greedy decoding."""
+    """How an engine draws tokens, and how many.
+
+    Attributes:
+        temperature: 0 means greedy decoding.
+        top_p: the share of probability that tokens are drawn from.
+        max_tokens: the longest text, reasoning included.
+        reasoning_tokens: the longest reasoning; what is open then is closed, and the answer
+            follows. With a form, 0 or None fills it at once; for a text, None is no limit but
+            max_tokens.
+        seed: for drawing; None draws differently every time.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
     max_tokens: int = 8000
+    reasoning_tokens: int | None = None
     seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0.0:
+            raise SettingsError(f"temperature is {self.temperature}: give 0 or more")
+        if not 0.0 < self.top_p <= 1.0:
+            raise SettingsError(f"top_p is {self.top_p}: give a number above 0, up to 1")
+        if type(self.max_tokens) is not int or self.max_tokens < 1:
+            raise SettingsError(f"max_tokens is {self.max_tokens!r}: give a whole number from 1")
+        reasoning = self.reasoning_tokens
+        if reasoning is not None and (type(reasoning) is not int or reasoning < 0):
+            raise SettingsError(f"reasoning_tokens is {reasoning!r}: give 0, more, or None")
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What an engine answered.
 
-    `blanks`, given when the request had a form, holds one row of choice probabilities per label:
-    shape (len(labels), len(form.choices)), each row summing to 1. `error` is set, and everything
-    else empty, when the engine could not answer. `seconds` is wall time from asking to answer.
+    Attributes:
+        text: what the model wrote, reasoning included.
+        blanks: where a form was filled, one row of choice probabilities per label: shape
+            (len(labels), len(form.choices)), each row summing to 1.
+        forced: the form was filled after a text that did not finish by itself.
+        cut_passages: how many passages were cut to fit the model's length.
+        prompt_tokens: tokens read; where a prompt is continued from a cache it counts once.
+        completion_tokens: tokens written one after another, those of a form included.
+        finish_reason: "stop", "length" or "error".
+        seconds: wall time from asking to answer.
+        error: set, and everything else empty, when the engine could not answer.
     """
 
     text: str = ""
     blanks: tuple[tuple[float, ...], ...] | None = None
+    forced: bool = False
+    cut_passages: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     finish_reason: str = "stop"
@@ -194,12 +245,14 @@ class Usage:
     errors: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cut_passages: int = 0
 
     def __iadd__(self, other: Usage) -> Usage:
         self.calls += other.calls
         self.errors += other.errors
         self.prompt_tokens += other.prompt_tokens
         self.completion_tokens += other.completion_tokens
+        self.cut_passages += other.cut_passages
         return self
 
 
