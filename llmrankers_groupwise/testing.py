@@ -1,4 +1,4 @@
-"""A scripted engine for tests: replies in, requests recorded.
+"""For tests: a scripted engine, replies in and requests recorded, and a model of random weights.
 
 engine = ScriptedEngine(['{"[1]": 3, "[2]": 9}'])
 ranker = GroupwiseLlmRanker(engine=engine)
@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.parsing import blank_with_mean
 from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
 
-__all__ = ["ScriptedEngine", "filled_reply", "json_reply"]
+__all__ = ["CHAT_TEMPLATE", "ScriptedEngine", "filled_reply", "json_reply", "save_random_model"]
 
 Answer = str | Reply | EngineError
 """What a script may answer: a reply's text, a whole Reply, or an error to raise."""
@@ -94,3 +96,74 @@ def json_reply(scores: Sequence[float]) -> str:
 def filled_reply(scores: Sequence[float]) -> Reply:
     """A reply whose blanks have these expected scores, split between the two nearest choices."""
     return Reply(blanks=tuple(blank_with_mean(score) for score in scores))
+
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""A chat template in the manner of Qwen2."""
+
+
+def save_random_model(
+    folder: str | Path,
+    *,
+    hidden_size: int = 64,
+    layers: int = 2,
+    max_position_embeddings: int = 8192,
+    chat_template: str | None = CHAT_TEMPLATE,
+    vocabulary: int = 0,
+    seed: int = 0,
+) -> None:
+    """Save a causal language model of Qwen2's kind with random weights, and a tokenizer of bytes.
+
+    Args:
+        folder: where model and tokenizer are written.
+        hidden_size: a multiple of 32; a head has 32 dimensions, the feed-forward part 3 times this.
+        layers: how many.
+        max_position_embeddings: the longest text.
+        chat_template: of the tokenizer; None for none.
+        vocabulary: at least so many tokens in the model, used or not.
+        seed: of the weights; no global random state is changed.
+    """
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    tokenizer = _byte_tokenizer(chat_template)
+    tokenizer.save_pretrained(folder)
+    heads = hidden_size // 32
+    config = Qwen2Config(
+        vocab_size=max(vocabulary, len(tokenizer)),
+        hidden_size=hidden_size,
+        intermediate_size=3 * hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=max(1, heads // 2),
+        max_position_embeddings=max_position_embeddings,
+        initializer_range=hidden_size**-0.5,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Qwen2ForCausalLM(config)
+    model.save_pretrained(folder)
+
+
+def _byte_tokenizer(chat_template: str | None) -> Any:
+    """One token for each byte, and the control tokens of Qwen2."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({byte: i for i, byte in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    tokenizer.add_tokens([AddedToken(tag, special=False) for tag in ("<think>", "</think>")])
+    fast: Any = PreTrainedTokenizerFast
+    wrapped = fast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    wrapped.chat_template = chat_template
+    return wrapped

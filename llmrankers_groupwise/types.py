@@ -103,7 +103,7 @@ class Request:
             for an instruction.
         form: the answer to fill in; None asks for a text.
         fallback: the form to fill in after a text that does not score every label.
-        answer_start: what stands before the form where a text precedes it.
+        answer_start: what the assistant writes before the form, e.g. an opening tag.
         rerender: makes the request anew with other texts; an engine that cuts passages to its
             model's length, or knows control tokens of its own, asks for that.
     """

@@ -19,6 +19,10 @@ UPSTREAM = (
     "prompt_setwise-R1.toml",
     "prompt_setwise.toml",
 )
+KEYS = (
+    "answer_start, doc_prefix, doc_separator, ground_truth, passage_characters, "
+    "passage_in_a_line, pattern, prompt_system, prompt_user"
+)
 SIMPLE = 'prompt_user = "{query}: {docs}"\n'
 LINE_START_LABEL = re.compile(r"^\s*\[\s*(\w+)\s*\]", re.MULTILINE)
 
@@ -214,14 +218,12 @@ def test_a_prompt_knows_its_name_and_the_hash_of_its_bytes(prompt_file):
         ),
         pytest.param(
             SIMPLE + 'prompt_assistant = "Yes."',
-            "unknown key 'prompt_assistant'; the keys are answer_start, doc_prefix, doc_separator, "
-            "ground_truth, passage_characters, passage_in_a_line, pattern, prompt_system, prompt_user",
+            f"unknown key 'prompt_assistant'; the keys are {KEYS}",
             id="unknown-key",
         ),
         pytest.param(
             f"[groupwise]\n{SIMPLE}",
-            "unknown key 'groupwise'; the keys are answer_start, doc_prefix, doc_separator, "
-            "ground_truth, passage_characters, passage_in_a_line, pattern, prompt_system, prompt_user",
+            f"unknown key 'groupwise'; the keys are {KEYS}",
             id="table",
         ),
         pytest.param(SIMPLE + "doc_prefix = 3", "doc_prefix must be text, not int", id="number"),

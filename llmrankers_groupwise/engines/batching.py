@@ -25,13 +25,18 @@ class Batcher(Generic[Item, Result]):
     and a single item never waits. Callers may live in different event loops and threads.
 
     Args:
-        run: one result for each item, in order. An exception goes to every item of its batch.
+        run: one result for each item, in order; a result that is an exception is raised to its
+            item alone. An exception raised goes to every item of its batch.
         max_batch: the most items of one batch.
         name: the thread's name.
     """
 
     def __init__(
-        self, run: Callable[[Sequence[Item]], Sequence[Result]], *, max_batch: int, name: str
+        self,
+        run: Callable[[Sequence[Item]], Sequence[Result | Exception]],
+        *,
+        max_batch: int,
+        name: str,
     ) -> None:
         self._run = run
         self._max_batch = max_batch
@@ -84,7 +89,10 @@ class Batcher(Generic[Item, Result]):
                     future.set_exception(error)
             else:
                 for future, result in results:
-                    future.set_result(result)
+                    if isinstance(result, Exception):
+                        future.set_exception(result)
+                    else:
+                        future.set_result(result)
         self._fail_waiting()
 
     def _next_batch(self) -> list[tuple[Item, Future[Result]]]:

@@ -18,6 +18,7 @@ from typing import Any
 from llmrankers_groupwise.engines.batching import Batcher
 from llmrankers_groupwise.engines.minilm import WEIGHTS_SHA256, MiniLM, load_tokenizer, model_folder
 from llmrankers_groupwise.engines.protocol import EngineSettings
+from llmrankers_groupwise.engines.tokens import longest_beginning
 from llmrankers_groupwise.errors import EngineError, SettingsError
 from llmrankers_groupwise.parsing import blank_with_mean
 from llmrankers_groupwise.textfiles import well_formed
@@ -93,11 +94,7 @@ class EmbeddedEngine:
         """The longest beginning of `text` that has at most `length` word pieces."""
         if len(text.encode(errors="replace")) <= length:  # no word piece has less than a byte
             return text
-        # The beginning of a word may have more pieces than the word had up to there, and one
-        # character may have several: cut until it fits, by a character at least.
-        while len(ends := self._piece_ends(text)) > length:
-            text = text[: min(ends[length - 1], len(text) - 1)] if length else ""
-        return text
+        return longest_beginning(text, length, self._piece_ends)
 
     def describe(self) -> dict[str, object]:
         """What answers, by name, weights, versions and settings, and that it is no LLM."""

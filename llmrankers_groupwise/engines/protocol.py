@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol, cast, runtime_checkable
 
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
 
-__all__ = ["ENGINES", "Engine", "EngineSettings", "resolve_engine"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "EngineSettings",
+    "installed",
+    "resolve_engine",
+    "resolved_args",
+]
 
 
 @runtime_checkable
@@ -58,6 +68,9 @@ class EngineSettings:
 
 ENGINES: Mapping[str, str] = {
     "embedded": "llmrankers_groupwise.engines.embedded:EmbeddedEngine",
+    "openai": "llmrankers_groupwise.engines.openai:OpenAIEngine",
+    "transformers": "llmrankers_groupwise.engines.transformers:TransformersEngine",
+    "vllm": "llmrankers_groupwise.engines.vllm:VllmEngine",
 }
 """Engine name -> where its class is, imported when first used."""
 
@@ -86,6 +99,36 @@ def resolve_engine(engine: str | Engine, settings: EngineSettings) -> Engine:
             "engine_args) or an engine object that has its own, not both"
         )
     return engine
+
+
+def resolved_args(
+    engine: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """An engine's arguments with defaults filled in.
+
+    Raises:
+        SettingsError: an argument that the engine does not know, or one of another type.
+    """
+    for name, value in given.items():
+        if name not in defaults:
+            close = difflib.get_close_matches(name, defaults, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"it knows {', '.join(defaults)}"
+            raise SettingsError(f"engine_args has {name!r}, unknown to engine {engine}; {hint}")
+        if isinstance(defaults[name], int | float) and (
+            isinstance(value, bool) != isinstance(defaults[name], bool)
+            or not isinstance(value, int | float)
+        ):
+            raise SettingsError(f"engine_args {name} is {value!r}: give one as {defaults[name]!r}")
+    return {**defaults, **given}
+
+
+def installed(*distributions: str) -> dict[str, str]:
+    """The versions of those that are installed."""
+    found = {}
+    for name in distributions:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _create_engine(name: str, settings: EngineSettings) -> Engine:

@@ -1,0 +1,144 @@
+"""Choice probabilities of a form's blanks, from the tokens in which an engine wrote it.
+
+Engines that constrain the answer on their side, by a regular expression or a JSON schema, write
+the form token by token and report for each token the most probable ones in its place. The blank's
+row is the probability of each choice among the choices.
+
+"10" is mostly written in two tokens of which the first is that of "1". Where the engine wrote
+another choice, the split of that token's probability p between 1 and 10 is not reported. It is
+then taken from the choices beside them: those around 10 (8 and 9) against those around 1 (0, 2 and
+3). The expected score is wrong by 9p at most, p being `Blank.unsplit`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmrankers_groupwise.types import MAX_SCORE, ScoreForm
+
+__all__ = ["Blank", "Token", "form_regex", "form_schema", "read_blanks", "ten_share"]
+
+_ONE, _TEN = 1, 10
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A written token, and the probabilities of the most probable ones in its place, by text."""
+
+    text: str
+    probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Blank:
+    """One blank.
+
+    Attributes:
+        known: the probability of each choice 0..10, less what is unsplit.
+        unsplit: the probability of a token "1" that may be 1 or 10, as far as is known.
+        position: the index of the token that the choice begins in.
+    """
+
+    known: tuple[float, ...]
+    unsplit: float
+    position: int
+
+    def row(self, ten: float | None = None) -> tuple[float, ...]:
+        """The probability of each choice, with a share `ten`, 0..1, of what is unsplit for 10."""
+        row = list(self.known)
+        share = _likely_share(row) if ten is None else ten
+        row[_ONE] += self.unsplit * (1 - share)
+        row[_TEN] += self.unsplit * share
+        return tuple(row)
+
+
+def form_regex(form: ScoreForm) -> str:
+    """A regular expression that the filled form, and nothing else, matches."""
+    choices = "|".join(sorted(form.choices, reverse=True))
+    pieces = [re.escape(piece).replace("\\ ", " ").replace('\\"', '"') for piece in form.fixed]
+    return f"({choices})".join(pieces)
+
+
+def form_schema(form: ScoreForm) -> dict[str, Any]:
+    """A JSON schema of the filled form, within what OpenAI's strict mode takes."""
+    score = {"type": "integer", "enum": [int(choice) for choice in form.choices]}
+    return {
+        "type": "object",
+        "properties": dict.fromkeys(form.labels, score),
+        "required": list(form.labels),
+        "additionalProperties": False,
+    }
+
+
+def read_blanks(tokens: Sequence[Token], form: ScoreForm) -> list[Blank] | None:
+    """The blanks of a form as written, blanks between its parts or not; None if it is not one.
+
+    Tokens before and after the form do not matter.
+    """
+    text = "".join(token.text for token in tokens)
+    starts = [0]
+    for token in tokens:
+        starts.append(starts[-1] + len(token.text))
+    blanks, position, place = [], 0, 0
+    for label in form.labels:
+        found = re.compile(rf"{re.escape(json.dumps(label))}\s*:\s*(?=[0-9])").search(text, place)
+        if found is None:
+            return None
+        place = found.end()
+        while starts[position + 1] <= place:
+            position += 1
+        blank = _blank(tokens, position, place - starts[position])
+        if blank is None:
+            return None
+        blanks.append(blank)
+    return blanks
+
+
+def _blank(tokens: Sequence[Token], position: int, offset: int) -> Blank | None:
+    """The blank whose choice begins in the token at `position`, `offset` characters into it."""
+    token = tokens[position]
+    before = token.text[:offset]
+    masses = [0.0] * (MAX_SCORE + 1)
+    open_mass = 0.0
+    for text, probability in token.probabilities.items():
+        if not text.startswith(before):
+            continue
+        choice = text[offset:]
+        number = re.match("[0-9]+", choice)
+        if number is None or number[0] not in _CHOICES:
+            continue
+        if choice == "1":
+            open_mass += probability
+        else:
+            masses[int(number[0])] += probability
+    total = sum(masses) + open_mass
+    if total <= 0.0:
+        return None
+    share = None
+    if token.text[offset:] == "1" and position + 1 < len(tokens):
+        share = ten_share(tokens[position + 1].probabilities)
+    if share is not None:
+        masses[_ONE] += open_mass * (1 - share)
+        masses[_TEN] += open_mass * share
+        open_mass = 0.0
+    return Blank(tuple(mass / total for mass in masses), open_mass / total, position)
+
+
+_CHOICES = frozenset(str(score) for score in range(MAX_SCORE + 1))
+
+
+def ten_share(behind: Mapping[str, float]) -> float | None:
+    """What share of a "1" goes on to 10, by the tokens behind it; None if they do not tell."""
+    ten = sum(p for text, p in behind.items() if text.startswith("0"))
+    end = sum(p for text, p in behind.items() if text and not text[0].isdigit())
+    return ten / (ten + end) if ten + end > 0 else None
+
+
+def _likely_share(masses: Sequence[float]) -> float:
+    """The share of 10 in an unknown split, by the choices around 10 and around 1."""
+    high, low = masses[8] + masses[9], masses[0] + masses[2] + masses[3]
+    return high / (high + low) if high + low > 0 else 0.5

@@ -1,0 +1,297 @@
+"""Requests as the tokens of a chat model: template, control tokens, and cutting to length."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmrankers_groupwise.engines.tokens import even_lengths, longest_beginning
+from llmrankers_groupwise.errors import EngineError, MissingDependencyError, ModelError
+from llmrankers_groupwise.textfiles import well_formed
+from llmrankers_groupwise.types import Message, Request
+
+__all__ = [
+    "ChatSettings",
+    "ChatTokenizer",
+    "Prompt",
+    "load_tokenizer",
+    "model_length",
+]
+
+_BRACKETS = str.maketrans("<>[]{}＜＞【】", "()()()()()")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A request as the model gets it.
+
+    Attributes:
+        request: with the texts as they are shown.
+        token_ids: the whole prompt, up to where the assistant begins.
+        cut_passages: how many passages were cut to fit.
+        thinking: the template has opened a thinking block.
+    """
+
+    request: Request
+    token_ids: tuple[int, ...]
+    cut_passages: int
+    thinking: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChatSettings:
+    """How messages become a prompt.
+
+    Attributes:
+        chat_template: a Jinja template or the path of one, for a tokenizer that has none.
+        chat_template_kwargs: passed to the template, e.g. {"enable_thinking": False}.
+    """
+
+    chat_template: str | None = None
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ChatTokenizer:
+    """A Hugging Face tokenizer with its chat template. May be used from several threads.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers, as `load_tokenizer` gives.
+        settings: the chat template.
+
+    Raises:
+        ModelError: there is no chat template, or the tokenizer is not a fast one.
+    """
+
+    def __init__(self, tokenizer: Any, settings: ChatSettings) -> None:
+        self.hugging_face = tokenizer
+        self.settings = settings
+        self._template = _template(tokenizer, settings.chat_template)
+        self._fast: Any = getattr(tokenizer, "backend_tokenizer", None)
+        if self._fast is None:
+            raise ModelError(
+                f"the tokenizer {tokenizer.name_or_path} has no fast version: save one with "
+                f"tokenizer.json, and give its folder by --tokenizer_name_or_path"
+            )
+        self._fast.no_truncation()  # as saved in tokenizer.json by some models
+        self._fast.no_padding()
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text that may hold control tokens; none are added."""
+        ids: list[int] = self._fast.encode(well_formed(text), add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, control tokens included."""
+        text: str = self._fast.decode(list(ids), skip_special_tokens=False)
+        return text
+
+    def count(self, text: str) -> int:
+        """How many tokens `text` has."""
+        return len(self.encode(text))
+
+    def truncate(self, text: str, length: int) -> str:
+        """The longest beginning of `text` that has at most `length` tokens."""
+        return longest_beginning(text, length, self._ends)
+
+    def clean(self, text: str) -> str:
+        """Text that this tokenizer reads without any of its control tokens.
+
+        The brackets of one become round; one without brackets gets a blank inside.
+        """
+        for attempt in range(20):
+            encoded = self._fast.encode(well_formed(text), add_special_tokens=False)
+            spans = [
+                span
+                for token, span in zip(encoded.ids, encoded.offsets, strict=True)
+                if token in self.control and self._is_control(text[slice(*span)])
+            ]
+            if not spans:
+                return text
+            for start, end in reversed(spans):
+                broken = "" if attempt > 10 else _broken(text[start:end])
+                text = text[:start] + broken + text[end:]
+        return ""
+
+    @functools.cached_property
+    def texts(self) -> dict[int, str]:
+        """What each token of the vocabulary says, standing alone; control tokens say nothing."""
+        return {
+            number: "" if number in self.control else self.decode([number])
+            for number in self._fast.get_vocab(with_added_tokens=True).values()
+        }
+
+    @functools.cached_property
+    def control(self) -> frozenset[int]:
+        """Ids of the tokens that mean something to the model besides text."""
+        added = self.hugging_face.added_tokens_decoder
+        return frozenset(
+            {number for number, token in added.items() if token.special}
+            | set(self.hugging_face.all_special_ids)
+        )
+
+    def _is_control(self, text: str) -> bool:
+        """Whether a control token is meant; a character unknown to the model reads as one, too."""
+        return text.strip() != "" and self._fast.token_to_id(text.strip()) in self.control
+
+    def prompt(self, request: Request, limit: int | None, **template: Any) -> Prompt:
+        """The request's prompt, its passages cut to keep `limit` tokens.
+
+        Passages are cut on token borders, the longest first, so that all that are cut become
+        equally long.
+
+        Args:
+            request: what is asked.
+            limit: the most tokens of the prompt; None for no limit.
+            template: for the chat template, besides what the settings give.
+
+        Raises:
+            EngineError: the prompt does not fit even with a token of each passage.
+        """
+        request = self._cleaned(request)
+        text = self._apply_template(request.messages, template)
+        ids = self.encode(text)
+        cut = 0
+        if limit is not None and len(ids) > limit:
+            request, ids, cut = self._cut(request, ids, limit, template)
+        thinking = text.rstrip().endswith("<think>")
+        return Prompt(request, tuple(ids), cut, thinking)
+
+    def _cleaned(self, request: Request) -> Request:
+        query = self.clean(request.query)
+        passages = tuple(self.clean(passage) for passage in request.passages)
+        if (query, passages) == (request.query, request.passages):
+            return request
+        return _rerendered(request, query, passages)
+
+    def _cut(
+        self, request: Request, ids: list[int], limit: int, template: Mapping[str, Any]
+    ) -> tuple[Request, list[int], int]:
+        """The request with shorter passages, its token ids, and how many passages were cut."""
+        lengths = [self.count(passage) for passage in request.passages]
+        room = sum(lengths) - (len(ids) - limit)
+        while room >= len(lengths):
+            wanted = even_lengths(lengths, room)
+            passages = tuple(map(self.truncate, request.passages, wanted))
+            shorter = _rerendered(request, request.query, passages)
+            ids = self.encode(self._apply_template(shorter.messages, template))
+            if len(ids) <= limit:
+                cut = sum(new < old for new, old in zip(wanted, lengths, strict=True))
+                return shorter, ids, cut
+            room -= len(ids) - limit
+        raise EngineError(
+            f"the prompt of {len(request.passages)} passages does not fit into {limit} tokens, "
+            f"even with one token of each: use a smaller group_size, a shorter query, or a larger "
+            f"max_model_len"
+        )
+
+    def _apply_template(self, messages: Sequence[Message], extra: Mapping[str, Any]) -> str:
+        kwargs = {**extra, **self.settings.chat_template_kwargs}
+        apply = functools.partial(
+            self.hugging_face.apply_chat_template,
+            tokenize=False,
+            add_generation_prompt=True,
+            chat_template=self._template,
+            **kwargs,
+        )
+        try:
+            text: str = apply(list(messages))
+        except Exception as error:  # templates raise what they like
+            if messages[0]["role"] != "system":
+                raise ModelError(f"the chat template fails: {error}") from error
+            text = self._apply_template(_without_system(messages), extra)
+        return text
+
+    def template_knows(self, name: str) -> bool:
+        """Whether the chat template looks at an argument of this name."""
+        return name in self._template
+
+    def _ends(self, text: str) -> list[int]:
+        """Where each token ends, in characters."""
+        encoded = self._fast.encode(well_formed(text), add_special_tokens=False)
+        return [end for _, end in encoded.offsets]
+
+
+def load_tokenizer(name_or_path: str, **kwargs: Any) -> Any:
+    """The tokenizer of this name or folder, by transformers.
+
+    Raises:
+        ModelError: there is none.
+        MissingDependencyError: transformers is not installed.
+    """
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise MissingDependencyError(
+            "chat models need transformers: pip install 'llmrankers-groupwise[transformers]'"
+        ) from error
+    try:
+        return AutoTokenizer.from_pretrained(name_or_path, **kwargs)
+    except Exception as error:  # whatever a file of somebody else's brings about
+        raise ModelError(
+            f"cannot load the tokenizer {name_or_path}: {_first_line(error)}; give the name of a "
+            f"model on the Hugging Face Hub or a local folder"
+        ) from error
+
+
+def model_length(name_or_path: str, **kwargs: Any) -> int | None:
+    """The longest text that a model takes by its configuration; None if that does not say."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(name_or_path, **kwargs)
+    except Exception as error:
+        raise ModelError(f"cannot read the model {name_or_path}: {_first_line(error)}") from error
+    text = getattr(config, "text_config", None) or config
+    positions = getattr(text, "max_position_embeddings", None)
+    return positions if isinstance(positions, int) else None
+
+
+def _rerendered(request: Request, query: str, passages: Sequence[str]) -> Request:
+    if request.rerender is None:
+        raise EngineError(
+            "the prompt is too long, or holds control tokens of this model, and the request cannot "
+            "be rendered anew: make requests by prompts.render"
+        )
+    return request.rerender(query, passages)
+
+
+def _without_system(messages: Sequence[Message]) -> list[Message]:
+    """The system message at the head of the user's, for templates that refuse that role."""
+    system, user, *rest = messages
+    merged = {"role": "user", "content": f"{system['content']}\n\n{user['content']}"}
+    return [merged, *rest]
+
+
+def _broken(token: str) -> str:
+    """A control token's text as plain text."""
+    plain = token.translate(_BRACKETS)
+    if plain != token:
+        return plain
+    return f"{token[:1]} {token[1:]}" if len(token) > 1 else " "
+
+
+def _template(tokenizer: Any, given: str | None) -> str:
+    """The chat template: as given, as text or by path, or the tokenizer's own."""
+    if given is not None:
+        if "{" in given:
+            return given
+        try:
+            return Path(given).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"cannot read the chat template {given}: {error}") from error
+    own = tokenizer.chat_template
+    if isinstance(own, Mapping):  # several, by name
+        own = own.get("default")
+    if not own:
+        raise ModelError(
+            f"the tokenizer {tokenizer.name_or_path} has no chat template: use an instruct or "
+            f"chat model, or give a template by --engine_args chat_template=FILE"
+        )
+    return str(own)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

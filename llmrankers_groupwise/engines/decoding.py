@@ -1,0 +1,282 @@
+"""Decoding many dialogues side by side on one key-value cache, with PyTorch.
+
+Each row of a `DecodingBatch` is a dialogue. Its cache is read and never rebuilt: a form behind a
+reasoning continues from it, so that the prompt is paid once. A row that has less to feed than
+another is padded on the left, and what must be unlearned is masked out; positions count what is
+not masked.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import inspect
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from llmrankers_groupwise.engines.chat import ChatTokenizer
+from llmrankers_groupwise.engines.dialogue import Dialogue, Fill, Filled, Write, Written
+from llmrankers_groupwise.engines.formtokens import FormTokens
+from llmrankers_groupwise.types import Reply, Sampling
+
+__all__ = ["Model", "Row", "run_dialogues"]
+
+_STOP_WINDOW = 24  # tokens that a stop string, however split, does not exceed
+
+
+@dataclass
+class Model:
+    """A causal language model with what decoding needs to know of it."""
+
+    network: Any
+    tokenizer: ChatTokenizer
+    end_tokens: frozenset[int]
+    forms: FormTokens
+
+    def __post_init__(self) -> None:
+        accepted = inspect.signature(self.network.forward).parameters
+        self.keeps_logits = "logits_to_keep" in accepted
+        self.takes_positions = "position_ids" in accepted
+
+    @property
+    def device(self) -> torch.device:
+        """Where the first layer is, and inputs belong."""
+        device: torch.device = self.network.get_input_embeddings().weight.device
+        return device
+
+
+@dataclass
+class Row:
+    """A dialogue under way.
+
+    `unfed` holds the tokens that the cache lacks, at first the prompt; `turn` the tokens of the
+    assistant's turn, and `text` what they say.
+    """
+
+    prompt: Sequence[int]
+    dialogue: Dialogue
+    sampling: Sampling
+    unfed: list[int] = field(default_factory=list)
+    turn: list[int] = field(default_factory=list)
+    step: Write | Fill | None = None
+    reply: Reply | None = None
+    generator: torch.Generator | None = None
+
+    def __post_init__(self) -> None:
+        self.unfed = list(self.prompt)
+        self.step = next(self.dialogue)
+
+    def advance(self, outcome: Written | Filled) -> None:
+        """Hand the dialogue an outcome and take its next step, or its reply."""
+        try:
+            self.step = self.dialogue.send(outcome)
+        except StopIteration as end:
+            self.step, self.reply = None, end.value
+
+    def drawn_from(self, probabilities: torch.Tensor) -> int:
+        """A token drawn by this row's own generator, which no other row or thread reads."""
+        if self.generator is None:
+            self.generator = torch.Generator()
+            self.generator.manual_seed(_seed(self.prompt, self.sampling.seed))
+        return int(torch.multinomial(probabilities, 1, generator=self.generator))
+
+
+def run_dialogues(model: Model, rows: Sequence[Row]) -> list[Reply]:
+    """Lead all dialogues to their replies. Rows whose dialogue is over leave the batch."""
+    batch = _Cache(model, len(rows))
+    active = list(rows)
+    with torch.inference_mode():
+        while active:
+            for row in active:
+                _take_back(model, batch, active.index(row), row)
+            writing = [row for row in active if isinstance(row.step, Write)]
+            if writing:
+                _write(model, batch, active)
+            else:
+                _fill(model, batch, active)
+            left = [index for index, row in enumerate(active) if row.step is not None]
+            if left and len(left) < len(active):
+                batch.select(left)
+            active = [active[index] for index in left]
+    replies = [row.reply for row in rows]
+    assert all(replies)
+    return [reply for reply in replies if reply is not None]
+
+
+class _Cache:
+    """The key-value cache of a batch, and which of its columns each row sees."""
+
+    def __init__(self, model: Model, rows: int) -> None:
+        from transformers import DynamicCache
+
+        self._model = model
+        self._cache = DynamicCache(config=model.network.config)
+        self._mask = torch.zeros((rows, 0), dtype=torch.long, device=model.device)
+        self._columns: list[list[int]] = [[] for _ in range(rows)]
+
+    def feed(self, rows: Sequence[Sequence[int]], keep: int) -> torch.Tensor:
+        """Logits behind the last `keep` tokens of each row: float32, (rows, keep, vocabulary)."""
+        width = max(keep, *map(len, rows))
+        start = self._mask.shape[1]
+        ids = [[0] * (width - len(row)) + list(row) for row in rows]
+        seen = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
+        device = self._mask.device
+        self._mask = torch.cat((self._mask, torch.tensor(seen, device=device)), dim=1)
+        positions = (self._mask.cumsum(dim=1) - 1).clamp(min=0)[:, start:]
+        more: dict[str, Any] = {}
+        if self._model.keeps_logits:
+            more["logits_to_keep"] = keep
+        if self._model.takes_positions:
+            more["position_ids"] = positions
+        output = self._model.network(
+            input_ids=torch.tensor(ids, device=device),
+            attention_mask=self._mask,
+            past_key_values=self._cache,
+            use_cache=True,
+            **more,
+        )
+        for columns, row in zip(self._columns, rows, strict=True):
+            columns.extend(range(start + width - len(row), start + width))
+        logits: torch.Tensor = output.logits[:, -keep:].float()
+        return logits
+
+    def forget(self, index: int, count: int) -> None:
+        """Mask the last `count` tokens that a row was fed."""
+        if count:
+            columns = self._columns[index]
+            self._mask[index, columns[-count:]] = 0
+            del columns[-count:]
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these rows only."""
+        chosen = torch.tensor(rows, device=self._mask.device)
+        self._cache.batch_select_indices(chosen)
+        self._mask = self._mask[chosen]
+        self._columns = [self._columns[row] for row in rows]
+
+
+def _take_back(model: Model, batch: _Cache, index: int, row: Row) -> None:
+    """Make a row's tokens say the text that its step continues."""
+    assert row.step is not None
+    kept, row_text, decode = len(row.turn), row.step.text, model.tokenizer.decode
+    if not row_text.startswith(decode(row.turn)):
+        kept = bisect.bisect_left(
+            range(1, kept), True, key=lambda n: not row_text.startswith(decode(row.turn[:n]))
+        )
+    while kept and not row_text.startswith(decode(row.turn[:kept])):
+        kept -= 1  # within a character, or a step further than the search looked
+    dropped = len(row.turn) - kept
+    if dropped:
+        unfed = min(dropped, len(row.unfed))
+        del row.unfed[len(row.unfed) - unfed :]
+        batch.forget(index, dropped - unfed)
+        del row.turn[kept:]
+    added = model.tokenizer.encode(row_text[len(decode(row.turn)) :])
+    row.turn += added
+    row.unfed += added
+
+
+def _write(model: Model, batch: _Cache, rows: Sequence[Row]) -> None:
+    """One Write step of every row that is at one."""
+    texts: dict[int, list[int]] = {
+        index: [] for index, row in enumerate(rows) if isinstance(row.step, Write)
+    }
+    going = set(texts)
+    finished: set[int] = set()
+    while going:
+        logits = batch.feed(
+            [row.unfed if index in going else [] for index, row in enumerate(rows)], keep=1
+        )[:, -1]
+        for index in sorted(going):
+            row = rows[index]
+            assert isinstance(row.step, Write)
+            row.unfed = []
+            token = _next_token(logits[index], row)
+            if token in model.end_tokens:
+                finished.add(index)
+                going.discard(index)
+                continue
+            texts[index].append(token)
+            row.turn.append(token)
+            row.unfed = [token]
+            if _stopped(model, texts[index], row.step.stop):
+                finished.add(index)
+                going.discard(index)
+            elif len(texts[index]) >= row.step.max_tokens:
+                going.discard(index)
+    for index, tokens in texts.items():
+        text = _new_text(model.tokenizer, rows[index], tokens)
+        rows[index].advance(Written(text, len(tokens), index in finished))
+
+
+def _new_text(tokenizer: ChatTokenizer, row: Row, tokens: Sequence[int]) -> str:
+    """What the tokens add to the turn's text; a first one may say more alone than in its place."""
+    assert row.step is not None
+    whole = tokenizer.decode(row.turn)
+    if whole.startswith(row.step.text):
+        return whole[len(row.step.text) :]
+    return tokenizer.decode(tokens)
+
+
+def _next_token(logits: torch.Tensor, row: Row) -> int:
+    """Greedy at temperature 0; else drawn from the top_p share of the distribution."""
+    sampling = row.sampling
+    if sampling.temperature == 0.0:
+        return int(logits.argmax())
+    probabilities = torch.softmax(logits / sampling.temperature, dim=-1)
+    if sampling.top_p < 1.0:
+        ordered, tokens = probabilities.sort(descending=True)
+        beyond = ordered.cumsum(dim=-1) - ordered >= sampling.top_p
+        probabilities = torch.zeros_like(probabilities).scatter(
+            0, tokens, ordered.masked_fill(beyond, 0.0)
+        )
+    return row.drawn_from(probabilities.cpu())
+
+
+def _stopped(model: Model, tokens: Sequence[int], stop: Sequence[str]) -> bool:
+    if not stop:
+        return False
+    tail = model.tokenizer.decode(tokens[-_STOP_WINDOW:])
+    return any(each in tail for each in stop)
+
+
+def _fill(model: Model, batch: _Cache, rows: Sequence[Row]) -> None:
+    """The Fill step of every row: one pass over the model for each blank.
+
+    Each pass feeds the choice before, the fixed text up to the blank and, where "10" is two
+    tokens, the first of them on trial, whose logits tell 10 from 1; then that one is forgotten.
+    """
+    fills = [row.step for row in rows]
+    forms = [each.form for each in fills if isinstance(each, Fill)]
+    parts = [model.forms.parts(form) for form in forms]
+    blanks: list[list[tuple[float, ...]]] = [[] for _ in rows]
+    answers: list[list[str]] = [[] for _ in rows]
+    for number in range(max(map(len, parts))):
+        feeds: list[list[int]] = []
+        for row, part in zip(rows, parts, strict=True):
+            more = number < len(part)
+            feeds.append(row.unfed + part[number].fixed + part[number].shared if more else [])
+        logits = batch.feed(feeds, keep=2)
+        for index, (row, part) in enumerate(zip(rows, parts, strict=True)):
+            if number >= len(part):
+                continue
+            trial = len(part[number].shared)
+            batch.forget(index, trial)
+            probabilities, choice = part[number].read(logits[index, 1 - trial :])
+            blanks[index].append(probabilities)
+            answers[index].append(forms[index].choices[choice])
+            row.unfed = list(part[number].choices[choice])
+    for row, form, filled, answer in zip(rows, forms, blanks, answers, strict=True):
+        row.advance(Filled(form.filled(answer), len(answer), tuple(filled)))
+
+
+def _seed(prompt: Sequence[int], seed: int | None) -> int:
+    """From the seed and the prompt, so that a reply does not depend on its company in a batch."""
+    if seed is None:
+        return secrets.randbits(56)
+    digest = hashlib.sha256(f"{seed}:{','.join(map(str, prompt))}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")

@@ -1,0 +1,190 @@
+"""What is asked of a language model for one request, step by step, whatever the engine.
+
+A dialogue yields steps and is sent their outcomes; in the end it returns the Reply. It does no
+input or output itself, so every engine runs the same dialogues: one step after another against a
+server, or those of many requests side by side on one key-value cache.
+
+    dialogue = reply_to(request, sampling)
+    step = next(dialogue)                       # Write or Fill
+    step = dialogue.send(outcome_of(step))      # until StopIteration, whose value is the Reply
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from llmrankers_groupwise.parsing import parse_scores
+from llmrankers_groupwise.types import Reply, Request, Sampling, ScoreForm
+
+__all__ = ["CLOSE_THINKING", "Dialogue", "Fill", "Filled", "Write", "Written", "reply_to"]
+
+CLOSE_THINKING = "\n</think>\n\n"
+"""Ends a thinking block as the chat templates of Qwen3 and DeepSeek-R1 do."""
+
+_ANSWER = "<answer>"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Go on writing after `text`, what the assistant's turn holds so far.
+
+    Writing ends with the turn, after max_tokens, or behind one of `stop`, which stays in the text.
+    """
+
+    text: str
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """New text; `finished` unless max_tokens cut it off."""
+
+    text: str
+    tokens: int
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Fill in a form behind `text`, what the assistant's turn holds so far."""
+
+    text: str
+    form: ScoreForm
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """The form as text, and the choices' probabilities where the engine knows them."""
+
+    text: str
+    tokens: int
+    blanks: tuple[tuple[float, ...], ...] | None = None
+
+
+Dialogue = Generator[Write | Fill, Written | Filled, Reply]
+
+
+def reply_to(
+    request: Request,
+    sampling: Sampling,
+    *,
+    thinking: bool = False,
+    close_thinking: str = CLOSE_THINKING,
+) -> Dialogue:
+    """The dialogue for one request.
+
+    A request with a form has it filled, after up to sampling.reasoning_tokens of free reasoning.
+    One without is written out; if that leaves labels without a score, because it was cut off,
+    looped or forgot them, the fallback form is filled behind the reasoning that is there.
+
+    Args:
+        request: what is asked.
+        sampling: the lengths of reasoning and text.
+        thinking: whether the chat template has opened a thinking block.
+        close_thinking: what ends a thinking block.
+    """
+    turn = _Turn(request, thinking, close_thinking)
+    if request.form is not None:
+        return _reason_and_fill(turn, request.form, sampling)
+    return _write(turn, sampling)
+
+
+def _reason_and_fill(turn: _Turn, form: ScoreForm, sampling: Sampling) -> Dialogue:
+    budget = sampling.reasoning_tokens or 0
+    stop = (_ANSWER,) if turn.request.answer_start else ("</think>",)
+    finished = True
+    while turn.tokens < budget:
+        written = yield Write(turn.text, budget - turn.tokens, stop)
+        assert isinstance(written, Written)
+        turn.add(written)
+        finished = written.finished
+        # An <answer> that is only spoken of while thinking is not the answer.
+        if not turn.open("think") or not written.tokens:
+            break
+    return (yield from _fill(turn, form, forced=not finished))
+
+
+def _write(turn: _Turn, sampling: Sampling) -> Dialogue:
+    budget = sampling.max_tokens
+    reasoning = sampling.reasoning_tokens
+    finished = False
+    if reasoning is None or reasoning > 0:
+        written = yield Write(turn.text, min(budget, reasoning or budget))
+        assert isinstance(written, Written)
+        turn.add(written)
+        finished = written.finished
+    if not finished and turn.tokens < budget:
+        turn.text = turn.closed()
+        written = yield Write(turn.text, budget - turn.tokens)
+        assert isinstance(written, Written)
+        turn.add(written)
+        finished = written.finished
+    form = turn.request.fallback
+    if form is not None and parse_scores(turn.text, len(form.labels)).missing:
+        return (yield from _fill(turn, form, forced=True))
+    return Reply(
+        text=turn.text,
+        completion_tokens=turn.tokens,
+        finish_reason="stop" if finished else "length",
+    )
+
+
+def _fill(turn: _Turn, form: ScoreForm, *, forced: bool) -> Dialogue:
+    text = turn.before_the_answer()
+    filled = yield Fill(text, form)
+    assert isinstance(filled, Filled)
+    return Reply(
+        text=text + filled.text,
+        blanks=filled.blanks,
+        forced=forced,
+        completion_tokens=turn.tokens + filled.tokens,
+        finish_reason="length" if forced else "stop",
+    )
+
+
+@dataclass
+class _Turn:
+    """The assistant's turn as it grows."""
+
+    request: Request
+    thinking: bool
+    close_thinking: str
+    text: str = ""
+    tokens: int = 0
+
+    def add(self, written: Written) -> None:
+        self.text += written.text
+        self.tokens += written.tokens
+
+    def open(self, name: str) -> bool:
+        """Whether a block of this name has been opened and not closed."""
+        opened = self.text.rfind(f"<{name}>")
+        if opened < 0 and not (name == "think" and self.thinking):
+            return False
+        return f"</{name}>" not in self.text[max(opened, 0) :]
+
+    def closed(self) -> str:
+        """The text with its reasoning closed."""
+        if self.open("think"):
+            return self.text.rstrip() + self.close_thinking
+        return self.text.rstrip() + "\n</reason>\n" if self.open("reason") else self.text
+
+    def before_the_answer(self) -> str:
+        """The text up to where the form belongs: reasoning closed, an answer in it dropped."""
+        if not self.open("think"):
+            self.text = _without_answer(self.text)
+        text = self.closed()
+        separator = "\n" if text and not text.endswith("\n") else ""
+        return text + separator + self.request.answer_start
+
+
+def _without_answer(text: str) -> str:
+    """Text less the answer it ends in, tagged or bare; one in closed reasoning is left."""
+    start = max((text.rfind(end) for end in ("</think>", "</reason>")), default=-1)
+    tagged = text.find(_ANSWER, max(start, 0))
+    bare = re.compile(r"```|\{").search(text, max(start, 0))
+    ends = [tagged] if tagged >= 0 else [bare.start()] if bare else []
+    return text[: min(ends)] if ends else text

@@ -1,0 +1,126 @@
+"""Requests made into prompts of a local model: tokenizer, length and thinking, as settings say."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from llmrankers_groupwise.engines.chat import (
+    ChatSettings,
+    ChatTokenizer,
+    Prompt,
+    load_tokenizer,
+    model_length,
+)
+from llmrankers_groupwise.engines.dialogue import CLOSE_THINKING, Dialogue, reply_to
+from llmrankers_groupwise.engines.protocol import EngineSettings
+from llmrankers_groupwise.engines.tokens import answer_budget
+from llmrankers_groupwise.types import Reply, Request, Sampling
+
+__all__ = ["CHAT_ARGS", "Prompter", "finished"]
+
+CHAT_ARGS: Mapping[str, Any] = {
+    "chat_template": None,
+    "chat_template_kwargs": {},
+    "close_thinking": CLOSE_THINKING,
+    "max_model_len": None,
+    "revision": None,
+    "trust_remote_code": False,
+}
+"""The engine arguments that this module reads, with their defaults."""
+
+
+class Prompter:
+    """Makes prompts for one model. Its tokenizer is loaded when first needed, the model never.
+
+    Args:
+        settings: the engine's; model_name_or_path or tokenizer_name_or_path is set.
+        args: at least CHAT_ARGS, resolved.
+    """
+
+    def __init__(self, settings: EngineSettings, args: Mapping[str, Any]) -> None:
+        self._settings = settings
+        self._args = args
+        self._loading = threading.RLock()  # requests are prepared in several threads
+
+    def prompt(self, request: Request, sampling: Sampling) -> Prompt:
+        """The request in the model's tokens, cut to leave room for the answer.
+
+        A form that is filled at once wants no thinking: a template that can leave it out does.
+
+        Raises:
+            EngineError: the prompt does not fit, whatever is cut.
+            ModelError: the tokenizer cannot be used.
+        """
+        limit = self.max_model_len
+        if limit is not None:
+            limit -= answer_budget(request, sampling, limit)
+        at_once = request.form is not None and not sampling.reasoning_tokens
+        if at_once and self.tokenizer.template_knows("enable_thinking"):
+            return self.tokenizer.prompt(request, limit, enable_thinking=False)
+        return self.tokenizer.prompt(request, limit)
+
+    def dialogue(self, prompt: Prompt, sampling: Sampling) -> Dialogue:
+        """The dialogue for a prompt, its text kept within the model's length."""
+        if self.max_model_len is not None:
+            form = answer_budget(prompt.request, dataclasses.replace(sampling, max_tokens=1), None)
+            room = max(1, self.max_model_len - len(prompt.token_ids) - form)
+            sampling = dataclasses.replace(sampling, max_tokens=min(sampling.max_tokens, room))
+        return reply_to(
+            prompt.request,
+            sampling,
+            thinking=prompt.thinking,
+            close_thinking=self._args["close_thinking"],
+        )
+
+    @property
+    def tokenizer(self) -> ChatTokenizer:
+        """The model's tokenizer."""
+        with self._loading:
+            return self._tokenizer
+
+    @property
+    def max_model_len(self) -> int | None:
+        """The most tokens of prompt and answer together; None where nothing says."""
+        with self._loading:
+            return self._max_model_len
+
+    def limit_to(self, max_model_len: int) -> None:
+        """Take the model's own word for its length where that is shorter."""
+        known = self.max_model_len
+        self.__dict__["_max_model_len"] = min(known or max_model_len, max_model_len)
+
+    @functools.cached_property
+    def _tokenizer(self) -> ChatTokenizer:
+        own = self._settings.tokenizer_name_or_path is None
+        tokenizer = load_tokenizer(
+            str(self._settings.tokenizer_name_or_path or self._settings.model_name_or_path),
+            **self._hub(revision=own),
+        )
+        chat = ChatSettings(self._args["chat_template"], self._args["chat_template_kwargs"])
+        return ChatTokenizer(tokenizer, chat)
+
+    @functools.cached_property
+    def _max_model_len(self) -> int | None:
+        given: int | None = self._args["max_model_len"]
+        model = self._settings.model_name_or_path
+        if given or model is None:
+            return given
+        return model_length(model, **self._hub(revision=True))
+
+    def _hub(self, *, revision: bool) -> dict[str, Any]:
+        return {
+            "revision": self._args["revision"] if revision else None,
+            "cache_dir": self._settings.cache_dir,
+            "trust_remote_code": self._args["trust_remote_code"],
+        }
+
+
+def finished(reply: Reply, prompt: Prompt) -> Reply:
+    """The reply of a dialogue with what is known of its prompt."""
+    return dataclasses.replace(
+        reply, prompt_tokens=len(prompt.token_ids), cut_passages=prompt.cut_passages
+    )

@@ -1,0 +1,60 @@
+"""How many tokens texts may have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llmrankers_groupwise.types import Request, Sampling
+
+__all__ = ["answer_budget", "even_lengths", "longest_beginning"]
+
+_TOKENS_PER_LABEL = 16  # of a form: '", "[20]": 10' has about nine
+
+
+def answer_budget(request: Request, sampling: Sampling, max_model_len: int | None) -> int:
+    """Tokens to keep free for the answer: reasoning and form, or text and fallback form.
+
+    A text may have up to half of the model's length, whatever max_tokens says.
+    """
+    form = request.form or request.fallback
+    filling = _TOKENS_PER_LABEL * (len(form.labels) + 1) if form else 0
+    writing = sampling.max_tokens if request.form is None else sampling.reasoning_tokens or 0
+    if max_model_len is not None:
+        writing = min(writing, max_model_len // 2)
+    return writing + filling
+
+
+def even_lengths(lengths: Sequence[int], total: int) -> list[int]:
+    """Lengths that sum to `total` at most, the longest shortened first and to the same length.
+
+    Where the total does not divide, the first of those that are cut have one more.
+    """
+    if sum(lengths) <= total:
+        return list(lengths)
+    left, cap, spare = total, 0, 0
+    for index, length in enumerate(ordered := sorted(lengths)):
+        cap, spare = divmod(left, len(ordered) - index)
+        if length > cap:
+            break
+        left -= length
+    cut = []
+    for length in lengths:
+        more = 1 if length > cap and spare > 0 else 0
+        spare -= more
+        cut.append(min(length, cap + more))
+    return cut
+
+
+def longest_beginning(text: str, length: int, ends: Callable[[str], Sequence[int]]) -> str:
+    """The longest beginning of `text` that has at most `length` tokens.
+
+    Args:
+        text: the text.
+        length: tokens, 0 or more.
+        ends: gives for a text where each of its tokens ends, in characters.
+    """
+    # The beginning of a word may have more tokens than the word had up to there, and one
+    # character may have several: cut until it fits, by a character at least.
+    while len(found := ends(text)) > length:
+        text = text[: min(found[length - 1], len(text) - 1)] if length else ""
+    return text

@@ -1,0 +1,186 @@
+"""The transformers engine: causal language models of the Hugging Face libraries, in this process.
+
+Requests that come in together are sorted by length and answered in micro-batches, on one
+key-value cache each. A form takes one pass over the model for each of its blanks, the first of
+which is that over the prompt, and its probabilities are exact.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmrankers_groupwise.engines.batching import Batcher
+from llmrankers_groupwise.engines.chat import Prompt
+from llmrankers_groupwise.engines.prompter import CHAT_ARGS, Prompter, finished
+from llmrankers_groupwise.engines.protocol import EngineSettings, installed, resolved_args
+from llmrankers_groupwise.errors import EngineError, SettingsError
+from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
+
+if TYPE_CHECKING:
+    from llmrankers_groupwise.engines.decoding import Model
+
+__all__ = ["TransformersEngine"]
+
+logger = logging.getLogger(__name__)
+
+_DEFAULTS: dict[str, Any] = {
+    **CHAT_ARGS,
+    "dtype": "auto",
+    "attn_implementation": None,
+    "quantization": None,
+    "device_map": None,
+    "max_batch_tokens": 32_768,
+    "max_batch": 64,
+    "model_kwargs": {},
+}
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A request on its way through the batcher."""
+
+    prompt: Prompt
+    sampling: Sampling
+
+
+class TransformersEngine:
+    """Answers with a causal language model, loaded when first needed.
+
+    Args:
+        settings: model_name_or_path is required; a LoRA adapter is merged into the model. device
+            is by default CUDA, else Apple's MPS, else the CPU. engine_args: dtype ("auto":
+            bfloat16 where a GPU computes in it, else float16; float32 on the CPU),
+            attn_implementation, quantization ("int8" or "int4", by bitsandbytes), device_map,
+            revision, trust_remote_code, max_model_len (as the model's files say),
+            max_batch_tokens (32,768 prompt tokens of a micro-batch, padding included; halved for
+            good where memory runs out), max_batch (64 requests gathered at a time), chat_template,
+            chat_template_kwargs, close_thinking (the text that ends a thinking block), and
+            model_kwargs for AutoModelForCausalLM.from_pretrained.
+
+    Raises:
+        SettingsError: no model, or a setting that means nothing to this engine.
+    """
+
+    scorings: tuple[Scoring, ...] = ("generation", "likelihood")
+
+    def __init__(self, settings: EngineSettings) -> None:
+        if settings.model_name_or_path is None:
+            raise SettingsError("engine transformers needs a model: give model_name_or_path")
+        self._settings = settings
+        self._args = resolved_args("transformers", settings.engine_args, _DEFAULTS)
+        self._prompter = Prompter(settings, self._args)
+        self._max_batch_tokens: int = self._args["max_batch_tokens"]
+        self._batcher = Batcher(
+            self._answer_all, max_batch=self._args["max_batch"], name="transformers-engine"
+        )
+
+    async def answer(self, request: Request, sampling: Sampling) -> Reply:
+        """The reply to one request.
+
+        Raises:
+            EngineError: the prompt does not fit, memory does not suffice for it alone, or the
+                engine was closed meanwhile.
+            ModelError: model, adapter or tokenizer cannot be used, or the engine is closed.
+            MissingDependencyError: torch, transformers or peft is not installed.
+        """
+        prompt = await asyncio.to_thread(self.prompt, request, sampling)
+        return await self._batcher.submit(_Job(prompt, sampling))
+
+    def prompt(self, request: Request, sampling: Sampling) -> Prompt:
+        """The request in the model's tokens, as it would be asked; loads the tokenizer only."""
+        return self._prompter.prompt(request, sampling)
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of `text`."""
+        return self._prompter.tokenizer.count(text)
+
+    def truncate(self, text: str, length: int) -> str:
+        """The longest beginning of `text` that has at most `length` tokens."""
+        return self._prompter.tokenizer.truncate(text, length)
+
+    def describe(self) -> dict[str, object]:
+        """Model, adapter, versions and settings; device, dtype and revision once it is loaded."""
+        described: dict[str, object] = {
+            "engine": "transformers",
+            "model": self._settings.model_name_or_path,
+            "lora": self._settings.lora_name_or_path,
+            "tokenizer": self._settings.tokenizer_name_or_path,
+            "versions": installed("transformers", "torch", "tokenizers", "peft"),
+            "engine_args": {**self._args, "max_batch_tokens": self._max_batch_tokens},
+        }
+        if "_model" in self.__dict__:
+            network = self._model.network
+            described["revision"] = getattr(network.config, "_commit_hash", None)
+            described["device"] = str(self._model.device)
+            described["dtype"] = str(network.dtype).removeprefix("torch.")
+            described["max_model_len"] = self._prompter.max_model_len
+        return described
+
+    def close(self) -> None:
+        """End the engine's thread and let go of the model; open requests fail."""
+        self._batcher.close()
+        self.__dict__.pop("_model", None)
+        gc.collect()
+
+    @functools.cached_property
+    def _model(self) -> Model:
+        """Loaded in the batcher's thread, the only one that uses it."""
+        from llmrankers_groupwise.engines.loading import load_model
+
+        return load_model(self._settings, self._args, self._prompter.tokenizer)
+
+    def _answer_all(self, jobs: Sequence[_Job]) -> list[Reply | Exception]:
+        """All jobs in micro-batches of about the same length, the longest first."""
+        by_length = sorted(range(len(jobs)), key=lambda index: -_length(jobs[index]))
+        answers: dict[int, Reply | Exception] = {}
+        while by_length:
+            batch = by_length[: self._fitting([jobs[index] for index in by_length])]
+            replies = self._answer_batch([jobs[index] for index in batch])
+            if replies is None:
+                continue  # again, smaller
+            answers.update(zip(batch, replies, strict=True))
+            del by_length[: len(batch)]
+        return [answers[index] for index in range(len(jobs))]
+
+    def _fitting(self, jobs: Sequence[_Job]) -> int:
+        """How many of the jobs, the longest first, make a micro-batch; at least one."""
+        return max(1, min(len(jobs), self._max_batch_tokens // max(1, _length(jobs[0]))))
+
+    def _answer_batch(self, jobs: Sequence[_Job]) -> Sequence[Reply | Exception] | None:
+        """The replies to a micro-batch; None if memory ran out and a smaller one is to be tried."""
+        from llmrankers_groupwise.engines.decoding import Row, run_dialogues
+        from llmrankers_groupwise.engines.loading import free_memory, out_of_memory
+
+        rows = [
+            Row(
+                job.prompt.token_ids,
+                self._prompter.dialogue(job.prompt, job.sampling),
+                job.sampling,
+            )
+            for job in jobs
+        ]
+        try:
+            replies = run_dialogues(self._model, rows)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+        else:
+            return [finished(reply, job.prompt) for reply, job in zip(replies, jobs, strict=True)]
+        del rows
+        free_memory()
+        tokens = _length(jobs[0])
+        if len(jobs) == 1:
+            return [EngineError(f"out of memory with a prompt of {tokens} tokens; cut passages")]
+        self._max_batch_tokens = tokens * (len(jobs) // 2)
+        logger.warning("out of memory: micro-batches of %d tokens now", self._max_batch_tokens)
+        return None
+
+
+def _length(job: _Job) -> int:
+    return len(job.prompt.token_ids)
