@@ -209,9 +209,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(name, hint):
 def test_the_pulled_prompt_renders_as_the_authors_code_does(shared, publish):
     upstream = shared / "upstream-prompts"
     texts = json.loads((upstream / "grouprank_prompts.json").read_text(encoding="utf-8"))
-    constants = [text for text in texts.values() if isinstance(text, str)]
-    user = next(text for text in constants if "{PASSAGES}" in text)
-    system = next(text for text in constants if text.startswith("Your task"))
+    system, user = texts["group_system_prompt"], texts["group_user_prompt"]
     pull(publish(python_source(system, user)))
     prompt = load_prompt("grouprank")
     golden = (upstream / "grouprank_rendered_golden.jsonl").read_text(encoding="utf-8")
