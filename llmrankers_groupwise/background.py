@@ -8,7 +8,7 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["run_in_background"]
+__all__ = ["in_background", "run_in_background"]
 
 Result = TypeVar("Result")
 
@@ -29,6 +29,16 @@ def run_in_background(coroutine: Coroutine[Any, Any, Result]) -> Result:
     except BaseException:
         future.cancel()
         raise
+
+
+async def in_background(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """The coroutine's result, run on that loop whatever loop this is.
+
+    What belongs to one event loop, as connections do, serves all callers so. A cancelled caller
+    cancels the coroutine.
+    """
+    loop = _background_loop()
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, loop))
 
 
 def _background_loop() -> asyncio.AbstractEventLoop:

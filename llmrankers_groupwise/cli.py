@@ -1,4 +1,7 @@
-"""The command `run-groupwise`: llm-rankers' grammar, `run OPTIONS... groupwise OPTIONS...`."""
+"""The command `run-groupwise`: llm-rankers' grammar, `run OPTIONS... groupwise OPTIONS...`.
+
+`run-groupwise prompts` is in prompt_command.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,7 @@ from llmrankers_groupwise.passages import (
     Passages,
     ir_dataset_queries,
 )
+from llmrankers_groupwise.prompt_command import run_prompts
 from llmrankers_groupwise.prompts import load_prompt
 from llmrankers_groupwise.ranker import GroupwiseLlmRanker
 from llmrankers_groupwise.summary import side_by_side, summary_table
@@ -54,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         with _ended_in_order():
-            _run(arguments)
+            (run_prompts if arguments.command == "prompts" else _run)(arguments)
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (InputError, ImportError) as error:

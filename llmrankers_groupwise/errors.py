@@ -6,6 +6,7 @@ GroupwiseError
 │   ├── PromptError                 a prompt file cannot be used
 │   └── FileError                   a run, query, corpus, qrels or candidates file is malformed
 ├── MissingDependencyError (ImportError)   an optional part is not installed; names the pip line
+├── DownloadError                   a published file could not be fetched as it should be
 ├── EngineError                     an engine could not answer one request
 ├── ModelError                      an engine's model cannot be used at all
 └── FailureRateError                more groups failed than the run allows
@@ -16,6 +17,7 @@ from __future__ import annotations
 from pathlib import Path
 
 __all__ = [
+    "DownloadError",
     "EngineError",
     "FailureRateError",
     "FileError",
@@ -62,6 +64,10 @@ class FileError(InputError):
 
 class MissingDependencyError(GroupwiseError, ImportError):
     """An optional dependency is not installed; the message names the pip line that brings it."""
+
+
+class DownloadError(GroupwiseError):
+    """A published file could not be fetched, or is not the one that was expected."""
 
 
 class EngineError(GroupwiseError):

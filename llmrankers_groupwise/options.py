@@ -13,6 +13,7 @@ from llmrankers_groupwise.engines.protocol import ENGINES
 from llmrankers_groupwise.evaluation import DEFAULT_MEASURES
 from llmrankers_groupwise.fusion import Fusion
 from llmrankers_groupwise.grouping import Strategy
+from llmrankers_groupwise.prompt_command import add_prompts_parser
 
 __all__ = ["GROUPWISE_OPTIONS", "INPUT_OPTIONS", "RANKER_OPTIONS", "make_parser"]
 
@@ -47,13 +48,17 @@ class _Parser(argparse.ArgumentParser):
     def _hint(self, message: str) -> str | None:
         """What is wrong with the first option that its place does not have."""
         before, after = self.places.get("before", set()), self.places.get("after", set())
+        prompts = [*self.prog.split()[1:], *self._words][:1] == ["prompts"]
+        known = self.places.get("prompts", set()) if prompts else before | after
         for word in self._words:
             name = word.partition("=")[0]
             if not name.startswith("--"):
                 continue
-            if name not in before | after:
-                close = difflib.get_close_matches(name, before | after, n=1)
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
                 return f"unknown option {name}" + (f"; did you mean {close[0]}?" if close else "")
+            if prompts:
+                continue
             if "METHOD" in message and name not in before:
                 return f"{name} belongs behind the word groupwise"
             if "unrecognized" in message and name in message.split() and name not in after:
@@ -70,7 +75,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The grammar: run OPTIONS... groupwise OPTIONS..."""
+    """The grammar: run OPTIONS... groupwise OPTIONS..., prompts list, prompts pull NAME."""
     parser = _Parser(
         prog="run-groupwise",
         allow_abbrev=False,
@@ -78,7 +83,9 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="Options: run-groupwise run --help, and run-groupwise run groupwise --help.",
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        title="commands", dest="command", required=True, metavar="COMMAND"
+    )
     run = commands.add_parser(
         "run",
         help="rerank a run: run OPTIONS... groupwise OPTIONS...",
@@ -99,6 +106,7 @@ def make_parser() -> argparse.ArgumentParser:
     _Parser.places = {
         "before": set(run._option_string_actions),
         "after": set(groupwise._option_string_actions),
+        "prompts": add_prompts_parser(commands),
     }
     return parser
 
@@ -171,7 +179,7 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
         choices=("generation", "likelihood"),
         help="else as the engine does",
     )
-    add("--prompt_file", help="a prompt file or the name of a bundled one; default by scoring")
+    add("--prompt_file", help="a file, or a name of `prompts list`; default by scoring")
     add("--seed", type=int, default=0, help="for everything drawn at random")
     add("--max_failure_rate", type=float, default=0.1, help="end if a larger share of groups fails")
 

