@@ -20,7 +20,7 @@ from typing import Any
 
 from llmrankers_groupwise.types import MAX_SCORE, ScoreForm
 
-__all__ = ["Blank", "Token", "form_regex", "form_schema", "read_blanks", "ten_share"]
+__all__ = ["Blank", "Token", "form_regex", "form_schema", "literal", "read_blanks", "ten_share"]
 
 _ONE, _TEN = 1, 10
 
@@ -59,8 +59,12 @@ class Blank:
 def form_regex(form: ScoreForm) -> str:
     """A regular expression that the filled form, and nothing else, matches."""
     choices = "|".join(sorted(form.choices, reverse=True))
-    pieces = [re.escape(piece).replace("\\ ", " ").replace('\\"', '"') for piece in form.fixed]
-    return f"({choices})".join(pieces)
+    return f"({choices})".join(map(literal, form.fixed))
+
+
+def literal(text: str) -> str:
+    """A regular expression for this text, escaping no more than the grammars of servers know."""
+    return re.sub(r"([\[\](){}.*+?^$|\\])", r"\\\1", text)
 
 
 def form_schema(form: ScoreForm) -> dict[str, Any]:

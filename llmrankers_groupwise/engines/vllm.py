@@ -19,11 +19,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmrankers_groupwise.background import in_background
+from llmrankers_groupwise.background import in_background, run_in_background
 from llmrankers_groupwise.engines.blanks import (
     Blank,
     Token,
     form_regex,
+    literal,
     read_blanks,
     ten_share,
 )
@@ -133,7 +134,9 @@ class VllmEngine:
         with self._starting:
             self._closed = True
             if self._engine is not None:
-                self._engine.shutdown()
+                # On the loop that serves it, or its output task reports the end as a failure.
+                run_in_background(_shut_down(self._engine))
+                self._engine = None
 
     async def _answer(self, request: Request, sampling: Sampling) -> Reply:
         await asyncio.to_thread(self._start)
@@ -183,18 +186,31 @@ class VllmEngine:
         before = [*turn.token_ids, *output.token_ids]
         start = len(turn.token_ids)
         rows = await asyncio.gather(
-            *(self._row(blank, before[: start + blank.position]) for blank in blanks)
+            *(
+                self._row(blank, before[: start + blank.position], behind)
+                for blank, behind in zip(blanks, form.fixed[1:], strict=True)
+            )
         )
         tokens = len(output.token_ids)
         return Filled(output.text, tokens, tuple(rows))
 
-    async def _row(self, blank: Blank, before: Sequence[int]) -> tuple[float, ...]:
-        """The blank's probabilities; whether a "1" goes on to 10 is asked where it matters."""
+    async def _row(self, blank: Blank, before: Sequence[int], behind: str) -> tuple[float, ...]:
+        """The blank's probabilities; whether a "1" goes on to 10 is asked where it matters.
+
+        Args:
+            blank: as read from what vLLM wrote.
+            before: all token ids before the choice.
+            behind: the form's text behind it.
+        """
         if (MAX_SCORE - 1) * blank.unsplit <= self._own["ten_tolerance"]:
             return blank.row()
         one = self._prompter.tokenizer.encode("1")
         output = await self._generate(
-            [*before, *one], regex="0?[,}]", temperature=0.0, max_tokens=1, logprobs=_TOP
+            [*before, *one],
+            regex=f"0?{literal(behind)}",
+            temperature=0.0,
+            max_tokens=1,
+            logprobs=_TOP,
         )
         return blank.row(ten_share(self._token(output.logprobs[0]).probabilities))
 
@@ -226,16 +242,16 @@ class VllmEngine:
             f"groupwise-{next(self._numbers)}",
             lora_request=self._adapter,
         )
-        output = None
         try:
-            async for output in stream:
-                pass
+            (output,) = [output async for output in stream]  # the final one only
         except EngineDeadError as error:
+            if self._closed:
+                raise EngineError("the engine was closed") from error
             raise ModelError("vLLM has died; its own messages say why") from error
         except Exception as error:
+            if self._closed:
+                raise EngineError("the engine was closed") from error
             raise EngineError(f"vLLM refuses the request: {_line(error)}") from error
-        if output is None:
-            raise EngineError("vLLM answered nothing")
         return output.outputs[0]
 
     def _start(self) -> None:
@@ -283,8 +299,12 @@ class _Turn:
         self._written = self._tokenizer.agreeing(self._written, text)
 
 
+async def _shut_down(engine: Any) -> None:
+    engine.shutdown()
+
+
 def _started(settings: EngineSettings, args: Mapping[str, Any]) -> Any:
-    """vLLM's asynchronous engine."""
+    """VLLM's asynchronous engine."""
     try:
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
