@@ -12,14 +12,13 @@ import asyncio
 import dataclasses
 import difflib
 import itertools
-import json
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from llmrankers_groupwise.background import in_background, run_in_background
+from llmrankers_groupwise.engines.adapters import check_adapter, lora_rank
 from llmrankers_groupwise.engines.blanks import (
     Blank,
     Token,
@@ -49,7 +48,6 @@ _OWN_ARGS: Mapping[str, Any] = {
 }
 _DEFAULTS: Mapping[str, Any] = {"enable_prefix_caching": True, "disable_log_stats": True}
 _TOP = 20  # log probabilities of a token; a form allows eleven choices in a place
-_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
 class VllmEngine:
@@ -267,6 +265,8 @@ class VllmEngine:
         from vllm.lora.request import LoRARequest
 
         path = str(self._settings.lora_name_or_path)
+        config = self._engine.model_config.hf_text_config
+        check_adapter(path, config, self._settings.cache_dir)
         adapter = LoRARequest("adapter", 1, path)
         try:
             await self._engine.add_lora(adapter)
@@ -325,7 +325,7 @@ def _started(settings: EngineSettings, args: Mapping[str, Any]) -> Any:
     }
     given = {name: value for name, value in named.items() if value is not None} | dict(args)
     if settings.lora_name_or_path:
-        rank = _lora_rank(settings.lora_name_or_path, settings.cache_dir)
+        rank = lora_rank(settings.lora_name_or_path, settings.cache_dir)
         given = {"enable_lora": True, "max_lora_rank": rank, **given}
     try:
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**given))
@@ -335,19 +335,6 @@ def _started(settings: EngineSettings, args: Mapping[str, Any]) -> Any:
         ) from error
 
 
-def _lora_rank(adapter: str, cache_dir: str | None) -> int:
-    """The smallest rank that vLLM has memory layouts for and that the adapter fits into."""
-    from huggingface_hub import hf_hub_download
-
-    try:
-        path = Path(adapter) / "adapter_config.json"
-        if not Path(adapter).exists():
-            path = Path(hf_hub_download(adapter, "adapter_config.json", cache_dir=cache_dir))
-        rank = int(json.loads(path.read_text(encoding="utf-8"))["r"])
-    except Exception as error:
-        raise ModelError(f"cannot read the adapter {adapter}: {_line(error)}") from error
-    return next((each for each in _LORA_RANKS if each >= rank), rank)
-
-
 def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The error in one line, as long as a line may be."""
+    return " ".join((str(error).strip() or type(error).__name__).split())[:400]

@@ -1,0 +1,76 @@
+"""LoRA adapters as files: their rank, and whether they belong to a model.
+
+vLLM copies an adapter's weights into memory laid out for the model, and takes one that is too
+small for it without a word. So the shapes are compared first.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from llmrankers_groupwise.errors import ModelError
+
+__all__ = ["LORA_RANKS", "check_adapter", "lora_rank"]
+
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""The ranks that vLLM has memory layouts for."""
+
+_READS_HIDDEN_STATES = re.compile(r"\.(?:q|k|v|gate|up)_proj\.lora_A\.")
+_LAYER = re.compile(r"\.layers\.([0-9]+)\.")
+
+
+def lora_rank(adapter: str, cache_dir: str | None = None) -> int:
+    """The smallest of LORA_RANKS that the adapter fits into.
+
+    Raises:
+        ModelError: there is no such adapter, or it is no LoRA.
+    """
+    try:
+        content = _file(adapter, "adapter_config.json", cache_dir).read_text(encoding="utf-8")
+        rank = int(json.loads(content)["r"])
+    except Exception as error:  # no file, no network, no LoRA
+        raise ModelError(f"cannot read the adapter {adapter}: {error}") from error
+    return next((each for each in LORA_RANKS if each >= rank), rank)
+
+
+def check_adapter(adapter: str, config: Any, cache_dir: str | None = None) -> None:
+    """Raise ModelError if the adapter's weights cannot be those of a model with this config.
+
+    Args:
+        adapter: a folder, or a name on the Hugging Face Hub.
+        config: the model's, with hidden_size and num_hidden_layers.
+        cache_dir: where downloads are kept.
+    """
+    from safetensors import safe_open
+
+    try:
+        path = _file(adapter, "adapter_model.safetensors", cache_dir)
+    except Exception:  # saved in another format, which vLLM may read
+        return
+    with safe_open(path, framework="np") as weights:
+        for name in weights.keys():  # noqa: SIM118  no mapping
+            layer = _LAYER.search(name)
+            width = weights.get_slice(name).get_shape()[-1]
+            if layer and int(layer[1]) >= config.num_hidden_layers:
+                problem = f"has {name}, the model {config.num_hidden_layers} layers"
+            elif _READS_HIDDEN_STATES.search(name) and width != config.hidden_size:
+                problem = f"reads vectors of {width}, the model has {config.hidden_size}"
+            else:
+                continue
+            raise ModelError(
+                f"cannot use the adapter {adapter}: it {problem}; was it trained on this model?"
+            )
+
+
+def _file(adapter: str, name: str, cache_dir: str | None) -> Path:
+    if Path(adapter).is_dir() or Path(adapter).is_absolute():
+        path = Path(adapter) / name
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no {path}")
+        return path
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(adapter, name, cache_dir=cache_dir))
