@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from llmrankers_groupwise.types import Request, Sampling
 
-__all__ = ["answer_budget", "even_lengths", "longest_beginning"]
+__all__ = ["answer_budget", "even_lengths", "form_budget", "longest_beginning"]
 
 _TOKENS_PER_LABEL = 16  # of a form: '", "[20]": 10' has about nine
 
@@ -16,12 +16,18 @@ def answer_budget(request: Request, sampling: Sampling, max_model_len: int | Non
 
     A text may have up to half of the model's length, whatever max_tokens says.
     """
-    form = request.form or request.fallback
-    filling = _TOKENS_PER_LABEL * (len(form.labels) + 1) if form else 0
-    writing = sampling.max_tokens if request.form is None else sampling.reasoning_tokens or 0
+    writing = sampling.max_tokens
+    if request.form is not None:
+        writing = min(writing, sampling.reasoning_tokens or 0)
     if max_model_len is not None:
         writing = min(writing, max_model_len // 2)
-    return writing + filling
+    return writing + form_budget(request)
+
+
+def form_budget(request: Request) -> int:
+    """Tokens to keep free for filling in the request's form, or its fallback."""
+    form = request.form or request.fallback
+    return _TOKENS_PER_LABEL * (len(form.labels) + 1) if form else 0
 
 
 def even_lengths(lengths: Sequence[int], total: int) -> list[int]:
