@@ -1,4 +1,4 @@
-"""Dialogues led by hand: what is asked of a model, step by step, and what becomes of its outcomes."""
+"""Dialogues led by hand: what is asked of a model, and what becomes of what it writes."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator

@@ -89,6 +89,12 @@ class ChatTokenizer:
         text: str = self._fast.decode(list(ids), skip_special_tokens=False)
         return text
 
+    def encode_behind(self, text: str) -> list[int]:
+        """Token ids of a text that goes on behind other text, where none puts a blank before it."""
+        anchor = self.encode("0")
+        whole = self.encode("0" + text)
+        return whole[len(anchor) :] if whole[: len(anchor)] == anchor else self.encode(text)
+
     def agreeing(self, ids: Sequence[int], text: str) -> list[int]:
         """Token ids of `text`, of which as many as possible are the first of `ids`."""
         kept = len(ids)
@@ -99,7 +105,7 @@ class ChatTokenizer:
         while kept and not text.startswith(self.decode(ids[:kept])):
             kept -= 1  # within a character, or a step further than the search looked
         same = list(ids[:kept])
-        return same + self.encode(text[len(self.decode(same)) :])
+        return same + self.encode_behind(text[len(self.decode(same)) :])
 
     def count(self, text: str) -> int:
         """How many tokens `text` has."""
@@ -119,7 +125,7 @@ class ChatTokenizer:
             spans = [
                 span
                 for token, span in zip(encoded.ids, encoded.offsets, strict=True)
-                if token in self.control and self._is_control(text[slice(*span)])
+                if token in self.control and self._is_meant(token, text[slice(*span)])
             ]
             if not spans:
                 return text
@@ -130,9 +136,11 @@ class ChatTokenizer:
 
     @functools.cached_property
     def texts(self) -> dict[int, str]:
-        """What each token of the vocabulary says, standing alone; control tokens say nothing."""
+        """What each token of the vocabulary says behind others; control tokens say nothing."""
+        anchor = self.encode("0")[-1:]
+        start = len(self.decode(anchor))
         return {
-            number: "" if number in self.control else self.decode([number])
+            number: "" if number in self.control else self.decode([*anchor, number])[start:]
             for number in self._fast.get_vocab(with_added_tokens=True).values()
         }
 
@@ -145,9 +153,15 @@ class ChatTokenizer:
             | set(self.hugging_face.all_special_ids)
         )
 
-    def _is_control(self, text: str) -> bool:
+    def _is_meant(self, token: int, text: str) -> bool:
         """Whether a control token is meant; a character unknown to the model reads as one, too."""
-        return text.strip() != "" and self._fast.token_to_id(text.strip()) in self.control
+        if token != self.hugging_face.unk_token_id:
+            return True
+        return self._normal(text) == self._normal(self.hugging_face.unk_token)
+
+    def _normal(self, text: str) -> str:
+        normalizer = self._fast.normalizer
+        return str(normalizer.normalize_str(text.strip()) if normalizer else text.strip())
 
     def prompt(self, request: Request, limit: int | None, **template: Any) -> Prompt:
         """The request's prompt, its passages cut to keep `limit` tokens.
@@ -283,7 +297,8 @@ def _broken(token: str) -> str:
     plain = token.translate(_BRACKETS)
     if plain != token:
         return plain
-    return f"{token[:1]} {token[1:]}" if len(token) > 1 else " "
+    inside = len(token) - len(token.lstrip()) + 1
+    return f"{token[:inside]} {token[inside:]}" if len(token.strip()) > 1 else " "
 
 
 def _template(tokenizer: Any, given: str | None) -> str:
