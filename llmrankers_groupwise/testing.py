@@ -115,6 +115,9 @@ def save_random_model(
     chat_template: str | None = CHAT_TEMPLATE,
     vocabulary: int = 0,
     seed: int = 0,
+    device: str = "cpu",
+    dtype: str = "float32",
+    **config: Any,
 ) -> None:
     """Save a causal language model of Qwen2's kind with random weights, and a tokenizer of bytes.
 
@@ -126,6 +129,9 @@ def save_random_model(
         chat_template: of the tokenizer; None for none.
         vocabulary: at least so many tokens in the model, used or not.
         seed: of the weights; no global random state is changed.
+        device: where the weights are drawn.
+        dtype: the precision they are saved in.
+        config: further settings of transformers.Qwen2Config, before those above.
     """
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -133,23 +139,23 @@ def save_random_model(
     tokenizer = _byte_tokenizer(chat_template)
     tokenizer.save_pretrained(folder)
     heads = hidden_size // 32
-    config = Qwen2Config(
-        vocab_size=max(vocabulary, len(tokenizer)),
-        hidden_size=hidden_size,
-        intermediate_size=3 * hidden_size,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=max(1, heads // 2),
-        max_position_embeddings=max_position_embeddings,
-        initializer_range=hidden_size**-0.5,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-    )
-    with torch.random.fork_rng():
+    shape = {
+        "vocab_size": max(vocabulary, len(tokenizer)),
+        "hidden_size": hidden_size,
+        "intermediate_size": 3 * hidden_size,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": max(1, heads // 2),
+        "max_position_embeddings": max_position_embeddings,
+        "initializer_range": hidden_size**-0.5,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": None,
+    }
+    with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(seed)
-        model = Qwen2ForCausalLM(config)
-    model.save_pretrained(folder)
+        model = Qwen2ForCausalLM(Qwen2Config(**{**shape, **config}))
+    model.to(getattr(torch, dtype)).save_pretrained(folder)
 
 
 def _byte_tokenizer(chat_template: str | None) -> Any:

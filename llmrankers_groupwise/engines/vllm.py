@@ -137,7 +137,8 @@ class VllmEngine:
                 self._engine = None
 
     async def _answer(self, request: Request, sampling: Sampling) -> Reply:
-        await asyncio.to_thread(self._start)
+        if self._engine is None:
+            await asyncio.to_thread(self._start)
         if self._settings.lora_name_or_path and self._adapter is None:
             await self._load_adapter()
         prompt = await asyncio.to_thread(self.prompt, request, sampling)
