@@ -3,7 +3,7 @@
 Each knows every character of the control tokens, in all spellings that the tests try.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -32,15 +32,19 @@ def template(start: str, middle: str, end: str) -> str:
     return text
 
 
-def byte_level(special: list[str | AddedToken], normalizer: Any = None) -> Tokenizer:
+def byte_level(
+    special: list[str | AddedToken], normalizer: Any = None, *, more: Iterable[str] = ()
+) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     if normalizer is not None:
         tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = BpeTrainer(vocab_size=330, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(CORPUS, trainer)
+    trainer = BpeTrainer(
+        vocab_size=330 + 10 * bool(more), initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([*more, *CORPUS], trainer)
     tokenizer.add_special_tokens(special)
     return tokenizer
 
@@ -48,7 +52,7 @@ def byte_level(special: list[str | AddedToken], normalizer: Any = None) -> Token
 def sentencepiece(special: list[str], *, prefix: bool) -> Tokenizer:
     """In the manner of SentencePiece: blanks are letters, and bytes stand in for the unknown."""
     letters = sorted(set("".join(CORPUS).replace(" ", "▁")) | {"▁", "\n"})
-    merges = [("▁", "t"), ("e", "r"), ("▁", "1"), ("a", "n"), ("▁t", "h"), ("▁th", "e"), (":", "▁")]
+    merges = [("▁", "t"), ("e", "r"), ("▁", "s"), ("a", "n"), ("▁t", "h"), ("▁th", "e"), (":", "▁")]
     tokens = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *letters]
     tokens += [left + right for left, right in merges]
     vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
@@ -75,6 +79,14 @@ def qwen() -> Any:
     tokenizer = byte_level(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
     tokenizer.add_tokens(["<think>", "</think>"])
     return wrapped(tokenizer, template("<|im_start|>", "\n", "<|im_end|>"), eos_token="<|im_end|>")
+
+
+def gpt2() -> Any:
+    """Whole numbers are tokens with the blank before them."""
+    numbers = [" ".join(f": {n}" for n in range(11))] * 50
+    text = "{% for m in messages %}{{ m['content'] }}<|endoftext|>{% endfor %}"
+    tokens: list[Any] = ["<|endoftext|>", "<|sep|>", "<|pad|>"]
+    return wrapped(byte_level(tokens, more=numbers), text, eos_token="<|endoftext|>")
 
 
 def llama2() -> Any:
@@ -136,7 +148,7 @@ def bare() -> Any:
 
 
 KINDS: dict[str, Callable[[], Any]] = {
-    make.__name__: make for make in (qwen, llama2, llama3, gemma, deepseek, bert, nfkc, bare)
+    make.__name__: make for make in (qwen, gpt2, llama2, llama3, gemma, deepseek, bert, nfkc, bare)
 }
 
 

@@ -41,3 +41,15 @@ def in_a_process() -> Callable[[str, str], str]:
         return done.stdout.decode().strip()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model of random weights with a tokenizer of bytes."""
+    pytest.importorskip("torch", reason="the extra [transformers] is not installed")
+    pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
+    from llmrankers_groupwise.testing import save_random_model
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_random_model(folder)
+    return folder

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrankers_groupwise.engines.tokens import even_lengths, longest_beginning
-from llmrankers_groupwise.errors import EngineError, MissingDependencyError, ModelError
+from llmrankers_groupwise.errors import EngineError, ModelError
 from llmrankers_groupwise.textfiles import well_formed
 from llmrankers_groupwise.types import Message, Request
 
@@ -18,8 +18,6 @@ __all__ = [
     "ChatSettings",
     "ChatTokenizer",
     "Prompt",
-    "load_tokenizer",
-    "model_length",
 ]
 
 _BRACKETS = str.maketrans("<>[]{}＜＞【】", "()()()()()")
@@ -241,41 +239,6 @@ class ChatTokenizer:
         return [end for _, end in encoded.offsets]
 
 
-def load_tokenizer(name_or_path: str, **kwargs: Any) -> Any:
-    """The tokenizer of this name or folder, by transformers.
-
-    Raises:
-        ModelError: there is none.
-        MissingDependencyError: transformers is not installed.
-    """
-    try:
-        from transformers import AutoTokenizer
-    except ImportError as error:
-        raise MissingDependencyError(
-            "chat models need transformers: pip install 'llmrankers-groupwise[transformers]'"
-        ) from error
-    try:
-        return AutoTokenizer.from_pretrained(name_or_path, **kwargs)
-    except Exception as error:  # whatever a file of somebody else's brings about
-        raise ModelError(
-            f"cannot load the tokenizer {name_or_path}: {_first_line(error)}; give the name of a "
-            f"model on the Hugging Face Hub or a local folder"
-        ) from error
-
-
-def model_length(name_or_path: str, **kwargs: Any) -> int | None:
-    """The longest text that a model takes by its configuration; None if that does not say."""
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(name_or_path, **kwargs)
-    except Exception as error:
-        raise ModelError(f"cannot read the model {name_or_path}: {_first_line(error)}") from error
-    text = getattr(config, "text_config", None) or config
-    positions = getattr(text, "max_position_embeddings", None)
-    return positions if isinstance(positions, int) else None
-
-
 def _rerendered(request: Request, query: str, passages: Sequence[str]) -> Request:
     if request.rerender is None:
         raise EngineError(
@@ -319,7 +282,3 @@ def _template(tokenizer: Any, given: str | None) -> str:
             f"chat model, or give a template by --engine_args chat_template=FILE"
         )
     return str(own)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -8,14 +8,9 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from llmrankers_groupwise.engines.chat import (
-    ChatSettings,
-    ChatTokenizer,
-    Prompt,
-    load_tokenizer,
-    model_length,
-)
+from llmrankers_groupwise.engines.chat import ChatSettings, ChatTokenizer, Prompt
 from llmrankers_groupwise.engines.dialogue import CLOSE_THINKING, Dialogue, reply_to
+from llmrankers_groupwise.engines.pretrained import load_tokenizer, model_length
 from llmrankers_groupwise.engines.protocol import EngineSettings
 from llmrankers_groupwise.engines.tokens import answer_budget, form_budget
 from llmrankers_groupwise.types import Reply, Request, Sampling
