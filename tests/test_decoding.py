@@ -24,6 +24,7 @@ from llmrankers_groupwise.engines.dialogue import (  # noqa: E402
 )
 from llmrankers_groupwise.engines.formtokens import FormTokens  # noqa: E402
 from llmrankers_groupwise.errors import ModelError  # noqa: E402
+from llmrankers_groupwise.testing import save_random_model  # noqa: E402
 from llmrankers_groupwise.types import Reply, Sampling, ScoreForm  # noqa: E402
 
 SHAPE = {
@@ -273,11 +274,10 @@ def test_writing_stops_behind_a_stop_text(qwen2: Model) -> None:
     assert reply.text == whole[: reply.completion_tokens + 5]
 
 
-def test_bytes_that_are_no_text_do_not_confuse_it(
-    tiny_model: Path, tokenizer: ChatTokenizer
-) -> None:
+def test_bytes_that_are_no_text_do_not_confuse_it(tmp_path: Path, tokenizer: ChatTokenizer) -> None:
     """A random model writes halves of characters; what comes out is still read from the cache."""
-    network = transformers.AutoModelForCausalLM.from_pretrained(tiny_model)
+    save_random_model(tmp_path)
+    network = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
     model = Model(network, tokenizer, frozenset(), FormTokens(tokenizer))
 
     def rambling(keep: int) -> Dialogue:
