@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrankers_groupwise.engines.tokens import even_lengths, longest_beginning
-from llmrankers_groupwise.errors import EngineError, ModelError
+from llmrankers_groupwise.errors import EngineError, ModelError, SettingsError
 from llmrankers_groupwise.textfiles import well_formed
 from llmrankers_groupwise.types import Message, Request
 
@@ -20,6 +20,7 @@ __all__ = [
     "Prompt",
 ]
 
+_NOT_THE_TEMPLATES = {"conversation", "tokenize", "add_generation_prompt", "chat_template"}
 _BRACKETS = str.maketrans("<>[]{}＜＞【】", "()()()()()")
 
 
@@ -62,11 +63,14 @@ class ChatTokenizer:
 
     Raises:
         ModelError: there is no chat template, or the tokenizer is not a fast one.
+        SettingsError: chat_template_kwargs has an argument that is not the template's.
     """
 
     def __init__(self, tokenizer: Any, settings: ChatSettings) -> None:
         self.hugging_face = tokenizer
         self.settings = settings
+        for name in _NOT_THE_TEMPLATES & settings.chat_template_kwargs.keys():
+            raise SettingsError(f"chat_template_kwargs has {name!r}, which is none of a template's")
         self._template = _template(tokenizer, settings.chat_template)
         self._fast: Any = getattr(tokenizer, "backend_tokenizer", None)
         if self._fast is None:

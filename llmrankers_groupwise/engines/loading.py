@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from llmrankers_groupwise.engines.adapters import check_adapter
 from llmrankers_groupwise.engines.cache import windows_of
 from llmrankers_groupwise.engines.chat import ChatTokenizer
 from llmrankers_groupwise.engines.decoding import Model
@@ -133,8 +135,13 @@ def _with_adapter(network: Any, adapter: str, cache_dir: str | None) -> Any:
         raise MissingDependencyError(
             "a LoRA adapter needs peft: pip install 'llmrankers-groupwise[transformers]'"
         ) from error
+    check_adapter(adapter, network.config.get_text_config(decoder=True), cache_dir)
     try:
-        return PeftModel.from_pretrained(network, adapter, cache_dir=cache_dir).merge_and_unload()
+        with warnings.catch_warnings():
+            # What the adapter lacks would stay as it was made, without effect.
+            warnings.filterwarnings("error", "Found missing adapter keys")
+            adapted = PeftModel.from_pretrained(network, adapter, cache_dir=cache_dir)
+        return adapted.merge_and_unload()
     except Exception as error:  # missing, another model's, or no LoRA at all
         raise ModelError(
             f"cannot use the adapter {adapter}: {first_line(error)}; was it trained on this model?"

@@ -212,6 +212,10 @@ def _check(args: Mapping[str, Any]) -> None:
     for name in ("chat_template", "attn_implementation", "revision"):
         if not isinstance(args[name], str | None):
             raise SettingsError(f"engine_args {name} is {args[name]!r}: give a text")
+    if not isinstance(args["close_thinking"], str):
+        raise SettingsError(
+            f"engine_args close_thinking is {args['close_thinking']!r}: give a text"
+        )
 
 
 def _shown(value: Any) -> object:
