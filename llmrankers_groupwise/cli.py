@@ -28,6 +28,7 @@ from llmrankers_groupwise.options import (
     GROUPWISE_OPTIONS,
     INPUT_OPTIONS,
     RANKER_OPTIONS,
+    SAMPLING_OPTIONS,
     make_parser,
 )
 from llmrankers_groupwise.passages import (
@@ -43,6 +44,7 @@ from llmrankers_groupwise.summary import side_by_side, summary_table
 from llmrankers_groupwise.tally import check_failure_rate
 from llmrankers_groupwise.textfiles import check_writable
 from llmrankers_groupwise.trec import Run, read_qrels, read_queries, read_run
+from llmrankers_groupwise.types import Sampling
 
 __all__ = ["main"]
 
@@ -133,7 +135,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _check_settings(arguments: argparse.Namespace) -> None:
-    """Find out what is wrong with the method's settings before large files are read."""
+    """Find out what is wrong with the settings before large files are read."""
+    _sampling(arguments)
     GroupwiseSettings(
         prompt=load_prompt(arguments.prompt_file or "groupwise"),
         **{name: getattr(arguments, name) for name in GROUPWISE_OPTIONS},
@@ -155,10 +158,16 @@ def _check_shown(show: Sequence[str], run: Run) -> None:
         raise SettingsError(f"--show {', '.join(unknown)}: the run has no such query")
 
 
+def _sampling(arguments: argparse.Namespace) -> Sampling:
+    given = {name: getattr(arguments, name) for name in SAMPLING_OPTIONS}
+    return Sampling(seed=arguments.seed, **given)
+
+
 def _ranker(arguments: argparse.Namespace) -> GroupwiseLlmRanker:
     names = (*RANKER_OPTIONS, *GROUPWISE_OPTIONS)
     return GroupwiseLlmRanker(
         engine_args=dict(arguments.engine_args),
+        sampling=_sampling(arguments),
         **{name: getattr(arguments, name) for name in names},
     )
 

@@ -14,8 +14,15 @@ from llmrankers_groupwise.evaluation import DEFAULT_MEASURES
 from llmrankers_groupwise.fusion import Fusion
 from llmrankers_groupwise.grouping import Strategy
 from llmrankers_groupwise.prompt_command import add_prompts_parser
+from llmrankers_groupwise.types import Sampling
 
-__all__ = ["GROUPWISE_OPTIONS", "INPUT_OPTIONS", "RANKER_OPTIONS", "make_parser"]
+__all__ = [
+    "GROUPWISE_OPTIONS",
+    "INPUT_OPTIONS",
+    "RANKER_OPTIONS",
+    "SAMPLING_OPTIONS",
+    "make_parser",
+]
 
 INPUT_OPTIONS = (
     "run_path", "candidates", "query_file", "pyserini_dataset", "ir_dataset_name", "corpus",
@@ -25,6 +32,7 @@ RANKER_OPTIONS = (
     "engine", "model_name_or_path", "tokenizer_name_or_path", "lora_name_or_path", "device",
     "cache_dir", "scoring", "prompt_file", "seed", "verbose",
 )  # fmt: skip
+SAMPLING_OPTIONS = ("temperature", "top_p", "max_tokens", "reasoning_tokens")
 GROUPWISE_OPTIONS = (
     "group_size", "num_repeat", "overlap", "grouping", "fusion", "first_stage_weight",
     "final_round",
@@ -171,13 +179,24 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
         default=[],
         type=_assignment,
         metavar="KEY=VALUE",
-        help="a setting of the engine, embedded: max_tokens, threads, precision, cached_texts; "
-        "may be repeated",
+        help="a setting by the engine's own name, as README's table of engines has them; may be "
+        "repeated",
     )
     add(
         "--scoring",
         choices=("generation", "likelihood"),
-        help="else as the engine does",
+        help="likelihood fills in a form, generation writes and parses; else as the engine does",
+    )
+    drawing = Sampling()
+    add("--temperature", type=float, default=drawing.temperature, help="0 decodes greedily")
+    add("--top_p", type=float, default=drawing.top_p, help="draw from this share of probability")
+    add("--max_tokens", type=int, default=drawing.max_tokens, help="the longest text of a reply")
+    add(
+        "--reasoning_tokens",
+        type=int,
+        metavar="N",
+        help="the longest reasoning before the answer; else none before a form, and --max_tokens "
+        "before a text",
     )
     add("--prompt_file", help="a file, or a name of `prompts list`; default by scoring")
     add("--seed", type=int, default=0, help="for everything drawn at random")

@@ -8,6 +8,8 @@ from llmrankers_groupwise.experiment import Ranked, Summary
 
 __all__ = ["side_by_side", "summary_table"]
 
+CUT = "passages cut to fit the model's length"
+
 
 def summary_table(summary: Summary) -> str:
     """Counters, statuses and measures before and after, a few lines in all."""
@@ -19,6 +21,7 @@ def summary_table(summary: Summary) -> str:
         f"{usage.calls:,} calls ({usage.errors:,} without an answer), "
         f"{usage.prompt_tokens:,} prompt and {usage.completion_tokens:,} completion tokens, "
         f"{summary.seconds:.1f} s",
+        *([f"{usage.cut_passages:,} {CUT}"] if usage.cut_passages else []),
         *(f"kept in first-stage order: {line}" for line in summary.skipped),
     ]
     if summary.measures:
