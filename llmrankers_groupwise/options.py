@@ -74,6 +74,16 @@ class _Parser(argparse.ArgumentParser):
         return None
 
 
+class _DryRun(argparse.Action):
+    """A flag with which there is nothing to save."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *given: Any
+    ) -> None:
+        namespace.dry_run = True
+        parser._option_string_actions["--save_path"].required = False
+
+
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the defaults that say something."""
 
@@ -162,6 +172,13 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
         help="show this query's list before and after; may be repeated",
     )
     add("--json", action="store_true", help="print the summary as JSON")
+    add(
+        "--dry_run",
+        action=_DryRun,
+        nargs=0,
+        default=False,
+        help="ask and write nothing: check the input, and count what would be asked",
+    )
     add("--verbose", action="store_true", help="log every prompt and reply")
 
 
