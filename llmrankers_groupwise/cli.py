@@ -30,7 +30,7 @@ from llmrankers_groupwise.options import (
     INPUT_OPTIONS,
     RANKER_OPTIONS,
     SAMPLING_OPTIONS,
-    make_parser,
+    parse_arguments,
 )
 from llmrankers_groupwise.passages import (
     IrDatasetPassages,
@@ -38,6 +38,7 @@ from llmrankers_groupwise.passages import (
     Passages,
     ir_dataset_queries,
 )
+from llmrankers_groupwise.presets import check_preset
 from llmrankers_groupwise.prompt_command import run_prompts
 from llmrankers_groupwise.prompts import load_prompt
 from llmrankers_groupwise.ranker import GroupwiseLlmRanker
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 when a run failed; 2 for bad input; 130 when interrupted. Ended by
         SIGTERM it is 143.
     """
-    arguments = make_parser().parse_args(argv)
+    arguments = parse_arguments(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         with _ended_in_order():
@@ -161,6 +162,8 @@ def _named(engine: dict[str, object]) -> str:
 def _check_settings(arguments: argparse.Namespace) -> None:
     """Find out what is wrong with the settings before large files are read."""
     _sampling(arguments)
+    if arguments.preset:
+        check_preset(arguments.preset, arguments.engine, arguments.scoring)
     GroupwiseSettings(
         prompt=load_prompt(arguments.prompt_file or "groupwise"),
         **{name: getattr(arguments, name) for name in GROUPWISE_OPTIONS},
@@ -189,11 +192,12 @@ def _sampling(arguments: argparse.Namespace) -> Sampling:
 
 def _ranker(arguments: argparse.Namespace) -> GroupwiseLlmRanker:
     names = (*RANKER_OPTIONS, *GROUPWISE_OPTIONS)
-    return GroupwiseLlmRanker(
-        engine_args=dict(arguments.engine_args),
-        sampling=_sampling(arguments),
-        **{name: getattr(arguments, name) for name in names},
-    )
+    settings = {name: getattr(arguments, name) for name in names}
+    settings["engine_args"] = dict(arguments.engine_args)
+    settings["sampling"] = _sampling(arguments)
+    if arguments.preset:
+        return GroupwiseLlmRanker.from_preset(arguments.preset, **settings)
+    return GroupwiseLlmRanker(**settings)
 
 
 def _first_stage(arguments: argparse.Namespace) -> FirstStage:

@@ -6,13 +6,16 @@ import argparse
 import ast
 import difflib
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NoReturn, get_args
 
 from llmrankers_groupwise import __version__
 from llmrankers_groupwise.engines.protocol import ENGINES
+from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.evaluation import DEFAULT_MEASURES
 from llmrankers_groupwise.fusion import Fusion
 from llmrankers_groupwise.grouping import Strategy
+from llmrankers_groupwise.presets import PRESETS, find_preset
 from llmrankers_groupwise.prompt_command import add_prompts_parser
 from llmrankers_groupwise.types import Sampling
 
@@ -22,6 +25,7 @@ __all__ = [
     "RANKER_OPTIONS",
     "SAMPLING_OPTIONS",
     "make_parser",
+    "parse_arguments",
 ]
 
 INPUT_OPTIONS = (
@@ -84,16 +88,28 @@ class _DryRun(argparse.Action):
         parser._option_string_actions["--save_path"].required = False
 
 
-class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the defaults that say something."""
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows the defaults that say something, and descriptions line by line."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         says_something = action.default not in (None, []) and action.default is not False
         return super()._get_help_string(action) if says_something else action.help
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The grammar: run OPTIONS... groupwise OPTIONS..., prompts list, prompts pull NAME."""
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """What the command is given; where it names a preset, the defaults are the preset's."""
+    arguments = make_parser().parse_args(argv)
+    if getattr(arguments, "preset", None) is None:
+        return arguments
+    return make_parser(PRESETS[arguments.preset].options).parse_args(argv)
+
+
+def make_parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
+    """The grammar: run OPTIONS... groupwise OPTIONS..., prompts list, prompts pull NAME.
+
+    Args:
+        defaults: for options by their names, in place of their own defaults.
+    """
     parser = _Parser(
         prog="run-groupwise",
         allow_abbrev=False,
@@ -113,6 +129,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_inputs(run.add_argument_group("what to rerank"))
     _add_outputs(run.add_argument_group("what to make of it"))
     _add_engine(run.add_argument_group("engine"))
+    _add_presets(run)
     methods = run.add_subparsers(title="methods", dest="method", required=True, metavar="METHOD")
     groupwise = methods.add_parser(
         "groupwise",
@@ -121,6 +138,9 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=_Help,
     )
     _add_groupwise(groupwise)
+    for each in (run, groupwise):
+        own = {action.dest for action in each._actions}
+        each.set_defaults(**{name: v for name, v in (defaults or {}).items() if name in own})
     _Parser.places = {
         "before": set(run._option_string_actions),
         "after": set(groupwise._option_string_actions),
@@ -218,6 +238,22 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
     add("--prompt_file", help="a file, or a name of `prompts list`; default by scoring")
     add("--seed", type=int, default=0, help="for everything drawn at random")
     add("--max_failure_rate", type=float, default=0.1, help="end if a larger share of groups fails")
+
+
+def _add_presets(run: argparse.ArgumentParser) -> None:
+    lines = [f"  {name:<10} {preset.about}" for name, preset in PRESETS.items()]
+    group = run.add_argument_group(
+        "presets", "Defaults by a name; options that are given win.\n" + "\n".join(lines)
+    )
+    group.add_argument("--preset", type=_preset, metavar="NAME", help="one of the above")
+
+
+def _preset(name: str) -> str:
+    try:
+        find_preset(name)
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return name
 
 
 def _add_groupwise(parser: argparse.ArgumentParser) -> None:

@@ -21,7 +21,7 @@ LAYERS = (
      "engines.loading", "engines.minilm", "engines.embedded", "engines.openai",
      "engines.transformers", "engines.vllm", "engines"),
     ("asking", "methods.groupwise", "methods"),
-    ("ranker", "experiment", "summary"),
+    ("presets", "ranker", "experiment", "summary"),
     ("options", "prompt_command"),
     ("cli",),
 )  # fmt: skip
