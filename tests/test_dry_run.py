@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from desk import CORPUS, TEXTS, Desk, LongestFirst
@@ -103,6 +104,16 @@ def test_calls_that_do_not_fit_are_counted_with_the_first_error():
     assert sizes["first_misfit"] == "'long' does not fit"
     assert sizes["prompt_tokens"]["sum"] == 14
     assert sizes["max_completion_tokens"] == 100 + 16 * 4
+
+
+def test_a_prompt_of_which_only_the_length_is_known_is_an_estimate():
+    class Guessing(Prompting):
+        def prompt(self, request: Request, sampling: Sampling) -> SimpleNamespace:
+            return SimpleNamespace(token_ids=(), estimate=7, cut_passages=0)
+
+    sizes = measured(Guessing(), "q", "q")
+    assert sizes["estimated"]
+    assert sizes["prompt_tokens"]["sum"] == 14
 
 
 def test_without_prompts_of_the_engine_the_messages_are_counted():
