@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from desk import desk, engines  # noqa: F401  fixtures, found here by every test
 
 
 @pytest.fixture(scope="session")

@@ -17,11 +17,11 @@ LAYERS = (
     ("passages", "candidates", "lucene", "first_stage", "conversion", "upstream",
      "testing", "tally", "background"),
     ("engines.protocol", "engines.batching", "engines.tokens", "engines.chat", "engines.dialogue",
-     "engines.prompter", "engines.blanks", "engines.formtokens", "engines.decoding",
+     "engines.prompter", "engines.dry", "engines.blanks", "engines.formtokens", "engines.decoding",
      "engines.loading", "engines.minilm", "engines.embedded", "engines.openai",
      "engines.transformers", "engines.vllm", "engines"),
     ("asking", "methods.groupwise", "methods"),
-    ("ranker", "experiment", "summary"),
+    ("presets", "ranker", "experiment", "summary"),
     ("options", "prompt_command"),
     ("cli",),
 )  # fmt: skip
