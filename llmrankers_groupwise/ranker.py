@@ -27,12 +27,6 @@ __all__ = ["GroupwiseLlmRanker", "log_exchanges"]
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_PROMPTS: Mapping[Scoring, str] = {
-    "generation": "groupwise",
-    "likelihood": "groupwise_scores",
-}
-"""The bundled prompt file for each way of scoring."""
-
 
 class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type information
     """Groupwise reranking behind llm-rankers' interface.
@@ -99,7 +93,7 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
         if prompt_file and not getattr(engine, "reads_prompts", True):
             logger.warning("this engine reads no prompt: prompt_file has no effect")
         self.settings = GroupwiseSettings(
-            prompt=load_prompt(prompt_file or DEFAULT_PROMPTS[scoring]),
+            prompt=load_prompt(prompt_file or _default_prompt(scoring, self.sampling)),
             scoring=scoring,
             group_size=group_size,
             num_repeat=num_repeat,
@@ -275,6 +269,12 @@ def _resolved_scoring(engine: Engine, scoring: Scoring | None) -> Scoring:
             f"scoring is {scoring!r}: this engine does {' and '.join(engine.scorings)} only"
         )
     return scoring
+
+
+def _default_prompt(scoring: Scoring, sampling: Sampling) -> str:
+    """The bundled prompt that asks for what the model is let write: reasoning, or scores alone."""
+    reasons = scoring == "generation" or sampling.reasoning_tokens
+    return "groupwise" if reasons else "groupwise_scores"
 
 
 def _text(result: SearchResult) -> str | None:
