@@ -36,7 +36,7 @@ Answer = dict[str, Any] | Raw
 
 
 class ChatServer:
-    """Records `bodies` and `headers` of chat completions, and how many were answered at once.
+    """Records the bodies of chat completions, their headers, and how many there were at once.
 
     Args:
         answer: gives the answer to a body; it may block.
@@ -97,7 +97,8 @@ def _handler(server: ChatServer) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            self._send(server.post(body, dict(self.headers)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            self._send(server.post(body, headers))
 
         def _send(self, answer: Answer) -> None:
             if isinstance(answer, dict):
