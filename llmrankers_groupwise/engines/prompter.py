@@ -76,6 +76,14 @@ class Prompter:
             close_thinking=self._args["close_thinking"],
         )
 
+    def count(self, text: str) -> int:
+        """How many of the model's tokens `text` has."""
+        return self.tokenizer.count(text)
+
+    def truncate(self, text: str, length: int) -> str:
+        """The longest beginning of `text` that has at most `length` tokens."""
+        return self.tokenizer.truncate(text, length)
+
     @property
     def tokenizer(self) -> ChatTokenizer:
         """The model's tokenizer."""

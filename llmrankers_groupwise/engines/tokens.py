@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from llmrankers_groupwise.types import Request, Sampling
+from llmrankers_groupwise.errors import EngineError
+from llmrankers_groupwise.types import Request, Sampling, ScoreForm
 
-__all__ = ["answer_budget", "even_lengths", "longest_beginning"]
+__all__ = ["answer_budget", "even_lengths", "form_budget", "longest_beginning", "rerendered"]
 
 _TOKENS_PER_LABEL = 16  # of a form: '", "[20]": 10' has about nine
 
@@ -17,11 +18,16 @@ def answer_budget(request: Request, sampling: Sampling, max_model_len: int | Non
     A text may have up to half of the model's length, whatever max_tokens says.
     """
     form = request.form or request.fallback
-    filling = _TOKENS_PER_LABEL * (len(form.labels) + 1) if form else 0
+    filling = form_budget(form) if form else 0
     writing = sampling.max_tokens if request.form is None else sampling.reasoning_tokens or 0
     if max_model_len is not None:
         writing = min(writing, max_model_len // 2)
     return writing + filling
+
+
+def form_budget(form: ScoreForm) -> int:
+    """Tokens that a filled form has at most."""
+    return _TOKENS_PER_LABEL * (len(form.labels) + 1)
 
 
 def even_lengths(lengths: Sequence[int], total: int) -> list[int]:
@@ -58,3 +64,17 @@ def longest_beginning(text: str, length: int, ends: Callable[[str], Sequence[int
     while len(found := ends(text)) > length:
         text = text[: min(found[length - 1], len(text) - 1)] if length else ""
     return text
+
+
+def rerendered(request: Request, query: str, passages: Sequence[str]) -> Request:
+    """The request made anew with other texts.
+
+    Raises:
+        EngineError: it cannot be.
+    """
+    if request.rerender is None:
+        raise EngineError(
+            "the prompt is too long, or holds control tokens of this model, and the request cannot "
+            "be rendered anew: make requests by prompts.render"
+        )
+    return request.rerender(query, passages)

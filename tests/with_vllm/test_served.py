@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from llmrankers.rankers import SearchResult
-from llmrankers_groupwise.engines.openai import OpenAIEngine
 
 from llmrankers_groupwise import GroupwiseLlmRanker
 from llmrankers_groupwise.asking import Asker
+from llmrankers_groupwise.engines.openai import OpenAIEngine
 from llmrankers_groupwise.engines.protocol import Engine, EngineSettings
 from llmrankers_groupwise.errors import ModelError
 from llmrankers_groupwise.parsing import read_reply
