@@ -29,6 +29,7 @@ from llmrankers_groupwise.engines.openai_server import Address, Server
 from llmrankers_groupwise.engines.openai_settings import (
     accepted_at_first,
     chosen_model,
+    preferred,
     resolved_settings,
 )
 from llmrankers_groupwise.engines.prompter import CHAT_ARGS, Prompter
@@ -214,6 +215,7 @@ class OpenAIEngine:
                 wanted = self._settings.model_name_or_path
                 model, length = chosen_model(wanted, listed, self._server.address.url)
                 self._limit_to(length)
+                self._dialect.accepted = preferred(self._dialect.accepted, listed)
                 self._model = model
 
     def _limit_to(self, max_model_len: int | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from llmrankers_groupwise.engines.openai_accepted import Accepted, Way
 from llmrankers_groupwise.engines.protocol import EngineSettings, resolved_args
 from llmrankers_groupwise.errors import ModelError, SettingsError
 
-__all__ = ["ARGS", "accepted_at_first", "chosen_model", "resolved_settings"]
+__all__ = ["ARGS", "accepted_at_first", "chosen_model", "preferred", "resolved_settings"]
 
 ARGS: Mapping[str, Any] = {
     "base_url": None,
@@ -104,6 +105,19 @@ def accepted_at_first(args: Mapping[str, Any]) -> Accepted:
         top_logprobs=0 if args["logprobs"] is False else 20,
         keep_logprobs=args["logprobs"] is True,
     )
+
+
+def preferred(accepted: Accepted, listed: Sequence[Mapping[str, Any]] | None) -> Accepted:
+    """What to try first of a server with these models.
+
+    vLLM says that it is vLLM. Its schemas let a model write blanks without end between the parts
+    of a form; its regular expressions do not.
+    """
+    of_vllm = any(each.get("owned_by") == "vllm" for each in listed or ())
+    if of_vllm and len(accepted.ways) > 1:
+        ways = sorted(accepted.ways, key=("regex", *_WAYS).index)
+        return dataclasses.replace(accepted, ways=tuple(ways))
+    return accepted
 
 
 def chosen_model(

@@ -86,8 +86,9 @@ def test_reasoning_then_a_form(engine: Engine) -> None:
     assert reply.completion_tokens > 10
 
 
-def test_model_and_length_are_asked_of_the_server(server: str) -> None:
-    engine = OpenAIEngine(EngineSettings(engine_args={"base_url": server}))
+def test_model_and_length_are_asked_of_the_server(server: str, model: Path) -> None:
+    settings = EngineSettings(tokenizer_name_or_path=str(model), engine_args={"base_url": server})
+    engine = OpenAIEngine(settings)
     long = render("bread", ["crumb " * 3000] * 3, load_prompt("groupwise_scores"), form=True)
     try:
         replies = ask(engine, [request(2), long])
@@ -97,6 +98,8 @@ def test_model_and_length_are_asked_of_the_server(server: str) -> None:
     assert [reply.error for reply in replies] == [None, None]
     assert [reply.cut_passages for reply in replies] == [0, 3]
     assert described["model"] == "tiny"
+    assert described["structured_outputs"] == "regex"
+    assert described["top_logprobs"] == 20
     json.dumps(described)
 
 
