@@ -1,4 +1,8 @@
-"""An event loop in a thread of its own, so that synchronous calls work inside a running loop."""
+"""An event loop in a thread of its own, for the whole process.
+
+Synchronous calls run their coroutines on it, so that they work inside a running loop. What belongs
+to one loop, as a client with open connections does, lives on it and serves callers of any loop.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,16 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
-__all__ = ["in_background", "run_in_background"]
+__all__ = ["end_in_background", "in_background", "run_in_background"]
 
 Result = TypeVar("Result")
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
+_ending: set[Future[Any]] = set()  # a loop holds its tasks by weak references only
 
 
 def run_in_background(coroutine: Coroutine[Any, Any, Result]) -> Result:
@@ -32,13 +38,30 @@ def run_in_background(coroutine: Coroutine[Any, Any, Result]) -> Result:
 
 
 async def in_background(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    """The coroutine's result, run on that loop whatever loop this is.
+    """The coroutine's result, run on the background loop and awaited on any, that one included.
 
-    What belongs to one event loop, as connections do, serves all callers so. A cancelled caller
-    cancels the coroutine.
+    It runs as a task of its own there; cancelling the wait cancels it.
+    """
+    future = asyncio.run_coroutine_threadsafe(coroutine, _background_loop())
+    return await asyncio.wrap_future(future)
+
+
+def end_in_background(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that frees something to its end.
+
+    On the background loop itself, which waiting would block, it is started and not waited for.
     """
     loop = _background_loop()
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, loop))
+    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    try:
+        here = asyncio.get_running_loop() is loop
+    except RuntimeError:
+        here = False
+    if here:
+        _ending.add(future)
+        future.add_done_callback(_ending.discard)
+    else:
+        future.result()
 
 
 def _background_loop() -> asyncio.AbstractEventLoop:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from llmrankers_groupwise.candidates import read_candidates
+from llmrankers_groupwise.engines.dry import DryRun, Sizes
 from llmrankers_groupwise.errors import GroupwiseError, InputError, SettingsError
 from llmrankers_groupwise.evaluation import check_measures
-from llmrankers_groupwise.experiment import Experiment, Ranked
+from llmrankers_groupwise.experiment import Experiment, Ranked, Summary
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.lucene import LucenePassages, lucene_topics
 from llmrankers_groupwise.methods.groupwise import GroupwiseSettings
@@ -28,7 +29,8 @@ from llmrankers_groupwise.options import (
     GROUPWISE_OPTIONS,
     INPUT_OPTIONS,
     RANKER_OPTIONS,
-    make_parser,
+    SAMPLING_OPTIONS,
+    parse_arguments,
 )
 from llmrankers_groupwise.passages import (
     IrDatasetPassages,
@@ -36,13 +38,15 @@ from llmrankers_groupwise.passages import (
     Passages,
     ir_dataset_queries,
 )
+from llmrankers_groupwise.presets import check_preset
 from llmrankers_groupwise.prompt_command import run_prompts
 from llmrankers_groupwise.prompts import load_prompt
 from llmrankers_groupwise.ranker import GroupwiseLlmRanker
-from llmrankers_groupwise.summary import side_by_side, summary_table
+from llmrankers_groupwise.summary import dry_table, side_by_side, summary_table
 from llmrankers_groupwise.tally import check_failure_rate
 from llmrankers_groupwise.textfiles import check_writable
 from llmrankers_groupwise.trec import Run, read_qrels, read_queries, read_run
+from llmrankers_groupwise.types import Sampling
 
 __all__ = ["main"]
 
@@ -54,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 when a run failed; 2 for bad input; 130 when interrupted. Ended by
         SIGTERM it is 143.
     """
-    arguments = make_parser().parse_args(argv)
+    arguments = parse_arguments(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         with _ended_in_order():
@@ -91,11 +95,12 @@ def _ended_in_order() -> Iterator[None]:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    check_writable(arguments.save_path)
+    if arguments.save_path is not None:
+        check_writable(arguments.save_path)
+        _check_no_input(arguments)
     check_measures(arguments.measures)
     check_failure_rate(arguments.max_failure_rate)
     _check_settings(arguments)
-    _check_no_input(arguments)
     qrels = read_qrels(arguments.qrels) if arguments.qrels else None
     shown: list[Ranked] = []
 
@@ -105,11 +110,14 @@ def _run(arguments: argparse.Namespace) -> None:
 
     first_stage = _first_stage(arguments)
     _check_shown(arguments.show, first_stage.run)
+    dry = None
     with _ranker(arguments) as ranker:
+        if arguments.dry_run:
+            ranker.engine = dry = DryRun(ranker.engine)
         summary = Experiment(
             first_stage=first_stage,
             ranker=ranker,
-            save_path=arguments.save_path,
+            save_path=None if dry else arguments.save_path,
             query_length=arguments.query_length,
             passage_length=arguments.passage_length,
             qrels=qrels,
@@ -122,18 +130,40 @@ def _run(arguments: argparse.Namespace) -> None:
             watch=watch,
         ).run()
         engine = ranker.engine.describe()
+    if dry:
+        _report_dry(summary, dry.sizes, engine, as_json=arguments.json)
+        return
     if arguments.json:
         print(json.dumps(summary.as_dict() | {"engine": engine}, ensure_ascii=False))
         return
     for each in shown:
         print(side_by_side(each, (qrels or {}).get(each.query.query_id)), end="\n\n")
     print(summary_table(summary))
-    print(f"engine: {engine['engine']}" + (f" ({engine['note']})" if "note" in engine else ""))
+    print(_named(engine))
     print(f"saved {arguments.save_path}")
 
 
+def _report_dry(
+    summary: Summary, sizes: Sizes, engine: dict[str, object], *, as_json: bool
+) -> None:
+    if as_json:
+        counted = {name: getattr(summary, name) for name in ("queries", "documents", "groups")}
+        report = {"dry_run": True, **counted, **sizes.as_dict(), "skipped": summary.skipped}
+        print(json.dumps(report | {"engine": engine}, ensure_ascii=False))
+        return
+    print(dry_table(summary, sizes), _named(engine), sep="\n")
+    print("dry run: nothing was asked, nothing was written")
+
+
+def _named(engine: dict[str, object]) -> str:
+    return f"engine: {engine['engine']}" + (f" ({engine['note']})" if "note" in engine else "")
+
+
 def _check_settings(arguments: argparse.Namespace) -> None:
-    """Find out what is wrong with the method's settings before large files are read."""
+    """Find out what is wrong with the settings before large files are read."""
+    _sampling(arguments)
+    if arguments.preset:
+        check_preset(arguments.preset, arguments.engine, arguments.scoring)
     GroupwiseSettings(
         prompt=load_prompt(arguments.prompt_file or "groupwise"),
         **{name: getattr(arguments, name) for name in GROUPWISE_OPTIONS},
@@ -155,12 +185,19 @@ def _check_shown(show: Sequence[str], run: Run) -> None:
         raise SettingsError(f"--show {', '.join(unknown)}: the run has no such query")
 
 
+def _sampling(arguments: argparse.Namespace) -> Sampling:
+    given = {name: getattr(arguments, name) for name in SAMPLING_OPTIONS}
+    return Sampling(seed=arguments.seed, **given)
+
+
 def _ranker(arguments: argparse.Namespace) -> GroupwiseLlmRanker:
     names = (*RANKER_OPTIONS, *GROUPWISE_OPTIONS)
-    return GroupwiseLlmRanker(
-        engine_args=dict(arguments.engine_args),
-        **{name: getattr(arguments, name) for name in names},
-    )
+    settings = {name: getattr(arguments, name) for name in names}
+    settings["engine_args"] = dict(arguments.engine_args)
+    settings["sampling"] = _sampling(arguments)
+    if arguments.preset:
+        return GroupwiseLlmRanker.from_preset(arguments.preset, **settings)
+    return GroupwiseLlmRanker(**settings)
 
 
 def _first_stage(arguments: argparse.Namespace) -> FirstStage:

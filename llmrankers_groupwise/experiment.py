@@ -90,7 +90,8 @@ class Experiment:
     Attributes:
         first_stage: run, queries and passages.
         ranker: e.g. a GroupwiseLlmRanker.
-        save_path: the run file to write; `<save_path>.manifest.json` is written beside it.
+        save_path: the run file to write; `<save_path>.manifest.json` is written beside it. None
+            writes neither.
         query_length, passage_length: cut texts to so many of the engine's tokens.
         qrels: judgements to measure the run before and after with; None for none.
         measures: names of ir_measures.
@@ -104,7 +105,7 @@ class Experiment:
 
     first_stage: FirstStage
     ranker: Ranker
-    save_path: str | Path
+    save_path: str | Path | None
     query_length: int = 128
     passage_length: int = 512
     qrels: Qrels | None = None
@@ -127,11 +128,11 @@ class Experiment:
         """
         self._check()
         summary = Summary(skipped=self.first_stage.check(allow_missing=self.allow_missing))
-        started = time.perf_counter()
+        if self.save_path is None:
+            self._fill(summary, None)
+            return summary
         with write_atomically(self.save_path) as out, write_atomically(self._manifest) as manifest:
-            reranked = asyncio.run(self._rerank(out, summary))
-            summary.seconds = time.perf_counter() - started
-            self._measure(reranked, summary)
+            self._fill(summary, out)
             described = self._described(summary)
             json.dump(described, manifest, indent=2, ensure_ascii=False, default=str)
             manifest.write("\n")
@@ -142,8 +143,9 @@ class Experiment:
         return Path(f"{self.save_path}.manifest.json")
 
     def _check(self) -> None:
-        check_writable(self.save_path)
-        check_writable(self._manifest)
+        if self.save_path is not None:
+            check_writable(self.save_path)
+            check_writable(self._manifest)
         check_measures(self.measures)
         check_failure_rate(self.max_failure_rate)
         if self.qrels is not None and not self.qrels.keys() & self.first_stage.run.keys():
@@ -155,7 +157,14 @@ class Experiment:
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}: give 1 or more tokens")
 
-    async def _rerank(self, out: IO[str], summary: Summary) -> dict[str, dict[str, float]]:
+    def _fill(self, summary: Summary, out: IO[str] | None) -> None:
+        """Rerank everything into `out`, and note in the summary what came of it."""
+        started = time.perf_counter()
+        reranked = asyncio.run(self._rerank(out, summary))
+        summary.seconds = time.perf_counter() - started
+        self._measure(reranked, summary)
+
+    async def _rerank(self, out: IO[str] | None, summary: Summary) -> dict[str, dict[str, float]]:
         """Write every ranking to `out`, and return the scores of the judged queries."""
         reranked: dict[str, dict[str, float]] = {}
         tally = Tally(self.max_failure_rate)
@@ -164,7 +173,8 @@ class Experiment:
         async with contextlib.aclosing(self._in_order()) as stream:
             async for ranked in stream:
                 query_id, documents = ranked.query.query_id, ranked.ranking.documents
-                write_ranking(out, query_id, documents, self.tag)
+                if out is not None:
+                    write_ranking(out, query_id, documents, self.tag)
                 tally.add(ranked.ranking)
                 tally.check()
                 summary.queries += 1

@@ -16,7 +16,7 @@ from llmrankers_groupwise.types import Group
 
 __all__ = ["Strategy", "check_grouping", "make_groups", "seeded"]
 
-Strategy = Literal["random", "strided", "sorted"]
+Strategy = Literal["random", "strided", "sorted", "mixed"]
 
 
 def make_groups(
@@ -41,8 +41,9 @@ def make_groups(
         overlap: how many candidates a group shares with the one before it.
         strategy: "random" shuffles, seeded by seed, repeat and query text; "strided" deals by
             first-stage rank so that every group spans all ranks; "sorted" keeps neighbours
-            together. Repeats after the first deal anew within each rank band ("strided"), or show
-            the same groups in another order ("sorted").
+            together; "mixed" is strided in the first repeat and random in the following ones.
+            Repeats after the first deal anew within each rank band ("strided"), or show the same
+            groups in another order ("sorted").
         seed: with the repeat and the query's text, what the shuffling follows from.
         query: the query's text.
 
@@ -123,8 +124,14 @@ def _sorted(n: int, count: int, repeat: int, rng: random.Random) -> list[int]:
     return list(range(n))
 
 
+def _mixed(n: int, count: int, repeat: int, rng: random.Random) -> list[int]:
+    """Repeats that differ in kind: one fair across ranks, then others drawn from all ranks."""
+    return (_random if repeat else _strided)(n, count, repeat, rng)
+
+
 _ORDERS: dict[str, Callable[[int, int, int, random.Random], list[int]]] = {
     "random": _random,
     "strided": _strided,
     "sorted": _sorted,
+    "mixed": _mixed,
 }

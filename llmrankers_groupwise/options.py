@@ -6,16 +6,27 @@ import argparse
 import ast
 import difflib
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NoReturn, get_args
 
 from llmrankers_groupwise import __version__
 from llmrankers_groupwise.engines.protocol import ENGINES
+from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.evaluation import DEFAULT_MEASURES
 from llmrankers_groupwise.fusion import Fusion
 from llmrankers_groupwise.grouping import Strategy
+from llmrankers_groupwise.presets import PRESETS, find_preset
 from llmrankers_groupwise.prompt_command import add_prompts_parser
+from llmrankers_groupwise.types import Sampling
 
-__all__ = ["GROUPWISE_OPTIONS", "INPUT_OPTIONS", "RANKER_OPTIONS", "make_parser"]
+__all__ = [
+    "GROUPWISE_OPTIONS",
+    "INPUT_OPTIONS",
+    "RANKER_OPTIONS",
+    "SAMPLING_OPTIONS",
+    "make_parser",
+    "parse_arguments",
+]
 
 INPUT_OPTIONS = (
     "run_path", "candidates", "query_file", "pyserini_dataset", "ir_dataset_name", "corpus",
@@ -25,6 +36,7 @@ RANKER_OPTIONS = (
     "engine", "model_name_or_path", "tokenizer_name_or_path", "lora_name_or_path", "device",
     "cache_dir", "scoring", "prompt_file", "seed", "verbose",
 )  # fmt: skip
+SAMPLING_OPTIONS = ("temperature", "top_p", "max_tokens", "reasoning_tokens")
 GROUPWISE_OPTIONS = (
     "group_size", "num_repeat", "overlap", "grouping", "fusion", "first_stage_weight",
     "final_round",
@@ -66,16 +78,38 @@ class _Parser(argparse.ArgumentParser):
         return None
 
 
-class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the defaults that say something."""
+class _DryRun(argparse.Action):
+    """A flag with which there is nothing to save."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *given: Any
+    ) -> None:
+        namespace.dry_run = True
+        parser._option_string_actions["--save_path"].required = False
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows the defaults that say something, and descriptions line by line."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         says_something = action.default not in (None, []) and action.default is not False
         return super()._get_help_string(action) if says_something else action.help
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The grammar: run OPTIONS... groupwise OPTIONS..., prompts list, prompts pull NAME."""
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """What the command is given; where it names a preset, the defaults are the preset's."""
+    arguments = make_parser().parse_args(argv)
+    if getattr(arguments, "preset", None) is None:
+        return arguments
+    return make_parser(PRESETS[arguments.preset].options).parse_args(argv)
+
+
+def make_parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
+    """The grammar: run OPTIONS... groupwise OPTIONS..., prompts list, prompts pull NAME.
+
+    Args:
+        defaults: for options by their names, in place of their own defaults.
+    """
     parser = _Parser(
         prog="run-groupwise",
         allow_abbrev=False,
@@ -95,6 +129,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_inputs(run.add_argument_group("what to rerank"))
     _add_outputs(run.add_argument_group("what to make of it"))
     _add_engine(run.add_argument_group("engine"))
+    _add_presets(run)
     methods = run.add_subparsers(title="methods", dest="method", required=True, metavar="METHOD")
     groupwise = methods.add_parser(
         "groupwise",
@@ -103,6 +138,9 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=_Help,
     )
     _add_groupwise(groupwise)
+    for each in (run, groupwise):
+        own = {action.dest for action in each._actions}
+        each.set_defaults(**{name: v for name, v in (defaults or {}).items() if name in own})
     _Parser.places = {
         "before": set(run._option_string_actions),
         "after": set(groupwise._option_string_actions),
@@ -154,6 +192,13 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
         help="show this query's list before and after; may be repeated",
     )
     add("--json", action="store_true", help="print the summary as JSON")
+    add(
+        "--dry_run",
+        action=_DryRun,
+        nargs=0,
+        default=False,
+        help="ask and write nothing: check the input, and count what would be asked",
+    )
     add("--verbose", action="store_true", help="log every prompt and reply")
 
 
@@ -171,17 +216,44 @@ def _add_engine(group: argparse._ArgumentGroup) -> None:
         default=[],
         type=_assignment,
         metavar="KEY=VALUE",
-        help="a setting of the engine, embedded: max_tokens, threads, precision, cached_texts; "
-        "may be repeated",
+        help="a setting by the engine's own name, as README's table of engines has them; may be "
+        "repeated",
     )
     add(
         "--scoring",
         choices=("generation", "likelihood"),
-        help="else as the engine does",
+        help="likelihood fills in a form, generation writes and parses; else as the engine does",
+    )
+    drawing = Sampling()
+    add("--temperature", type=float, default=drawing.temperature, help="0 decodes greedily")
+    add("--top_p", type=float, default=drawing.top_p, help="draw from this share of probability")
+    add("--max_tokens", type=int, default=drawing.max_tokens, help="the longest text of a reply")
+    add(
+        "--reasoning_tokens",
+        type=int,
+        metavar="N",
+        help="the longest reasoning before the answer; else none before a form, and --max_tokens "
+        "before a text",
     )
     add("--prompt_file", help="a file, or a name of `prompts list`; default by scoring")
     add("--seed", type=int, default=0, help="for everything drawn at random")
     add("--max_failure_rate", type=float, default=0.1, help="end if a larger share of groups fails")
+
+
+def _add_presets(run: argparse.ArgumentParser) -> None:
+    lines = [f"  {name:<10} {preset.about}" for name, preset in PRESETS.items()]
+    group = run.add_argument_group(
+        "presets", "Defaults by a name; options that are given win.\n" + "\n".join(lines)
+    )
+    group.add_argument("--preset", type=_preset, metavar="NAME", help="one of the above")
+
+
+def _preset(name: str) -> str:
+    try:
+        find_preset(name)
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return name
 
 
 def _add_groupwise(parser: argparse.ArgumentParser) -> None:

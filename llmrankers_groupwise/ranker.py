@@ -18,6 +18,7 @@ from llmrankers_groupwise.errors import InputError, SettingsError
 from llmrankers_groupwise.fusion import Fusion
 from llmrankers_groupwise.grouping import Strategy
 from llmrankers_groupwise.methods.groupwise import GroupwiseSettings, groupwise
+from llmrankers_groupwise.presets import with_preset
 from llmrankers_groupwise.prompts import load_prompt
 from llmrankers_groupwise.tally import RecentFailures
 from llmrankers_groupwise.types import Candidate, Query, Ranking, Sampling, Scoring, Usage
@@ -25,12 +26,6 @@ from llmrankers_groupwise.types import Candidate, Query, Ranking, Sampling, Scor
 __all__ = ["GroupwiseLlmRanker", "log_exchanges"]
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_PROMPTS: Mapping[Scoring, str] = {
-    "generation": "groupwise",
-    "likelihood": "groupwise_scores",
-}
-"""The bundled prompt file for each way of scoring."""
 
 
 class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type information
@@ -98,7 +93,7 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
         if prompt_file and not getattr(engine, "reads_prompts", True):
             logger.warning("this engine reads no prompt: prompt_file has no effect")
         self.settings = GroupwiseSettings(
-            prompt=load_prompt(prompt_file or DEFAULT_PROMPTS[scoring]),
+            prompt=load_prompt(prompt_file or _default_prompt(scoring, self.sampling)),
             scoring=scoring,
             group_size=group_size,
             num_repeat=num_repeat,
@@ -109,10 +104,41 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
             final_round=final_round,
             seed=seed,
         )
+        self._preset: str | None = None
         self._recent = RecentFailures(max_failure_rate)
         self._set_totals(Usage())
         if verbose:
             log_exchanges()
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str,
+        model_name_or_path: str | None = None,
+        prompt_file: str | None = None,
+        lora_name_or_path: str | None = None,
+        tokenizer_name_or_path: str | None = None,
+        **settings: Any,
+    ) -> Self:
+        """A ranker whose defaults are those of `presets.PRESETS[preset]`.
+
+        Whatever is given besides, by the constructor's names, wins; of engine_args key by key.
+        A preset's query_length and passage_length are the command's: nothing is cut here.
+
+        Raises:
+            SettingsError, PromptError, MissingDependencyError: as the constructor, and where the
+                preset is unknown or the engine cannot do it.
+        """
+        if prompt_file is not None:
+            settings["prompt_file"] = prompt_file
+        ranker = cls(
+            model_name_or_path,
+            lora_name_or_path=lora_name_or_path,
+            tokenizer_name_or_path=tokenizer_name_or_path,
+            **with_preset(preset, settings, default_engine="embedded"),
+        )
+        ranker._preset = preset
+        return ranker
 
     def rerank(self, query: str, ranking: Sequence[SearchResult]) -> list[SearchResult]:
         """`ranking` in its new order, best first.
@@ -181,6 +207,7 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
         prompt = self.settings.prompt
         return {
             "method": "groupwise",
+            "preset": self._preset,
             "settings": settings,
             "prompt": {"name": prompt.name, "sha256": prompt.sha256},
             "sampling": dataclasses.asdict(self.sampling),
@@ -242,6 +269,12 @@ def _resolved_scoring(engine: Engine, scoring: Scoring | None) -> Scoring:
             f"scoring is {scoring!r}: this engine does {' and '.join(engine.scorings)} only"
         )
     return scoring
+
+
+def _default_prompt(scoring: Scoring, sampling: Sampling) -> str:
+    """The bundled prompt that asks for what the model is let write: reasoning, or scores alone."""
+    reasons = scoring == "generation" or sampling.reasoning_tokens
+    return "groupwise" if reasons else "groupwise_scores"
 
 
 def _text(result: SearchResult) -> str | None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from llmrankers_groupwise.engines.dry import Sizes
 from llmrankers_groupwise.experiment import Ranked, Summary
 
-__all__ = ["side_by_side", "summary_table"]
+__all__ = ["dry_table", "side_by_side", "summary_table"]
+
+CUT = "passages cut to fit the model's length"
 
 
 def summary_table(summary: Summary) -> str:
@@ -14,12 +17,12 @@ def summary_table(summary: Summary) -> str:
     statuses = ", ".join(f"{count} {status}" for status, count in summary.statuses.items() if count)
     usage = summary.usage
     rows = [
-        f"{summary.queries:,} queries, {summary.documents:,} candidates, {summary.groups:,} groups"
-        + (f" ({statuses})" if statuses else ""),
+        _totals(summary) + (f" ({statuses})" if statuses else ""),
         f"{usage.calls:,} calls ({usage.errors:,} without an answer), "
         f"{usage.prompt_tokens:,} prompt and {usage.completion_tokens:,} completion tokens, "
         f"{summary.seconds:.1f} s",
-        *(f"kept in first-stage order: {line}" for line in summary.skipped),
+        *([f"{usage.cut_passages:,} {CUT}"] if usage.cut_passages else []),
+        *_kept(summary),
     ]
     if summary.measures:
         rows += ["", f"{f'over {summary.judged_queries} judged queries':<28} before   after"]
@@ -32,6 +35,34 @@ def summary_table(summary: Summary) -> str:
             for measure, values in summary.measures.items()
         ]
     return "\n".join(rows)
+
+
+def dry_table(summary: Summary, sizes: Sizes) -> str:
+    """What a run would ask, a few lines in all."""
+    tokens = sizes.as_dict()["prompt_tokens"]
+    rows = [
+        _totals(summary),
+        f"{sizes.calls:,} calls, {tokens['sum']:,} prompt tokens"
+        + (" (estimated from the texts)" if sizes.estimated else ""),
+        f"prompt tokens of a call: {tokens['min']:,} at least, {tokens['mean']:,.0f} on average, "
+        f"{tokens['max']:,} at most",
+        f"completion tokens: {sizes.max_completion_tokens:,} at most",
+        f"{sizes.cut_passages:,} {CUT}",
+        *_kept(summary),
+    ]
+    if sizes.misfits:
+        rows.append(f"{sizes.misfits:,} calls do not fit, the first one: {sizes.first_misfit}")
+    return "\n".join(rows)
+
+
+def _totals(summary: Summary) -> str:
+    return (
+        f"{summary.queries:,} queries, {summary.documents:,} candidates, {summary.groups:,} groups"
+    )
+
+
+def _kept(summary: Summary) -> list[str]:
+    return [f"kept in first-stage order: {line}" for line in summary.skipped]
 
 
 def side_by_side(

@@ -5,8 +5,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from chat_server import Answer, Body, ChatServer
+from desk import desk, engines  # noqa: F401  fixtures, found here by every test
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +66,22 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network.get_output_embeddings().weight[others] = 0.0
     network.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def chat_server() -> Iterator[Callable[..., ChatServer]]:
+    """Starts servers: by an answering function or answers in order, and the models listed."""
+    servers = []
+
+    def start(answer: Callable[[Body], Answer] | list[Answer], models: Any = ("m",)) -> ChatServer:
+        if isinstance(answer, list):
+            remaining = iter(answer)
+            server = ChatServer(lambda _: next(remaining), models)
+        else:
+            server = ChatServer(answer, models)
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.close()

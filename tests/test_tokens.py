@@ -88,9 +88,9 @@ def test_a_character_of_many_tokens_is_left_out_whole() -> None:
 def test_room_for_an_answer() -> None:
     form, text = request(20, form=True), request(20, form=False)
     sampling = Sampling(max_tokens=1000, reasoning_tokens=300)
-    filling = form_budget(form)
+    filling = form_budget(form.form)
     assert filling >= len('{"[20]": 10, ') * 20  # even where every character is a token
-    assert form_budget(text) == filling  # for its fallback
+    assert form_budget(text.fallback) == filling  # for its fallback
     assert answer_budget(form, Sampling(), None) == filling
     assert answer_budget(form, sampling, None) == 300 + filling
     assert answer_budget(text, sampling, None) == 1000 + filling
@@ -99,14 +99,14 @@ def test_room_for_an_answer() -> None:
 def test_room_for_an_answer_is_half_of_the_models_length_at_most() -> None:
     form, text = request(1, form=True), request(1, form=False)
     sampling = Sampling(max_tokens=8000, reasoning_tokens=6000)
-    assert answer_budget(text, sampling, 4096) == 2048 + form_budget(text)
-    assert answer_budget(form, sampling, 4096) == 2048 + form_budget(form)
+    assert answer_budget(text, sampling, 4096) == 2048 + form_budget(text.fallback)
+    assert answer_budget(form, sampling, 4096) == 2048 + form_budget(form.form)
 
 
 def test_room_for_reasoning_is_no_more_than_max_tokens() -> None:
     sampling = Sampling(max_tokens=100, reasoning_tokens=6000)
     form = request(1, form=True)
-    assert answer_budget(form, sampling, None) == 100 + form_budget(form)
+    assert answer_budget(form, sampling, None) == 100 + form_budget(form.form)
 
 
 def test_a_request_without_any_form_needs_room_for_its_text_only() -> None:

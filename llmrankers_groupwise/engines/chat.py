@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmrankers_groupwise.engines.tokens import even_lengths, longest_beginning
+from llmrankers_groupwise.engines.tokens import even_lengths, longest_beginning, rerendered
 from llmrankers_groupwise.errors import EngineError, ModelError, SettingsError
 from llmrankers_groupwise.textfiles import well_formed
 from llmrankers_groupwise.types import Message, Request
@@ -30,15 +30,23 @@ class Prompt:
 
     Attributes:
         request: with the texts as they are shown.
-        token_ids: the whole prompt, up to where the assistant begins.
+        token_ids: the whole prompt, up to where the assistant begins; empty where only its
+            length is known.
         cut_passages: how many passages were cut to fit.
         thinking: the template has opened a thinking block.
+        estimate: the length in tokens where there are no token_ids.
     """
 
     request: Request
     token_ids: tuple[int, ...]
     cut_passages: int
     thinking: bool
+    estimate: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the prompt has."""
+        return len(self.token_ids) or self.estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,7 @@ class ChatTokenizer:
     """A Hugging Face tokenizer with its chat template. May be used from several threads.
 
     Args:
-        tokenizer: a fast tokenizer of transformers, as `load_tokenizer` gives.
+        tokenizer: a fast tokenizer of transformers, as `pretrained.load_tokenizer` gives.
         settings: the chat template.
 
     Raises:
@@ -193,7 +201,7 @@ class ChatTokenizer:
         passages = tuple(self.clean(passage) for passage in request.passages)
         if (query, passages) == (request.query, request.passages):
             return request
-        return _rerendered(request, query, passages)
+        return rerendered(request, query, passages)
 
     def _cut(
         self, request: Request, ids: list[int], limit: int, template: Mapping[str, Any]
@@ -204,7 +212,7 @@ class ChatTokenizer:
         while room >= len(lengths):
             wanted = even_lengths(lengths, room)
             passages = tuple(map(self.truncate, request.passages, wanted))
-            shorter = _rerendered(request, request.query, passages)
+            shorter = rerendered(request, request.query, passages)
             ids = self.encode(self._apply_template(shorter.messages, template))
             if len(ids) <= limit:
                 cut = sum(new < old for new, old in zip(wanted, lengths, strict=True))
@@ -241,15 +249,6 @@ class ChatTokenizer:
         """Where each token ends, in characters."""
         encoded = self._fast.encode(well_formed(text), add_special_tokens=False)
         return [end for _, end in encoded.offsets]
-
-
-def _rerendered(request: Request, query: str, passages: Sequence[str]) -> Request:
-    if request.rerender is None:
-        raise EngineError(
-            "the prompt is too long, or holds control tokens of this model, and the request cannot "
-            "be rendered anew: make requests by prompts.render"
-        )
-    return request.rerender(query, passages)
 
 
 def _without_system(messages: Sequence[Message]) -> list[Message]:

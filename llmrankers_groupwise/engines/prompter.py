@@ -61,8 +61,8 @@ class Prompter:
     def dialogue(self, prompt: Prompt, sampling: Sampling) -> Dialogue:
         """The dialogue for a prompt, its text kept within the model's length."""
         if self.max_model_len is not None:
-            room = self.max_model_len - len(prompt.token_ids) - form_budget(prompt.request)
-            room = max(1, room)
+            form = prompt.request.form or prompt.request.fallback
+            room = max(1, self.max_model_len - len(prompt.token_ids) - form_budget(form))
             sampling = dataclasses.replace(sampling, max_tokens=min(sampling.max_tokens, room))
         return reply_to(
             prompt.request,
@@ -70,6 +70,14 @@ class Prompter:
             thinking=prompt.thinking,
             close_thinking=self._args["close_thinking"],
         )
+
+    def count(self, text: str) -> int:
+        """How many of the model's tokens `text` has."""
+        return self.tokenizer.count(text)
+
+    def truncate(self, text: str, length: int) -> str:
+        """The longest beginning of `text` that has at most `length` tokens."""
+        return self.tokenizer.truncate(text, length)
 
     @property
     def tokenizer(self) -> ChatTokenizer:

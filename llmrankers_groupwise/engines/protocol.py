@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -17,6 +17,7 @@ __all__ = [
     "ENGINES",
     "Engine",
     "EngineSettings",
+    "engine_class",
     "installed",
     "resolve_engine",
     "resolved_args",
@@ -84,7 +85,7 @@ def resolve_engine(engine: str | Engine, settings: EngineSettings) -> Engine:
         MissingDependencyError: the engine's extra is not installed.
     """
     if isinstance(engine, str):
-        return _create_engine(engine, settings)
+        return engine_class(engine)(settings)
     if isinstance(engine, type) or not isinstance(engine, Engine):
         raise SettingsError(
             f"engine is {engine!r}: give one of {', '.join(ENGINES)}, or an object (no class) with "
@@ -131,9 +132,13 @@ def installed(*distributions: str) -> dict[str, str]:
     return found
 
 
-def _create_engine(name: str, settings: EngineSettings) -> Engine:
+def engine_class(name: str) -> Callable[[EngineSettings], Engine]:
+    """What makes the engine of this name; its module is imported.
+
+    Raises:
+        SettingsError: an unknown name.
+    """
     if name not in ENGINES:
         raise SettingsError(f"engine is {name!r}: give one of {', '.join(ENGINES)}, or an object")
     module, _, attribute = ENGINES[name].partition(":")
-    engine_class = getattr(importlib.import_module(module), attribute)
-    return cast(Engine, engine_class(settings))
+    return cast("Callable[[EngineSettings], Engine]", getattr(import_module(module), attribute))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from llmrankers_groupwise.types import Request, Sampling
+from llmrankers_groupwise.errors import EngineError
+from llmrankers_groupwise.types import Request, Sampling, ScoreForm
 
-__all__ = ["answer_budget", "even_lengths", "form_budget", "longest_beginning"]
+__all__ = ["answer_budget", "even_lengths", "form_budget", "longest_beginning", "rerendered"]
 
 _TOKENS_PER_LABEL = 16  # of a form: '", "[20]": 10' has about nine
 
@@ -21,12 +22,11 @@ def answer_budget(request: Request, sampling: Sampling, max_model_len: int | Non
         writing = min(writing, sampling.reasoning_tokens or 0)
     if max_model_len is not None:
         writing = min(writing, max_model_len // 2)
-    return writing + form_budget(request)
+    return writing + form_budget(request.form or request.fallback)
 
 
-def form_budget(request: Request) -> int:
-    """Tokens to keep free for filling in the request's form, or its fallback."""
-    form = request.form or request.fallback
+def form_budget(form: ScoreForm | None) -> int:
+    """Tokens that a filled form has at most; 0 where there is none."""
     return _TOKENS_PER_LABEL * (len(form.labels) + 1) if form else 0
 
 
@@ -64,3 +64,17 @@ def longest_beginning(text: str, length: int, ends: Callable[[str], Sequence[int
     while len(found := ends(text)) > length:
         text = text[: min(found[length - 1], len(text) - 1)] if length else ""
     return text
+
+
+def rerendered(request: Request, query: str, passages: Sequence[str]) -> Request:
+    """The request made anew with other texts.
+
+    Raises:
+        EngineError: it cannot be.
+    """
+    if request.rerender is None:
+        raise EngineError(
+            "the prompt is too long, or holds control tokens of this model, and the request cannot "
+            "be rendered anew: make requests by prompts.render"
+        )
+    return request.rerender(query, passages)

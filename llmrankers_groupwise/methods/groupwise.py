@@ -40,7 +40,7 @@ class GroupwiseSettings:
         group_size: the most documents of one call.
         num_repeat: how often every document is scored, in different groups.
         overlap: how many documents neighbouring groups share.
-        grouping: "random", "strided" or "sorted"; see `grouping.make_groups`.
+        grouping: "random", "strided", "sorted" or "mixed"; see `grouping.make_groups`.
         fusion: "mean" of a document's scores, or "rrf" over the repeats' rankings.
         first_stage_weight: the first stage's share of the final score, 0..1.
         final_round: if not 0, the best so many documents are asked once more as one group.

@@ -1,0 +1,268 @@
+"""The openai engine: any server of OpenAI's chat completions, by the official client.
+
+Such are vLLM, SGLang, llama.cpp, Ollama and most hosted models. Servers differ in what they take;
+what this one takes is found out once, by the first request of a kind, and is in the description.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from llmrankers_groupwise.background import end_in_background, in_background
+from llmrankers_groupwise.engines.chat import Prompt
+from llmrankers_groupwise.engines.dialogue import Dialogue, Fill, Filled, Write, Written
+from llmrankers_groupwise.engines.estimates import Estimator, estimated_tokens
+from llmrankers_groupwise.engines.openai_accepted import Accepted
+from llmrankers_groupwise.engines.openai_dialect import Dialect
+from llmrankers_groupwise.engines.openai_format import (
+    Completion,
+    answer_rows,
+    chat_body,
+    written_text,
+)
+from llmrankers_groupwise.engines.openai_server import Address, Server
+from llmrankers_groupwise.engines.openai_settings import (
+    accepted_at_first,
+    chosen_model,
+    preferred,
+    resolved_settings,
+)
+from llmrankers_groupwise.engines.prompter import CHAT_ARGS, Prompter
+from llmrankers_groupwise.engines.protocol import EngineSettings, installed
+from llmrankers_groupwise.errors import EngineError, ModelError
+from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
+
+__all__ = ["OpenAIEngine"]
+
+_FOLLOW_UP_TOKENS = 96
+"""Kept free for the question behind a text that is to be finished."""
+
+
+@dataclass
+class _Exchange:
+    """One request, and what it has cost so far."""
+
+    prompt: Prompt
+    sampling: Sampling
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def count(self, completion: Completion) -> None:
+        """Add the server's counts, or estimates where it gives none."""
+        read, written = completion.prompt_tokens, completion.completion_tokens
+        self.prompt_tokens += self.prompt.tokens if read is None else read
+        self.completion_tokens += _estimate(completion) if written is None else written
+
+
+class OpenAIEngine:
+    """Answers by a server of OpenAI's chat completions.
+
+    A form that follows a text, and a text that goes on, are asked for by one more question behind
+    it. Probabilities of a form come from the logprobs of its tokens; without them scores are the
+    numbers written. A row's mean can be off by 9 times the probability of an unwritten "1" where
+    the tokenizer writes 10 in two tokens.
+
+    Args:
+        settings: model_name_or_path is a name that the server knows; None takes its only model.
+            With tokenizer_name_or_path tokens are counted as by that model, else estimated.
+            engine_args: base_url (or the environment's OPENAI_BASE_URL; by default OpenAI's own),
+            api_key_env (the name of the environment variable that holds the key, OPENAI_API_KEY),
+            concurrency (64 requests at a time, 1000 at most), timeout (600 seconds), max_retries
+            (4, after what may pass), structured_outputs ("auto", "json_schema", "regex" as vLLM
+            takes it, or "none": how a form is asked for), logprobs ("auto", true, false),
+            max_model_len (as the server says, if it does; tokens), extra_body (sent with every
+            request), chat_template_kwargs (sent, too, and used in counting); with a tokenizer
+            chat_template and trust_remote_code.
+
+    Raises:
+        SettingsError: no key where one is needed, or a setting that means nothing to this engine.
+        MissingDependencyError: openai is not installed.
+    """
+
+    scorings: tuple[Scoring, ...] = ("generation", "likelihood")
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._args = resolved_settings(settings)
+        address = Address.resolve(self._args["base_url"], self._args["api_key_env"])
+        self._server = Server(
+            address, timeout=self._args["timeout"], max_retries=self._args["max_retries"]
+        )
+        self._texts = _texts(settings, self._args)
+        self._model: str | None = None
+        self._model_len: int | None = None
+        self._limit_to(self._args["max_model_len"])
+        self._dialect = Dialect(self._server, accepted_at_first(self._args))
+        self._process: int | None = None
+        self._closed = False
+        # These belong to the background loop, as the client does.
+        self._slots = asyncio.Semaphore(self._args["concurrency"])
+        self._starting = asyncio.Lock()
+        self._open: set[asyncio.Task[Any]] = set()
+
+    async def answer(self, request: Request, sampling: Sampling) -> Reply:
+        """The reply to one request.
+
+        Raises:
+            EngineError: the server failed with it or does not take it, its reply is no chat
+                completion, or the engine was closed meanwhile. Retryable if that may pass.
+            ModelError: key, quota or model are at fault, the server cannot be reached, the engine
+                is closed, or this is a fork of the process that used it.
+        """
+        if self._closed:
+            raise ModelError("the engine is closed; make another")
+        self._process = self._process or os.getpid()
+        if self._process != os.getpid():
+            raise ModelError(
+                "an engine cannot be used in a forked process: make it there, after the fork"
+            )
+        return await in_background(self._answer(request, sampling))
+
+    def prompt(self, request: Request, sampling: Sampling) -> Prompt:
+        """The request as it would be asked, its length counted or estimated.
+
+        Asks no server: passages are cut to engine_args' max_model_len, or to the server's own once
+        it has answered.
+        """
+        return self._texts.prompt(request, sampling)
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of `text`: the tokenizer's, or estimated from its bytes."""
+        return self._texts.count(text)
+
+    def truncate(self, text: str, length: int) -> str:
+        """The longest beginning of `text` that counts at most `length` tokens."""
+        return self._texts.truncate(text, length)
+
+    def describe(self) -> dict[str, object]:
+        """Server, model, versions and settings, and what the server takes as far as is known."""
+        accepted, filled = self._dialect.accepted, Fill in self._dialect.settled
+        address = self._server.address
+        estimated = "estimated: one for every 4 bytes of UTF-8"
+        return {
+            "engine": "openai",
+            "base_url": address.url,
+            "model": self._model or self._settings.model_name_or_path,
+            "tokenizer": self._settings.tokenizer_name_or_path,
+            "tokens": "counted" if self._settings.tokenizer_name_or_path else estimated,
+            "max_model_len": self._model_len,
+            "structured_outputs": accepted.way if filled else None,
+            "top_logprobs": accepted.top_logprobs if filled else None,
+            "thinks_before_a_form": accepted.thinks if filled else None,
+            "left_out": sorted(accepted.left_out),
+            "versions": installed("openai", "transformers", "tokenizers"),
+            "engine_args": {
+                **self._args,
+                "base_url": address.url,
+                "api_key_env": address.key_name,
+            },
+        }
+
+    def close(self) -> None:
+        """Close the connections; open requests fail."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._process == os.getpid():
+            end_in_background(self._close())
+
+    # --- On the background loop ---------------------------------------------------------------
+
+    async def _close(self) -> None:
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+        await self._server.close()
+
+    async def _answer(self, request: Request, sampling: Sampling) -> Reply:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        try:
+            if self._closed:
+                raise asyncio.CancelledError
+            async with self._slots:
+                return await self._converse(request, sampling)
+        except asyncio.CancelledError:
+            if self._closed:
+                raise EngineError("the engine was closed") from None
+            raise
+        finally:
+            self._open.discard(task)
+
+    async def _converse(self, request: Request, sampling: Sampling) -> Reply:
+        await self._start()
+        prompt = await asyncio.to_thread(self.prompt, request, sampling)
+        exchange = _Exchange(prompt, sampling)
+        reply = await self._lead(self._texts.dialogue(prompt, sampling), exchange)
+        return dataclasses.replace(
+            reply,
+            prompt_tokens=exchange.prompt_tokens,
+            completion_tokens=exchange.completion_tokens,
+            cut_passages=prompt.cut_passages,
+        )
+
+    async def _start(self) -> None:
+        """Find out the model and its length, once."""
+        async with self._starting:
+            if self._model is None:
+                listed = await self._server.models()
+                wanted = self._settings.model_name_or_path
+                model, length = chosen_model(wanted, listed, self._server.address.url)
+                self._limit_to(length)
+                self._dialect.accepted = preferred(self._dialect.accepted, listed)
+                self._model = model
+
+    def _limit_to(self, max_model_len: int | None) -> None:
+        if max_model_len is not None:
+            self._model_len = min(self._model_len or max_model_len, max_model_len)
+            self._texts.limit_to(max(1, max_model_len - _FOLLOW_UP_TOKENS))
+
+    async def _lead(self, dialogue: Dialogue, exchange: _Exchange) -> Reply:
+        """The dialogue, each step a chat completion."""
+        step = next(dialogue)
+        while True:
+            body = functools.partial(self._body, exchange, step)
+            completion = await self._dialect.complete(step, body, exchange.count)
+            try:
+                step = dialogue.send(_outcome(step, completion))
+            except StopIteration as end:
+                reply: Reply = end.value
+                return reply
+
+    def _body(self, exchange: _Exchange, step: Write | Fill, accepted: Accepted) -> dict[str, Any]:
+        room = None
+        if self._model_len is not None:
+            used = exchange.prompt.tokens + self.count_tokens(step.text) + _FOLLOW_UP_TOKENS
+            room = self._model_len - used
+        body = chat_body(exchange.prompt.request, step, exchange.sampling, accepted, room)
+        if self._args["chat_template_kwargs"]:
+            body["chat_template_kwargs"] = dict(self._args["chat_template_kwargs"])
+        return {"model": self._model, **body, **self._args["extra_body"]}
+
+
+def _texts(settings: EngineSettings, args: dict[str, Any]) -> Prompter | Estimator:
+    """What counts and cuts: by the tokenizer if there is one."""
+    if settings.tokenizer_name_or_path is None:
+        return Estimator()
+    chat_args = {name: args.get(name, default) for name, default in CHAT_ARGS.items()}
+    local = dataclasses.replace(settings, model_name_or_path=None)  # a name on the server
+    return Prompter(local, {**chat_args, "max_model_len": None})
+
+
+def _outcome(step: Write | Fill, completion: Completion) -> Written | Filled:
+    """What a completion means to the dialogue. Thinking in front of a form is left out."""
+    tokens = completion.completion_tokens
+    tokens = _estimate(completion) if tokens is None else tokens
+    if isinstance(step, Fill):
+        return Filled(completion.text, tokens, answer_rows(completion, step.form))
+    return Written(written_text(completion, step), tokens, completion.finish_reason != "length")
+
+
+def _estimate(completion: Completion) -> int:
+    return estimated_tokens(completion.reasoning + completion.text)
