@@ -46,6 +46,28 @@ def in_a_process() -> Callable[[str, str], str]:
     return run
 
 
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model of random weights with a tokenizer of bytes, which writes ASCII."""
+    pytest.importorskip("torch", reason="the extra [transformers] is not installed")
+    pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from llmrankers_groupwise.testing import save_random_model
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_random_model(folder)
+    network = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    texts = [tokenizer.decode([number]) for number in range(len(tokenizer))]
+    others = [n for n, text in enumerate(texts) if not (len(text) == 1 and " " <= text <= "~")]
+    with torch.no_grad():  # greedy decoding writes text that becomes the same tokens again
+        network.get_output_embeddings().weight[others] = 0.0
+    network.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def chat_server() -> Iterator[Callable[..., ChatServer]]:
     """Starts servers: by an answering function or answers in order, and the models listed."""

@@ -12,6 +12,8 @@ then taken from the choices beside them: those around 10 (8 and 9) against those
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -81,20 +83,19 @@ def form_schema(form: ScoreForm) -> dict[str, Any]:
 def read_blanks(tokens: Sequence[Token], form: ScoreForm) -> list[Blank] | None:
     """The blanks of a form as written, blanks between its parts or not; None if it is not one.
 
-    Tokens before and after the form do not matter.
+    Tokens before and after the form do not matter; of several the last counts.
     """
-    text = "".join(token.text for token in tokens)
-    starts = [0]
-    for token in tokens:
-        starts.append(starts[-1] + len(token.text))
-    blanks, position, place = [], 0, 0
-    for label in form.labels:
-        found = re.compile(rf"{re.escape(json.dumps(label))}\s*:\s*(?=[0-9])").search(text, place)
-        if found is None:
-            return None
-        place = found.end()
-        while starts[position + 1] <= place:
-            position += 1
+    choices = "|".join(sorted(form.choices, reverse=True))
+    entries = [rf"{re.escape(json.dumps(label))}\s*:\s*({choices})" for label in form.labels]
+    pattern = re.compile(r"\{\s*" + r"\s*,\s*".join(entries) + r"\s*\}")
+    found = list(pattern.finditer("".join(token.text for token in tokens)))
+    if not found:
+        return None
+    starts = list(itertools.accumulate((len(token.text) for token in tokens), initial=0))
+    blanks = []
+    for number in range(1, len(form.labels) + 1):
+        place = found[-1].start(number)
+        position = bisect.bisect_right(starts, place) - 1
         blank = _blank(tokens, position, place - starts[position])
         if blank is None:
             return None

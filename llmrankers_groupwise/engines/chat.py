@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrankers_groupwise.engines.tokens import even_lengths, longest_beginning, rerendered
-from llmrankers_groupwise.errors import EngineError, MissingDependencyError, ModelError
+from llmrankers_groupwise.errors import EngineError, ModelError, SettingsError
 from llmrankers_groupwise.textfiles import well_formed
 from llmrankers_groupwise.types import Message, Request
 
@@ -18,10 +18,9 @@ __all__ = [
     "ChatSettings",
     "ChatTokenizer",
     "Prompt",
-    "load_tokenizer",
-    "model_length",
 ]
 
+_NOT_THE_TEMPLATES = {"conversation", "tokenize", "add_generation_prompt", "chat_template"}
 _BRACKETS = str.maketrans("<>[]{}＜＞【】", "()()()()()")
 
 
@@ -67,16 +66,19 @@ class ChatTokenizer:
     """A Hugging Face tokenizer with its chat template. May be used from several threads.
 
     Args:
-        tokenizer: a fast tokenizer of transformers, as `load_tokenizer` gives.
+        tokenizer: a fast tokenizer of transformers, as `pretrained.load_tokenizer` gives.
         settings: the chat template.
 
     Raises:
         ModelError: there is no chat template, or the tokenizer is not a fast one.
+        SettingsError: chat_template_kwargs has an argument that is not the template's.
     """
 
     def __init__(self, tokenizer: Any, settings: ChatSettings) -> None:
         self.hugging_face = tokenizer
         self.settings = settings
+        for name in _NOT_THE_TEMPLATES & settings.chat_template_kwargs.keys():
+            raise SettingsError(f"chat_template_kwargs has {name!r}, which is none of a template's")
         self._template = _template(tokenizer, settings.chat_template)
         self._fast: Any = getattr(tokenizer, "backend_tokenizer", None)
         if self._fast is None:
@@ -97,6 +99,12 @@ class ChatTokenizer:
         text: str = self._fast.decode(list(ids), skip_special_tokens=False)
         return text
 
+    def encode_behind(self, text: str) -> list[int]:
+        """Token ids of a text that goes on behind other text, where none puts a blank before it."""
+        anchor = self.encode("0")
+        whole = self.encode("0" + text)
+        return whole[len(anchor) :] if whole[: len(anchor)] == anchor else self.encode(text)
+
     def agreeing(self, ids: Sequence[int], text: str) -> list[int]:
         """Token ids of `text`, of which as many as possible are the first of `ids`."""
         kept = len(ids)
@@ -107,7 +115,7 @@ class ChatTokenizer:
         while kept and not text.startswith(self.decode(ids[:kept])):
             kept -= 1  # within a character, or a step further than the search looked
         same = list(ids[:kept])
-        return same + self.encode(text[len(self.decode(same)) :])
+        return same + self.encode_behind(text[len(self.decode(same)) :])
 
     def count(self, text: str) -> int:
         """How many tokens `text` has."""
@@ -127,7 +135,7 @@ class ChatTokenizer:
             spans = [
                 span
                 for token, span in zip(encoded.ids, encoded.offsets, strict=True)
-                if token in self.control and self._is_control(text[slice(*span)])
+                if token in self.control and self._is_meant(token, text[slice(*span)])
             ]
             if not spans:
                 return text
@@ -138,9 +146,11 @@ class ChatTokenizer:
 
     @functools.cached_property
     def texts(self) -> dict[int, str]:
-        """What each token of the vocabulary says, standing alone; control tokens say nothing."""
+        """What each token of the vocabulary says behind others; control tokens say nothing."""
+        anchor = self.encode("0")[-1:]
+        start = len(self.decode(anchor))
         return {
-            number: "" if number in self.control else self.decode([number])
+            number: "" if number in self.control else self.decode([*anchor, number])[start:]
             for number in self._fast.get_vocab(with_added_tokens=True).values()
         }
 
@@ -153,9 +163,15 @@ class ChatTokenizer:
             | set(self.hugging_face.all_special_ids)
         )
 
-    def _is_control(self, text: str) -> bool:
+    def _is_meant(self, token: int, text: str) -> bool:
         """Whether a control token is meant; a character unknown to the model reads as one, too."""
-        return text.strip() != "" and self._fast.token_to_id(text.strip()) in self.control
+        if token != self.hugging_face.unk_token_id:
+            return True
+        return self._normal(text) == self._normal(self.hugging_face.unk_token)
+
+    def _normal(self, text: str) -> str:
+        normalizer = self._fast.normalizer
+        return str(normalizer.normalize_str(text.strip()) if normalizer else text.strip())
 
     def prompt(self, request: Request, limit: int | None, **template: Any) -> Prompt:
         """The request's prompt, its passages cut to keep `limit` tokens.
@@ -235,41 +251,6 @@ class ChatTokenizer:
         return [end for _, end in encoded.offsets]
 
 
-def load_tokenizer(name_or_path: str, **kwargs: Any) -> Any:
-    """The tokenizer of this name or folder, by transformers.
-
-    Raises:
-        ModelError: there is none.
-        MissingDependencyError: transformers is not installed.
-    """
-    try:
-        from transformers import AutoTokenizer
-    except ImportError as error:
-        raise MissingDependencyError(
-            "chat models need transformers: pip install 'llmrankers-groupwise[transformers]'"
-        ) from error
-    try:
-        return AutoTokenizer.from_pretrained(name_or_path, **kwargs)
-    except Exception as error:  # whatever a file of somebody else's brings about
-        raise ModelError(
-            f"cannot load the tokenizer {name_or_path}: {_first_line(error)}; give the name of a "
-            f"model on the Hugging Face Hub or a local folder"
-        ) from error
-
-
-def model_length(name_or_path: str, **kwargs: Any) -> int | None:
-    """The longest text that a model takes by its configuration; None if that does not say."""
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(name_or_path, **kwargs)
-    except Exception as error:
-        raise ModelError(f"cannot read the model {name_or_path}: {_first_line(error)}") from error
-    text = getattr(config, "text_config", None) or config
-    positions = getattr(text, "max_position_embeddings", None)
-    return positions if isinstance(positions, int) else None
-
-
 def _without_system(messages: Sequence[Message]) -> list[Message]:
     """The system message at the head of the user's, for templates that refuse that role."""
     system, user, *rest = messages
@@ -282,7 +263,8 @@ def _broken(token: str) -> str:
     plain = token.translate(_BRACKETS)
     if plain != token:
         return plain
-    return f"{token[:1]} {token[1:]}" if len(token) > 1 else " "
+    inside = len(token) - len(token.lstrip()) + 1
+    return f"{token[:inside]} {token[inside:]}" if len(token.strip()) > 1 else " "
 
 
 def _template(tokenizer: Any, given: str | None) -> str:
@@ -303,7 +285,3 @@ def _template(tokenizer: Any, given: str | None) -> str:
             f"chat model, or give a template by --engine_args chat_template=FILE"
         )
     return str(own)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

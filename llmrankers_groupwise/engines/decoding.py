@@ -1,16 +1,11 @@
 """Decoding many dialogues side by side on one key-value cache, with PyTorch.
 
-Each row of a `DecodingBatch` is a dialogue. Its cache is read and never rebuilt: a form behind a
-reasoning continues from it, so that the prompt is paid once. A row that has less to feed than
-another is padded on the left, and what must be unlearned is masked out; positions count what is
-not masked.
+A form behind a reasoning continues from the cache, so that the prompt is paid once.
 """
 
 from __future__ import annotations
 
-import bisect
 import hashlib
-import inspect
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,9 +13,10 @@ from typing import Any
 
 import torch
 
+from llmrankers_groupwise.engines.cache import Cache
 from llmrankers_groupwise.engines.chat import ChatTokenizer
 from llmrankers_groupwise.engines.dialogue import Dialogue, Fill, Filled, Write, Written
-from llmrankers_groupwise.engines.formtokens import FormTokens
+from llmrankers_groupwise.engines.formtokens import FormTokens, common_beginning
 from llmrankers_groupwise.types import Reply, Sampling
 
 __all__ = ["Model", "Row", "run_dialogues"]
@@ -36,11 +32,6 @@ class Model:
     tokenizer: ChatTokenizer
     end_tokens: frozenset[int]
     forms: FormTokens
-
-    def __post_init__(self) -> None:
-        accepted = inspect.signature(self.network.forward).parameters
-        self.keeps_logits = "logits_to_keep" in accepted
-        self.takes_positions = "position_ids" in accepted
 
     @property
     def device(self) -> torch.device:
@@ -87,12 +78,12 @@ class Row:
 
 def run_dialogues(model: Model, rows: Sequence[Row]) -> list[Reply]:
     """Lead all dialogues to their replies. Rows whose dialogue is over leave the batch."""
-    batch = _Cache(model, len(rows))
+    batch = Cache(model.network, len(rows))
     active = list(rows)
     with torch.inference_mode():
         while active:
-            for row in active:
-                _take_back(model, batch, active.index(row), row)
+            for index, row in enumerate(active):
+                _take_back(model, batch, index, row)
             writing = [row for row in active if isinstance(row.step, Write)]
             if writing:
                 _write(model, batch, active)
@@ -107,80 +98,28 @@ def run_dialogues(model: Model, rows: Sequence[Row]) -> list[Reply]:
     return [reply for reply in replies if reply is not None]
 
 
-class _Cache:
-    """The key-value cache of a batch, and which of its columns each row sees."""
-
-    def __init__(self, model: Model, rows: int) -> None:
-        from transformers import DynamicCache
-
-        self._model = model
-        self._cache = DynamicCache(config=model.network.config)
-        self._mask = torch.zeros((rows, 0), dtype=torch.long, device=model.device)
-        self._columns: list[list[int]] = [[] for _ in range(rows)]
-
-    def feed(self, rows: Sequence[Sequence[int]], keep: int) -> torch.Tensor:
-        """Logits behind the last `keep` tokens of each row: float32, (rows, keep, vocabulary)."""
-        width = max(keep, *map(len, rows))
-        start = self._mask.shape[1]
-        ids = [[0] * (width - len(row)) + list(row) for row in rows]
-        seen = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
-        device = self._mask.device
-        self._mask = torch.cat((self._mask, torch.tensor(seen, device=device)), dim=1)
-        positions = (self._mask.cumsum(dim=1) - 1).clamp(min=0)[:, start:]
-        more: dict[str, Any] = {}
-        if self._model.keeps_logits:
-            more["logits_to_keep"] = keep
-        if self._model.takes_positions:
-            more["position_ids"] = positions
-        output = self._model.network(
-            input_ids=torch.tensor(ids, device=device),
-            attention_mask=self._mask,
-            past_key_values=self._cache,
-            use_cache=True,
-            **more,
-        )
-        for columns, row in zip(self._columns, rows, strict=True):
-            columns.extend(range(start + width - len(row), start + width))
-        logits: torch.Tensor = output.logits[:, -keep:].float()
-        return logits
-
-    def forget(self, index: int, count: int) -> None:
-        """Mask the last `count` tokens that a row was fed."""
-        if count:
-            columns = self._columns[index]
-            self._mask[index, columns[-count:]] = 0
-            del columns[-count:]
-
-    def select(self, rows: Sequence[int]) -> None:
-        """Keep these rows only."""
-        chosen = torch.tensor(rows, device=self._mask.device)
-        self._cache.batch_select_indices(chosen)
-        self._mask = self._mask[chosen]
-        self._columns = [self._columns[row] for row in rows]
-
-
-def _take_back(model: Model, batch: _Cache, index: int, row: Row) -> None:
-    """Make a row's tokens say the text that its step continues."""
+def _take_back(model: Model, batch: Cache, index: int, row: Row) -> None:
+    """Make a row's tokens say the text that its step continues, and leave one to feed at least."""
     assert row.step is not None
-    kept, row_text, decode = len(row.turn), row.step.text, model.tokenizer.decode
-    if not row_text.startswith(decode(row.turn)):
-        kept = bisect.bisect_left(
-            range(1, kept), True, key=lambda n: not row_text.startswith(decode(row.turn[:n]))
-        )
-    while kept and not row_text.startswith(decode(row.turn[:kept])):
-        kept -= 1  # within a character, or a step further than the search looked
-    dropped = len(row.turn) - kept
-    if dropped:
-        unfed = min(dropped, len(row.unfed))
-        del row.unfed[len(row.unfed) - unfed :]
-        batch.forget(index, dropped - unfed)
-        del row.turn[kept:]
-    added = model.tokenizer.encode(row_text[len(decode(row.turn)) :])
-    row.turn += added
-    row.unfed += added
+    wanted = model.tokenizer.agreeing(row.turn, row.step.text)
+    kept = common_beginning((row.turn, wanted))
+    _unfeed(batch, index, row, len(row.turn) - kept)
+    row.turn = wanted
+    row.unfed += wanted[kept:]
+    if not row.unfed:  # a turn that was ended goes on
+        last = (row.turn or row.prompt)[-1]
+        _unfeed(batch, index, row, 1)
+        row.unfed = [last]
 
 
-def _write(model: Model, batch: _Cache, rows: Sequence[Row]) -> None:
+def _unfeed(batch: Cache, index: int, row: Row, count: int) -> None:
+    """Take back a row's last `count` tokens, fed or not."""
+    waiting = min(count, len(row.unfed))
+    del row.unfed[len(row.unfed) - waiting :]
+    batch.forget(index, count - waiting)
+
+
+def _write(model: Model, batch: Cache, rows: Sequence[Row]) -> None:
     """One Write step of every row that is at one."""
     texts: dict[int, list[int]] = {
         index: [] for index, row in enumerate(rows) if isinstance(row.step, Write)
@@ -244,7 +183,7 @@ def _stopped(model: Model, tokens: Sequence[int], stop: Sequence[str]) -> bool:
     return any(each in tail for each in stop)
 
 
-def _fill(model: Model, batch: _Cache, rows: Sequence[Row]) -> None:
+def _fill(model: Model, batch: Cache, rows: Sequence[Row]) -> None:
     """The Fill step of every row: one pass over the model for each blank.
 
     Each pass feeds the choice before, the fixed text up to the blank and, where "10" is two

@@ -93,7 +93,7 @@ def reply_to(
 
 
 def _reason_and_fill(turn: _Turn, form: ScoreForm, sampling: Sampling) -> Dialogue:
-    budget = sampling.reasoning_tokens or 0
+    budget = min(sampling.reasoning_tokens or 0, sampling.max_tokens)
     stop = (_ANSWER,) if turn.request.answer_start else ("</think>",)
     finished = True
     while turn.tokens < budget:
@@ -160,11 +160,15 @@ class _Turn:
         self.tokens += written.tokens
 
     def open(self, name: str) -> bool:
-        """Whether a block of this name has been opened and not closed."""
-        opened = self.text.rfind(f"<{name}>")
+        """Whether a block of this name has been opened and not closed.
+
+        What is named inside a closed thinking block is only spoken of.
+        """
+        text = self.text if name == "think" else self.text.rpartition("</think>")[2]
+        opened = text.rfind(f"<{name}>")
         if opened < 0 and not (name == "think" and self.thinking):
             return False
-        return f"</{name}>" not in self.text[max(opened, 0) :]
+        return f"</{name}>" not in text[max(opened, 0) :]
 
     def closed(self) -> str:
         """The text with its reasoning closed."""
@@ -175,16 +179,20 @@ class _Turn:
     def before_the_answer(self) -> str:
         """The text up to where the form belongs: reasoning closed, an answer in it dropped."""
         if not self.open("think"):
-            self.text = _without_answer(self.text)
+            self.text = _without_answer(self.text, bare=not self.open("reason"))
         text = self.closed()
         separator = "\n" if text and not text.endswith("\n") else ""
         return text + separator + self.request.answer_start
 
 
-def _without_answer(text: str) -> str:
-    """Text less the answer it ends in, tagged or bare; one in closed reasoning is left."""
-    start = max((text.rfind(end) for end in ("</think>", "</reason>")), default=-1)
-    tagged = text.find(_ANSWER, max(start, 0))
-    bare = re.compile(r"```|\{").search(text, max(start, 0))
-    ends = [tagged] if tagged >= 0 else [bare.start()] if bare else []
-    return text[: min(ends)] if ends else text
+# Where an answer begins, as far as the text goes: tagged (not where the tag is only spoken of), or
+# an object that scores labels, fenced or not.
+_TAGGED = re.compile(r"""<answer>(?=\s*(?:[{`\["'0-9]|\Z))""")
+_BARE = re.compile(r"""(?:```\w*\s*)?\{\s*(?:["'“]\s*\[?|\[)?\s*(?:[0-9]|\Z)|```\w*\s*\Z""")
+
+
+def _without_answer(text: str, *, bare: bool) -> str:
+    """Text less the answer it ends in, tagged or `bare`; one in closed reasoning is left."""
+    start = max(0, *(text.rfind(end) for end in ("</think>", "</reason>")))
+    found = _TAGGED.search(text, start) or (_BARE.search(text, start) if bare else None)
+    return text[: found.start()] if found else text

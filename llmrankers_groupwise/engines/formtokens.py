@@ -12,7 +12,7 @@ from llmrankers_groupwise.engines.chat import ChatTokenizer
 from llmrankers_groupwise.errors import ModelError
 from llmrankers_groupwise.types import ScoreForm
 
-__all__ = ["FormTokens", "Part"]
+__all__ = ["FormTokens", "Part", "common_beginning"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class FormTokens:
         whole = [encode(anchor + before + choice) for choice in choices]
         if any(ids[: len(skipped)] != skipped for ids in whole):  # the anchor does not stand alone
             skipped, whole = [], [encode(before + choice) for choice in choices]
-        common = min(_common(whole), min(map(len, whole)) - 1)
+        common = min(common_beginning(whole), min(map(len, whole)) - 1)
         split = tuple(tuple(ids[common:]) for ids in whole)
         _check(split)
         return whole[0][len(skipped) : common], split
@@ -121,7 +121,7 @@ class FormTokens:
         return ids
 
 
-def _common(sequences: Sequence[Sequence[int]]) -> int:
+def common_beginning(sequences: Sequence[Sequence[int]]) -> int:
     """How many elements all sequences begin with alike."""
     same = itertools.takewhile(lambda each: len(set(each)) == 1, zip(*sequences, strict=False))
     return len(list(same))

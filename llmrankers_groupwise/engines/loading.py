@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from llmrankers_groupwise.engines.adapters import check_adapter
+from llmrankers_groupwise.engines.cache import windows_of
 from llmrankers_groupwise.engines.chat import ChatTokenizer
 from llmrankers_groupwise.engines.decoding import Model
 from llmrankers_groupwise.engines.formtokens import FormTokens
+from llmrankers_groupwise.engines.pretrained import first_line
 from llmrankers_groupwise.engines.protocol import EngineSettings
 from llmrankers_groupwise.errors import MissingDependencyError, ModelError, SettingsError
 
@@ -29,7 +33,7 @@ def load_model(
     """The model, its adapter merged, ready to decode.
 
     Raises:
-        ModelError: model or adapter cannot be loaded, or do not fit each other.
+        ModelError: model or adapter cannot be loaded, do not fit each other, or cannot be decoded.
         SettingsError: a device, dtype or quantisation that is not there.
         MissingDependencyError: peft or bitsandbytes is needed and not installed.
     """
@@ -54,17 +58,18 @@ def load_model(
     try:
         network = AutoModelForCausalLM.from_pretrained(name, **kwargs)
     except ImportError as error:
-        raise MissingDependencyError(f"loading {name} needs more: {_line(error)}") from error
+        raise MissingDependencyError(f"loading {name} needs more: {first_line(error)}") from error
     except Exception as error:  # whatever the files of somebody else bring about
         raise ModelError(
-            f"cannot load the model {name}: {_line(error)}; give the name of a causal language "
-            f"model on the Hugging Face Hub or a local folder"
+            f"cannot load the model {name}: {first_line(error)}; give the name of a causal "
+            f"language model on the Hugging Face Hub or a local folder"
         ) from error
     if settings.lora_name_or_path:
         network = _with_adapter(network, settings.lora_name_or_path, settings.cache_dir)
     if not placed:
         network = _moved(network, device)
     network = network.train(mode=False)
+    windows_of(network)  # raises if decoding cannot be done with it
     return Model(network, tokenizer, _end_tokens(network, tokenizer), FormTokens(tokenizer))
 
 
@@ -77,7 +82,7 @@ def resolved_device(given: str | None) -> str:
     try:
         torch.empty(0, device=given)
     except (RuntimeError, AssertionError) as error:
-        raise SettingsError(f"device is {given!r}: {_line(error)}") from error
+        raise SettingsError(f"device is {given!r}: {first_line(error)}") from error
     return given
 
 
@@ -130,11 +135,16 @@ def _with_adapter(network: Any, adapter: str, cache_dir: str | None) -> Any:
         raise MissingDependencyError(
             "a LoRA adapter needs peft: pip install 'llmrankers-groupwise[transformers]'"
         ) from error
+    check_adapter(adapter, network.config.get_text_config(decoder=True), cache_dir)
     try:
-        return PeftModel.from_pretrained(network, adapter, cache_dir=cache_dir).merge_and_unload()
+        with warnings.catch_warnings():
+            # What the adapter lacks would stay as it was made, without effect.
+            warnings.filterwarnings("error", "Found missing adapter keys")
+            adapted = PeftModel.from_pretrained(network, adapter, cache_dir=cache_dir)
+        return adapted.merge_and_unload()
     except Exception as error:  # missing, another model's, or no LoRA at all
         raise ModelError(
-            f"cannot use the adapter {adapter}: {_line(error)}; was it trained on this model?"
+            f"cannot use the adapter {adapter}: {first_line(error)}; was it trained on this model?"
         ) from error
 
 
@@ -154,7 +164,3 @@ def _end_tokens(network: Any, tokenizer: ChatTokenizer) -> frozenset[int]:
     found = set(ends) if isinstance(ends, list) else {ends}
     found.add(tokenizer.hugging_face.eos_token_id)
     return frozenset(token for token in found if token is not None)
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -8,16 +8,11 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from llmrankers_groupwise.engines.chat import (
-    ChatSettings,
-    ChatTokenizer,
-    Prompt,
-    load_tokenizer,
-    model_length,
-)
+from llmrankers_groupwise.engines.chat import ChatSettings, ChatTokenizer, Prompt
 from llmrankers_groupwise.engines.dialogue import CLOSE_THINKING, Dialogue, reply_to
+from llmrankers_groupwise.engines.pretrained import load_tokenizer, model_length
 from llmrankers_groupwise.engines.protocol import EngineSettings
-from llmrankers_groupwise.engines.tokens import answer_budget
+from llmrankers_groupwise.engines.tokens import answer_budget, form_budget
 from llmrankers_groupwise.types import Reply, Request, Sampling
 
 __all__ = ["CHAT_ARGS", "Prompter", "finished"]
@@ -66,8 +61,8 @@ class Prompter:
     def dialogue(self, prompt: Prompt, sampling: Sampling) -> Dialogue:
         """The dialogue for a prompt, its text kept within the model's length."""
         if self.max_model_len is not None:
-            form = answer_budget(prompt.request, dataclasses.replace(sampling, max_tokens=1), None)
-            room = max(1, self.max_model_len - len(prompt.token_ids) - form)
+            form = prompt.request.form or prompt.request.fallback
+            room = max(1, self.max_model_len - len(prompt.token_ids) - form_budget(form))
             sampling = dataclasses.replace(sampling, max_tokens=min(sampling.max_tokens, room))
         return reply_to(
             prompt.request,

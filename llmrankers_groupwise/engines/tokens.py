@@ -17,17 +17,17 @@ def answer_budget(request: Request, sampling: Sampling, max_model_len: int | Non
 
     A text may have up to half of the model's length, whatever max_tokens says.
     """
-    form = request.form or request.fallback
-    filling = form_budget(form) if form else 0
-    writing = sampling.max_tokens if request.form is None else sampling.reasoning_tokens or 0
+    writing = sampling.max_tokens
+    if request.form is not None:
+        writing = min(writing, sampling.reasoning_tokens or 0)
     if max_model_len is not None:
         writing = min(writing, max_model_len // 2)
-    return writing + filling
+    return writing + form_budget(request.form or request.fallback)
 
 
-def form_budget(form: ScoreForm) -> int:
-    """Tokens that a filled form has at most."""
-    return _TOKENS_PER_LABEL * (len(form.labels) + 1)
+def form_budget(form: ScoreForm | None) -> int:
+    """Tokens that a filled form has at most; 0 where there is none."""
+    return _TOKENS_PER_LABEL * (len(form.labels) + 1) if form else 0
 
 
 def even_lengths(lengths: Sequence[int], total: int) -> list[int]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from llmrankers_groupwise.engines.batching import Batcher
 from llmrankers_groupwise.engines.chat import Prompt
 from llmrankers_groupwise.engines.prompter import CHAT_ARGS, Prompter, finished
 from llmrankers_groupwise.engines.protocol import EngineSettings, installed, resolved_args
-from llmrankers_groupwise.errors import EngineError, SettingsError
+from llmrankers_groupwise.errors import EngineError, MissingDependencyError, SettingsError
 from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class TransformersEngine:
             raise SettingsError("engine transformers needs a model: give model_name_or_path")
         self._settings = settings
         self._args = resolved_args("transformers", settings.engine_args, _DEFAULTS)
+        _check(self._args)
         self._prompter = Prompter(settings, self._args)
         self._max_batch_tokens: int = self._args["max_batch_tokens"]
         self._batcher = Batcher(
@@ -112,7 +114,10 @@ class TransformersEngine:
             "lora": self._settings.lora_name_or_path,
             "tokenizer": self._settings.tokenizer_name_or_path,
             "versions": installed("transformers", "torch", "tokenizers", "peft"),
-            "engine_args": {**self._args, "max_batch_tokens": self._max_batch_tokens},
+            "engine_args": {
+                **{name: _shown(value) for name, value in self._args.items()},
+                "max_batch_tokens": self._max_batch_tokens,
+            },
         }
         if "_model" in self.__dict__:
             network = self._model.network
@@ -137,6 +142,13 @@ class TransformersEngine:
 
     def _answer_all(self, jobs: Sequence[_Job]) -> list[Reply | Exception]:
         """All jobs in micro-batches of about the same length, the longest first."""
+        try:
+            import torch  # noqa: F401
+        except ImportError as error:
+            raise MissingDependencyError(
+                "engine transformers needs PyTorch: pip install "
+                "'llmrankers-groupwise[transformers]'"
+            ) from error
         by_length = sorted(range(len(jobs)), key=lambda index: -_length(jobs[index]))
         answers: dict[int, Reply | Exception] = {}
         while by_length:
@@ -184,3 +196,28 @@ class TransformersEngine:
 
 def _length(job: _Job) -> int:
     return len(job.prompt.token_ids)
+
+
+def _check(args: Mapping[str, Any]) -> None:
+    """Raise SettingsError where a type or a range is wrong, before a model is loaded."""
+    for name in ("max_batch", "max_batch_tokens", "max_model_len"):
+        value = args[name]
+        if value is None and name == "max_model_len":
+            continue
+        if type(value) is not int or value < 1:
+            raise SettingsError(f"engine_args {name} is {value!r}: give a whole number from 1")
+    for name in ("chat_template_kwargs", "model_kwargs"):
+        if not isinstance(args[name], Mapping):
+            raise SettingsError(f"engine_args {name} is {args[name]!r}: give names with values")
+    for name in ("chat_template", "attn_implementation", "revision"):
+        if not isinstance(args[name], str | None):
+            raise SettingsError(f"engine_args {name} is {args[name]!r}: give a text")
+    if not isinstance(args["close_thinking"], str):
+        raise SettingsError(
+            f"engine_args close_thinking is {args['close_thinking']!r}: give a text"
+        )
+
+
+def _shown(value: Any) -> object:
+    """A setting as JSON can have it."""
+    return json.loads(json.dumps(value, default=str))
