@@ -123,7 +123,7 @@ class BareVllm:
     """A vLLM engine's own asynchronous engine, given texts."""
 
     def __init__(self, engine: Any) -> None:
-        self._engine = engine._engine
+        self._engine = engine._vllm.engine
         self._tokenizer = engine._prompter.tokenizer
         self._numbers = iter(range(10**9))
 
@@ -157,8 +157,8 @@ def forget_prefixes(engine: Any) -> None:
     """Empty vLLM's prefix cache, so that nothing profits from the run before."""
     from llmrankers_groupwise.background import run_in_background
 
-    if getattr(engine, "_engine", None) is not None:
-        run_in_background(engine._engine.reset_prefix_cache())
+    if getattr(engine, "_vllm", None) is not None:
+        run_in_background(engine._vllm.engine.reset_prefix_cache())
 
 
 # --- What is measured ---------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def overhead(engine: Any, groups: int, words: int, rounds: int) -> Iterator[str]
     batch = texts(groups, words, seed=1)
     ranker = GroupwiseLlmRanker(engine=engine, scoring="likelihood", grouping="sorted")
     ranker.rerank_batch(texts(2, words, seed=2))  # load and warm up
-    bare = (BareVllm if hasattr(engine, "_engine") else BareTransformers)(engine)
+    bare = (BareVllm if hasattr(engine, "_vllm") else BareTransformers)(engine)
     prompts = [engine.prompt(each, Sampling()) for each in requests_for(batch, form=True)]
     tokens = getattr(engine, "_max_batch_tokens", 0)
     bare.fill(prompts[:2], tokens)

