@@ -56,6 +56,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from llmrankers_groupwise.testing import save_random_model
 
+    torch.set_num_threads(1)  # more wait for each other, long if the machine is busy
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_random_model(folder)
     network = AutoModelForCausalLM.from_pretrained(folder)

@@ -1,8 +1,10 @@
 """One suite over every engine: what `engines.protocol.Engine` promises."""
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import pytest
 from chat_server import sane
@@ -10,9 +12,10 @@ from chat_server import sane
 from llmrankers_groupwise.asking import Asker
 from llmrankers_groupwise.engines.protocol import Engine, EngineSettings
 from llmrankers_groupwise.errors import ModelError
+from llmrankers_groupwise.parsing import read_reply
 from llmrankers_groupwise.prompts import load_prompt, render
 from llmrankers_groupwise.testing import ScriptedEngine, filled_reply, json_reply
-from llmrankers_groupwise.types import Reply, Request, Sampling
+from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
 
 PASSAGES = [
     "Bread rises because yeast turns sugar into carbon dioxide.",
@@ -24,10 +27,15 @@ PASSAGES = [
 ]
 
 
+SAMPLING = Sampling(max_tokens=40)
+
+
 def scripted(_: pytest.FixtureRequest) -> Engine:
     def answer(request: Request) -> Reply | str:
         scores = [float(len(passage) % 11) for passage in request.passages]
-        return filled_reply(scores) if request.form else json_reply([int(s) for s in scores])
+        if request.form is None:
+            return json_reply([int(score) for score in scores])
+        return dataclasses.replace(filled_reply(scores), prompt_tokens=len(str(request).split()))
 
     return ScriptedEngine(answer)
 
@@ -47,36 +55,78 @@ def openai(fixtures: pytest.FixtureRequest) -> Engine:
     return OpenAIEngine(EngineSettings(engine_args={"base_url": server.url}))
 
 
-@pytest.fixture(params=[scripted, embedded, openai], ids=lambda make: make.__name__)
+def transformers(fixtures: pytest.FixtureRequest) -> Engine:
+    folder = fixtures.getfixturevalue("tiny_model")
+    from llmrankers_groupwise.engines.transformers import TransformersEngine
+
+    return TransformersEngine(
+        EngineSettings(str(folder), device="cpu", engine_args={"max_model_len": 2500})
+    )
+
+
+Make = Callable[[pytest.FixtureRequest], Engine]
+BOTH: tuple[Scoring, ...] = ("generation", "likelihood")
+ENGINES: dict[Make, tuple[Scoring, ...]] = {
+    scripted: BOTH,
+    embedded: ("likelihood",),
+    openai: BOTH,
+    transformers: BOTH,
+}
+
+
+@pytest.fixture(params=ENGINES, ids=lambda make: make.__name__)
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    make: Callable[[pytest.FixtureRequest], Engine] = request.param
-    engine = make(request)
+    engine = request.param(request)
     yield engine
     engine.close()
 
 
-def question(engine: Engine, query: str = "why does bread rise", n: int = len(PASSAGES)) -> Request:
-    likelihood = engine.scorings[0] == "likelihood"
+class Asked(NamedTuple):
+    """An engine, and one of the ways of scoring that it has."""
+
+    engine: Engine
+    scoring: Scoring
+
+
+@pytest.fixture(
+    params=[(make, scoring) for make, scorings in ENGINES.items() for scoring in scorings],
+    ids=lambda param: f"{param[0].__name__}-{param[1]}",
+)
+def asked(request: pytest.FixtureRequest) -> Iterator[Asked]:
+    make, scoring = request.param
+    engine = make(request)
+    yield Asked(engine, scoring)
+    engine.close()
+
+
+def question(
+    scoring: Scoring, query: str = "why does bread rise", n: int = len(PASSAGES)
+) -> Request:
+    likelihood = scoring == "likelihood"
     return render(query, PASSAGES[:n], load_prompt("groupwise_scores"), form=likelihood)
 
 
 def ask(engine: Engine, requests: list[Request]) -> list[Reply]:
-    return asyncio.run(Asker(engine, Sampling())(requests))
+    return asyncio.run(Asker(engine, SAMPLING)(requests))
 
 
-def test_it_keeps_the_protocol(engine: Engine) -> None:
-    assert isinstance(engine, Engine)
-    assert set(engine.scorings) <= {"generation", "likelihood"}
-    assert engine.scorings
+def test_it_keeps_the_protocol(asked: Asked) -> None:
+    assert isinstance(asked.engine, Engine)
+    assert asked.scoring in asked.engine.scorings
+    assert set(asked.engine.scorings) <= set(BOTH)
 
 
-def test_every_question_gets_its_own_answer(engine: Engine) -> None:
-    questions = [question(engine, f"query number {n}", n) for n in range(1, 7)] * 20
-    replies = ask(engine, questions)
+def test_every_question_gets_its_own_answer(asked: Asked) -> None:
+    questions = [question(asked.scoring, f"query number {n}", n) for n in range(1, 7)] * 12
+    replies = ask(asked.engine, questions)
     assert [reply.error for reply in replies] == [None] * len(questions)
-    for asked, reply in zip(questions, replies, strict=True):
+    for each, reply in zip(questions, replies, strict=True):
+        if each.form is not None:
+            assert reply.blanks is not None
+            assert not reply.forced
         if reply.blanks is not None:
-            assert len(reply.blanks) == len(asked.labels)
+            assert len(reply.blanks) == len(each.labels)
+        assert not read_reply(reply, len(each.labels)).missing
     assert [reply.text for reply in replies[:6]] == [reply.text for reply in replies[6:12]]
 
 
@@ -92,14 +142,16 @@ def test_a_form_is_filled_or_refused_by_name(engine: Engine) -> None:
         assert "form" in (filled.error or "")
     if "generation" in engine.scorings:
         assert written.text
-        assert written.blanks is None
+        assert (written.blanks is not None) <= written.forced
     else:
         assert "form" in (written.error or "")
 
 
-def test_prompt_tokens_are_counted_and_do_not_depend_on_the_company(engine: Engine) -> None:
-    alone = ask(engine, [question(engine)])[0]
-    together = ask(engine, [question(engine, f"other {n}") for n in range(5)] + [question(engine)])
+def test_prompt_tokens_are_counted_and_do_not_depend_on_the_company(asked: Asked) -> None:
+    engine, scoring = asked
+    alone = ask(engine, [question(scoring)])[0]
+    others = [question(scoring, f"other {n}") for n in range(5)]
+    together = ask(engine, [*others, question(scoring)])
     assert alone.prompt_tokens > 0
     assert together[-1].prompt_tokens == alone.prompt_tokens
 
@@ -114,10 +166,12 @@ def test_truncate_gives_a_beginning_that_fits(engine: Engine, text: str, length:
         assert cut == text
 
 
-def test_cancelling_one_question_leaves_the_others_alone(engine: Engine) -> None:
+def test_cancelling_one_question_leaves_the_others_alone(asked: Asked) -> None:
+    engine, scoring = asked
+
     async def cancel_every_other() -> list[Reply | BaseException]:
         tasks = [
-            asyncio.create_task(engine.answer(question(engine, f"query {n}"), Sampling()))
+            asyncio.create_task(engine.answer(question(scoring, f"query {n}"), SAMPLING))
             for n in range(10)
         ]
         await asyncio.sleep(0)  # let them start
@@ -127,11 +181,11 @@ def test_cancelling_one_question_leaves_the_others_alone(engine: Engine) -> None
 
     answers = asyncio.run(cancel_every_other())
     assert all(isinstance(answer, Reply) for answer in answers[1::2])
-    assert len(ask(engine, [question(engine)])) == 1
+    assert len(ask(engine, [question(scoring)])) == 1
 
 
-def test_it_serves_one_event_loop_after_another(engine: Engine) -> None:
-    first, second = ask(engine, [question(engine)]), ask(engine, [question(engine)])
+def test_it_serves_one_event_loop_after_another(asked: Asked) -> None:
+    first, second = (ask(asked.engine, [question(asked.scoring)]) for _ in range(2))
     assert first[0].text == second[0].text
 
 
@@ -141,12 +195,12 @@ def test_it_describes_itself_for_a_manifest(engine: Engine) -> None:
     json.dumps(described)
 
 
-@pytest.mark.parametrize("make", [embedded, openai])
+@pytest.mark.parametrize("make", [embedded, openai, transformers])
 def test_a_closed_engine_that_answers_by_a_model_refuses(
-    make: Callable[[pytest.FixtureRequest], Engine], request: pytest.FixtureRequest
+    make: Make, request: pytest.FixtureRequest
 ) -> None:
     engine = make(request)
     engine.close()
     engine.close()
     with pytest.raises(ModelError, match="closed"):
-        asyncio.run(engine.answer(question(engine), Sampling()))
+        asyncio.run(engine.answer(question(ENGINES[make][-1]), SAMPLING))

@@ -220,7 +220,7 @@ def test_an_adapter_scores_as_the_model_merged_with_it(tiny_model: Path, tmp_pat
     assert max(abs(a - b) for a, b in zip(plain, by_adapter, strict=True)) > 0.01
 
 
-@pytest.mark.filterwarnings("default")  # what peft warns of must not only be found out by that
+@pytest.mark.filterwarnings("ignore:Found missing adapter keys")  # as where they are no errors
 @pytest.mark.parametrize("shape", [{"hidden_size": 96}, {"layers": 3}, {"layers": 1}])
 def test_an_adapter_of_another_model_is_refused(
     tiny_model: Path, tmp_path: Path, shape: dict[str, Any]

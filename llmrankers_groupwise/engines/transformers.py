@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import gc
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -130,8 +129,10 @@ class TransformersEngine:
     def close(self) -> None:
         """End the engine's thread and let go of the model; open requests fail."""
         self._batcher.close()
-        self.__dict__.pop("_model", None)
-        gc.collect()
+        if self.__dict__.pop("_model", None) is not None:
+            from llmrankers_groupwise.engines.loading import free_memory
+
+            free_memory()
 
     @functools.cached_property
     def _model(self) -> Model:
