@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="the extra [transformers] is not ins
 pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
 
 import transformers  # noqa: E402
+from chat_tokenizers import KINDS  # noqa: E402
 from exhaustive import filled_rows, logits_behind, written  # noqa: E402
 
 from llmrankers_groupwise.engines.cache import windows_of  # noqa: E402
@@ -59,7 +60,7 @@ def tokenizer(tiny_model: Path) -> ChatTokenizer:
 
 def model_of(kind: str, tokenizer: ChatTokenizer) -> Model:
     name, attention, more = ARCHITECTURES[kind]
-    config = getattr(transformers, name)(vocab_size=264, **{**SHAPE, **more})
+    config = getattr(transformers, name)(vocab_size=max(tokenizer.texts) + 1, **{**SHAPE, **more})
     with torch.random.fork_rng():
         torch.manual_seed(1)
         network = transformers.AutoModelForCausalLM.from_config(
@@ -93,6 +94,9 @@ def filling(form: ScoreForm, *reasoning: tuple[int, str]) -> Dialogue:
     """Write a number of tokens, and the text that is then there, as often as said; then fill."""
     text = ""
     for count, behind in reasoning:
+        if not count:
+            text += behind
+            continue
         outcome = yield Write(text, count)
         assert isinstance(outcome, Written)
         assert outcome.tokens == len(outcome.text) <= count
@@ -149,6 +153,27 @@ def test_what_is_written_is_what_the_model_writes_alone(model: Model) -> None:
     for prompt, reply in zip(PROMPTS, replies, strict=True):
         ids = written(model.network, model.tokenizer.encode(prompt), len(reply.text), frozenset())
         assert reply.text == model.tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("kind", ["qwen", "gpt2", "llama2", "gemma"])
+def test_forms_in_other_tokens_than_bytes_are_exact(kind: str) -> None:
+    """Where "10" is a token of its own, or begins with that of "1", with blanks before or not."""
+    tokenizer = ChatTokenizer(KINDS[kind](), ChatSettings())
+    model = model_of("qwen2", tokenizer)
+    replies = run(model, [filling(FORMS[3]), filling(FORMS[0], (0, "It is.\n<answer>"))])
+    for prompt, form, reply in zip(PROMPTS, (FORMS[3], FORMS[0]), replies, strict=False):
+        ids = [*tokenizer.encode(prompt), *tokenizer.encode_behind(reply.text)]
+        assert reply.blanks is not None
+        answers = []
+        for part, found in zip(model.forms.parts(form), reply.blanks, strict=True):
+            ids += part.fixed
+            behind = [logits_behind(model.network, ids + part.shared)] * bool(part.shared)
+            logits = torch.stack([logits_behind(model.network, ids), *behind])
+            expected, choice = part.read(logits)
+            assert found == pytest.approx(expected, abs=1e-4)
+            ids += part.choices[choice]
+            answers.append(form.choices[choice])
+        assert reply.finish_reason == form.filled(answers)
 
 
 # --- Dialogues of all kinds ---------------------------------------------------------------------
