@@ -171,7 +171,7 @@ def overhead(engine: Any, groups: int, words: int, rounds: int) -> Iterator[str]
     ranker.rerank_batch(texts(2, words, seed=2))  # load and warm up
     bare = (BareVllm if hasattr(engine, "_vllm") else BareTransformers)(engine)
     prompts = [engine.prompt(each, Sampling()) for each in requests_for(batch, form=True)]
-    tokens = getattr(engine, "_max_batch_tokens", 0)
+    tokens = getattr(engine, "_max_batch_tokens", None) or 0
     bare.fill(prompts[:2], tokens)
     through, direct = [], []
     for _ in range(rounds):

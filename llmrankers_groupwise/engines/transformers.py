@@ -35,10 +35,13 @@ _DEFAULTS: dict[str, Any] = {
     "attn_implementation": None,
     "quantization": None,
     "device_map": None,
-    "max_batch_tokens": 32_768,
+    "max_batch_tokens": None,
     "max_batch": 64,
     "model_kwargs": {},
 }
+
+
+_BATCH_TOKENS = {"cpu": 4_096}
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,9 @@ class TransformersEngine:
             bfloat16 where a GPU computes in it, else float16; float32 on the CPU),
             attn_implementation, quantization ("int8" or "int4", by bitsandbytes), device_map,
             revision, trust_remote_code, max_model_len (as the model's files say),
-            max_batch_tokens (32,768 prompt tokens of a micro-batch, padding included; halved for
-            good where memory runs out), max_batch (64 requests gathered at a time), chat_template,
+            max_batch_tokens (prompt tokens of a micro-batch, padding included; by default 32,768, on
+            the CPU, which gains nothing by padding, 4,096; halved for good where memory runs
+            out), max_batch (64 requests gathered at a time), chat_template,
             chat_template_kwargs, close_thinking (the text that ends a thinking block), and
             model_kwargs for AutoModelForCausalLM.from_pretrained.
 
@@ -76,7 +80,7 @@ class TransformersEngine:
         self._args = resolved_args("transformers", settings.engine_args, _DEFAULTS)
         _check(self._args)
         self._prompter = Prompter(settings, self._args)
-        self._max_batch_tokens: int = self._args["max_batch_tokens"]
+        self._max_batch_tokens: int | None = self._args["max_batch_tokens"]
         self._batcher = Batcher(
             self._answer_all, max_batch=self._args["max_batch"], name="transformers-engine"
         )
@@ -150,6 +154,8 @@ class TransformersEngine:
                 "engine transformers needs PyTorch: pip install "
                 "'llmrankers-groupwise[transformers]'"
             ) from error
+        if self._max_batch_tokens is None:
+            self._max_batch_tokens = _BATCH_TOKENS.get(self._model.device.type, 32_768)
         by_length = sorted(range(len(jobs)), key=lambda index: -_length(jobs[index]))
         answers: dict[int, Reply | Exception] = {}
         while by_length:
@@ -163,7 +169,8 @@ class TransformersEngine:
 
     def _fitting(self, jobs: Sequence[_Job]) -> int:
         """How many of the jobs, the longest first, make a micro-batch; at least one."""
-        return max(1, min(len(jobs), self._max_batch_tokens // max(1, _length(jobs[0]))))
+        tokens = self._max_batch_tokens or 1
+        return max(1, min(len(jobs), tokens // max(1, _length(jobs[0]))))
 
     def _answer_batch(self, jobs: Sequence[_Job]) -> Sequence[Reply | Exception] | None:
         """The replies to a micro-batch; None if memory ran out and a smaller one is to be tried."""
@@ -203,7 +210,7 @@ def _check(args: Mapping[str, Any]) -> None:
     """Raise SettingsError where a type or a range is wrong, before a model is loaded."""
     for name in ("max_batch", "max_batch_tokens", "max_model_len"):
         value = args[name]
-        if value is None and name == "max_model_len":
+        if value is None and name != "max_batch":
             continue
         if type(value) is not int or value < 1:
             raise SettingsError(f"engine_args {name} is {value!r}: give a whole number from 1")
