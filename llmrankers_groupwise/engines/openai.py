@@ -32,7 +32,7 @@ from llmrankers_groupwise.engines.openai_settings import (
     preferred,
     resolved_settings,
 )
-from llmrankers_groupwise.engines.prompter import CHAT_ARGS, Prompter
+from llmrankers_groupwise.engines.prompter import CHAT_ARGS, Prompter, PromptingEngine
 from llmrankers_groupwise.engines.protocol import EngineSettings, installed
 from llmrankers_groupwise.errors import EngineError, ModelError
 from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
@@ -59,7 +59,7 @@ class _Exchange:
         self.completion_tokens += _estimate(completion) if written is None else written
 
 
-class OpenAIEngine:
+class OpenAIEngine(PromptingEngine):
     """Answers by a server of OpenAI's chat completions.
 
     A form that follows a text, and a text that goes on, are asked for by one more question behind
@@ -77,7 +77,8 @@ class OpenAIEngine:
             takes it, or "none": how a form is asked for), logprobs ("auto", true, false),
             max_model_len (as the server says, if it does; tokens), extra_body (sent with every
             request), chat_template_kwargs (sent, too, and used in counting); with a tokenizer
-            chat_template and trust_remote_code.
+            chat_template and trust_remote_code. A prompt is cut to max_model_len, or to the
+            server's own once it has answered.
 
     Raises:
         SettingsError: no key where one is needed, or a setting that means nothing to this engine.
@@ -93,7 +94,7 @@ class OpenAIEngine:
         self._server = Server(
             address, timeout=self._args["timeout"], max_retries=self._args["max_retries"]
         )
-        self._texts = _texts(settings, self._args)
+        self._prompter = _prompter(settings, self._args)
         self._model: str | None = None
         self._model_len: int | None = None
         self._limit_to(self._args["max_model_len"])
@@ -122,22 +123,6 @@ class OpenAIEngine:
                 "an engine cannot be used in a forked process: make it there, after the fork"
             )
         return await in_background(self._answer(request, sampling))
-
-    def prompt(self, request: Request, sampling: Sampling) -> Prompt:
-        """The request as it would be asked, its length counted or estimated.
-
-        Asks no server: passages are cut to engine_args' max_model_len, or to the server's own once
-        it has answered.
-        """
-        return self._texts.prompt(request, sampling)
-
-    def count_tokens(self, text: str) -> int:
-        """Tokens of `text`: the tokenizer's, or estimated from its bytes."""
-        return self._texts.count(text)
-
-    def truncate(self, text: str, length: int) -> str:
-        """The longest beginning of `text` that counts at most `length` tokens."""
-        return self._texts.truncate(text, length)
 
     def describe(self) -> dict[str, object]:
         """Server, model, versions and settings, and what the server takes as far as is known."""
@@ -199,7 +184,7 @@ class OpenAIEngine:
         await self._start()
         prompt = await asyncio.to_thread(self.prompt, request, sampling)
         exchange = _Exchange(prompt, sampling)
-        reply = await self._lead(self._texts.dialogue(prompt, sampling), exchange)
+        reply = await self._lead(self._prompter.dialogue(prompt, sampling), exchange)
         return dataclasses.replace(
             reply,
             prompt_tokens=exchange.prompt_tokens,
@@ -221,7 +206,7 @@ class OpenAIEngine:
     def _limit_to(self, max_model_len: int | None) -> None:
         if max_model_len is not None:
             self._model_len = min(self._model_len or max_model_len, max_model_len)
-            self._texts.limit_to(max(1, max_model_len - _FOLLOW_UP_TOKENS))
+            self._prompter.limit_to(max(1, max_model_len - _FOLLOW_UP_TOKENS))
 
     async def _lead(self, dialogue: Dialogue, exchange: _Exchange) -> Reply:
         """The dialogue, each step a chat completion."""
@@ -246,7 +231,7 @@ class OpenAIEngine:
         return {"model": self._model, **body, **self._args["extra_body"]}
 
 
-def _texts(settings: EngineSettings, args: dict[str, Any]) -> Prompter | Estimator:
+def _prompter(settings: EngineSettings, args: dict[str, Any]) -> Prompter | Estimator:
     """What counts and cuts: by the tokenizer if there is one."""
     if settings.tokenizer_name_or_path is None:
         return Estimator()

@@ -15,7 +15,7 @@ from llmrankers_groupwise.engines.protocol import EngineSettings
 from llmrankers_groupwise.engines.tokens import answer_budget, form_budget
 from llmrankers_groupwise.types import Reply, Request, Sampling
 
-__all__ = ["CHAT_ARGS", "Prompter", "finished"]
+__all__ = ["CHAT_ARGS", "Prompter", "PromptingEngine", "finished"]
 
 CHAT_ARGS: Mapping[str, Any] = {
     "chat_template": None,
@@ -120,6 +120,35 @@ class Prompter:
             "cache_dir": self._settings.cache_dir,
             "trust_remote_code": self._args["trust_remote_code"],
         }
+
+
+class PromptingEngine:
+    """What the engines of language models have in common: prompts, made without asking anyone.
+
+    `_prompter` is a Prompter, or what stands in for one where there is no tokenizer.
+    """
+
+    _prompter: Any
+
+    def prompt(self, request: Request, sampling: Sampling) -> Prompt:
+        """The request as it would be asked, cut to the model's length; loads no model.
+
+        Raises:
+            EngineError: the prompt does not fit, whatever is cut.
+            ModelError: the tokenizer cannot be used.
+        """
+        prompt: Prompt = self._prompter.prompt(request, sampling)
+        return prompt
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of `text`."""
+        count: int = self._prompter.count(text)
+        return count
+
+    def truncate(self, text: str, length: int) -> str:
+        """The longest beginning of `text` that has at most `length` tokens."""
+        beginning: str = self._prompter.truncate(text, length)
+        return beginning
 
 
 def finished(reply: Reply, prompt: Prompt) -> Reply:

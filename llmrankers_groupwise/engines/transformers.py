@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmrankers_groupwise.engines.batching import Batcher
 from llmrankers_groupwise.engines.chat import Prompt
-from llmrankers_groupwise.engines.prompter import CHAT_ARGS, Prompter, finished
+from llmrankers_groupwise.engines.prompter import CHAT_ARGS, Prompter, PromptingEngine, finished
 from llmrankers_groupwise.engines.protocol import EngineSettings, installed, resolved_args
 from llmrankers_groupwise.errors import EngineError, MissingDependencyError, SettingsError
 from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
@@ -52,7 +52,7 @@ class _Job:
     sampling: Sampling
 
 
-class TransformersEngine:
+class TransformersEngine(PromptingEngine):
     """Answers with a causal language model, loaded when first needed.
 
     Args:
@@ -61,9 +61,9 @@ class TransformersEngine:
             bfloat16 where a GPU computes in it, else float16; float32 on the CPU),
             attn_implementation, quantization ("int8" or "int4", by bitsandbytes), device_map,
             revision, trust_remote_code, max_model_len (as the model's files say),
-            max_batch_tokens (prompt tokens of a micro-batch, padding included; by default 32,768, on
-            the CPU, which gains nothing by padding, 4,096; halved for good where memory runs
-            out), max_batch (64 requests gathered at a time), chat_template,
+            max_batch_tokens (prompt tokens of a micro-batch, padding included; by default 32,768,
+            and 4,096 on the CPU, which gains nothing by padding; halved for good where memory
+            runs out), max_batch (64 requests gathered at a time), chat_template,
             chat_template_kwargs, close_thinking (the text that ends a thinking block), and
             model_kwargs for AutoModelForCausalLM.from_pretrained.
 
@@ -96,18 +96,6 @@ class TransformersEngine:
         """
         prompt = await asyncio.to_thread(self.prompt, request, sampling)
         return await self._batcher.submit(_Job(prompt, sampling))
-
-    def prompt(self, request: Request, sampling: Sampling) -> Prompt:
-        """The request in the model's tokens, as it would be asked; loads the tokenizer only."""
-        return self._prompter.prompt(request, sampling)
-
-    def count_tokens(self, text: str) -> int:
-        """Tokens of `text`."""
-        return self._prompter.tokenizer.count(text)
-
-    def truncate(self, text: str, length: int) -> str:
-        """The longest beginning of `text` that has at most `length` tokens."""
-        return self._prompter.tokenizer.truncate(text, length)
 
     def describe(self) -> dict[str, object]:
         """Model, adapter, versions and settings; device, dtype and revision once it is loaded."""

@@ -24,9 +24,9 @@ from llmrankers_groupwise.engines.blanks import (
     read_blanks,
     ten_share,
 )
-from llmrankers_groupwise.engines.chat import ChatTokenizer, Prompt
+from llmrankers_groupwise.engines.chat import ChatTokenizer
 from llmrankers_groupwise.engines.dialogue import Fill, Filled, Write, Written
-from llmrankers_groupwise.engines.prompter import CHAT_ARGS, Prompter, finished
+from llmrankers_groupwise.engines.prompter import CHAT_ARGS, Prompter, PromptingEngine, finished
 from llmrankers_groupwise.engines.protocol import EngineSettings, installed
 from llmrankers_groupwise.engines.vllm_process import Vllm
 from llmrankers_groupwise.errors import EngineError, ModelError, SettingsError
@@ -43,7 +43,7 @@ _DEFAULTS: Mapping[str, Any] = {"enable_prefix_caching": True, "disable_log_stat
 _TOP = 20  # log probabilities of a token; a form allows eleven choices in a place
 
 
-class VllmEngine:
+class VllmEngine(PromptingEngine):
     """Answers with vLLM, started when first needed. One engine serves all threads and loops.
 
     Args:
@@ -88,18 +88,6 @@ class VllmEngine:
             MissingDependencyError: vllm is not installed.
         """
         return await in_background(self._answer(request, sampling))
-
-    def prompt(self, request: Request, sampling: Sampling) -> Prompt:
-        """The request in the model's tokens, as it would be asked; loads the tokenizer only."""
-        return self._prompter.prompt(request, sampling)
-
-    def count_tokens(self, text: str) -> int:
-        """Tokens of `text`."""
-        return self._prompter.tokenizer.count(text)
-
-    def truncate(self, text: str, length: int) -> str:
-        """The longest beginning of `text` that has at most `length` tokens."""
-        return self._prompter.tokenizer.truncate(text, length)
 
     def describe(self) -> dict[str, object]:
         """Model, adapter, versions and settings; dtype and length once vLLM is started."""

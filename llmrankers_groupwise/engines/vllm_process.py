@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import difflib
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -112,6 +113,8 @@ class Vllm:
 
 def _started(settings: EngineSettings, args: Mapping[str, Any]) -> Any:
     """VLLM's asynchronous engine."""
+    # Standard output belongs to results, as of --json.
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     try:
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
