@@ -134,8 +134,9 @@ def save_random_model(
         config: further settings of transformers.Qwen2Config, before those above.
     """
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import AutoModelForCausalLM, Qwen2Config
 
+    models: Any = AutoModelForCausalLM
     tokenizer = _byte_tokenizer(chat_template)
     tokenizer.save_pretrained(folder)
     heads = hidden_size // 32
@@ -152,10 +153,14 @@ def save_random_model(
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": None,
     }
+    shape |= config
     with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(seed)
-        model = Qwen2ForCausalLM(Qwen2Config(**{**shape, **config}))
-    model.to(getattr(torch, dtype)).save_pretrained(folder)
+        model = models.from_config(Qwen2Config(**shape), dtype=getattr(torch, dtype))
+    model.save_pretrained(folder)
+    del model
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
 
 
 def _byte_tokenizer(chat_template: str | None) -> Any:

@@ -239,3 +239,14 @@ def test_a_form_is_read_wherever_its_text_is_split(
     borders = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
     pieces = [text[a:b] for a, b in itertools.pairwise(borders)]
     assert scores(certain(*pieces), form) == [float(answer) for answer in answers]
+
+
+def test_a_one_is_a_one_where_ten_has_a_token_of_its_own() -> None:
+    nine = Token("9", {"9": 0.6, "8": 0.3, "1": 0.05, "10": 0.05})
+    seven = Token("7", {"7": 0.9, "1": 0.1})
+    tokens = [*certain('{"[1]": '), nine, *certain(', "[2]": '), seven, *certain("}")]
+    blanks = read_blanks(tokens, TWO)
+    assert blanks is not None
+    assert [blank.unsplit for blank in blanks] == [0.0, 0.0]
+    assert row(blanks[0]) == pytest.approx({9: 0.6, 8: 0.3, 1: 0.05, 10: 0.05})
+    assert row(blanks[1]) == pytest.approx({7: 0.9, 1: 0.1})

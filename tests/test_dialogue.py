@@ -1,5 +1,6 @@
 """Dialogues led by hand: what is asked of a model, and what becomes of what it writes."""
 
+import asyncio
 import re
 from collections.abc import Callable, Iterable, Iterator
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmrankers_groupwise.engines import dialogue as dialogues
 from llmrankers_groupwise.engines.dialogue import (
     CLOSE_THINKING,
     Dialogue,
@@ -16,6 +18,7 @@ from llmrankers_groupwise.engines.dialogue import (
     Written,
     reply_to,
 )
+from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.parsing import blank_with_mean, parse_scores, read_reply
 from llmrankers_groupwise.prompts import load_prompt, render
 from llmrankers_groupwise.types import Reply, Request, Sampling, Status
@@ -56,6 +59,35 @@ def cut(text: str, tokens: int = 10) -> Written:
 
 def ended(text: str, tokens: int = 10) -> Written:
     return Written(text, tokens, finished=True)
+
+
+class Failing:
+    """Answers the first step, and fails at all that follow."""
+
+    def __init__(self, first: Outcome) -> None:
+        self.first: Outcome | None = first
+
+    async def __call__(self, step: Step) -> Outcome:
+        if self.first is None:
+            raise EngineError("the server is gone")
+        first, self.first = self.first, None
+        return first
+
+
+def test_a_text_with_some_scores_is_kept_when_the_form_behind_it_fails() -> None:
+    text = '<answer>{"[1]": 3}</answer>'
+    dialogue = reply_to(request(form=False), Sampling())
+    reply = asyncio.run(dialogues.lead(dialogue, Failing(ended(text))))
+    assert reply.text == text
+    assert not reply.forced
+    assert read_reply(reply, 2).status is Status.PARTIAL
+
+
+@pytest.mark.parametrize(("form", "text"), [(False, "I cannot say."), (True, "<reason>well")])
+def test_without_any_score_the_failure_is_the_answer(form: bool, text: str) -> None:
+    dialogue = reply_to(request(form=form), Sampling(reasoning_tokens=50))
+    with pytest.raises(EngineError, match="the server is gone"):
+        asyncio.run(dialogues.lead(dialogue, Failing(ended(text))))
 
 
 # --- With a form --------------------------------------------------------------------------------

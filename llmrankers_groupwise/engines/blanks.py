@@ -43,11 +43,13 @@ class Blank:
         known: the probability of each choice 0..10, less what is unsplit.
         unsplit: the probability of a token "1" that may be 1 or 10, as far as is known.
         position: the index of the token that the choice begins in.
+        one: what the token says whose probability is unsplit, what stands before "1" included.
     """
 
     known: tuple[float, ...]
     unsplit: float
     position: int
+    one: str = "1"
 
     def row(self, ten: float | None = None) -> tuple[float, ...]:
         """The probability of each choice, with a share `ten`, 0..1, of what is unsplit for 10."""
@@ -91,19 +93,21 @@ def read_blanks(tokens: Sequence[Token], form: ScoreForm) -> list[Blank] | None:
     found = list(pattern.finditer("".join(token.text for token in tokens)))
     if not found:
         return None
+    # A tokenizer with a token for 10 writes it in that one, and "1" is 1.
+    splits = not any(text.strip() == "10" for token in tokens for text in token.probabilities)
     starts = list(itertools.accumulate((len(token.text) for token in tokens), initial=0))
     blanks = []
     for number in range(1, len(form.labels) + 1):
         place = found[-1].start(number)
         position = bisect.bisect_right(starts, place) - 1
-        blank = _blank(tokens, position, place - starts[position])
+        blank = _blank(tokens, position, place - starts[position], splits=splits)
         if blank is None:
             return None
         blanks.append(blank)
     return blanks
 
 
-def _blank(tokens: Sequence[Token], position: int, offset: int) -> Blank | None:
+def _blank(tokens: Sequence[Token], position: int, offset: int, *, splits: bool) -> Blank | None:
     """The blank whose choice begins in the token at `position`, `offset` characters into it."""
     token = tokens[position]
     before = token.text[:offset]
@@ -116,7 +120,7 @@ def _blank(tokens: Sequence[Token], position: int, offset: int) -> Blank | None:
         number = re.match("[0-9]+", choice)
         if number is None or number[0] not in _CHOICES:
             continue
-        if choice == "1":
+        if choice == "1" and splits:
             open_mass += probability
         else:
             masses[int(number[0])] += probability
@@ -124,13 +128,14 @@ def _blank(tokens: Sequence[Token], position: int, offset: int) -> Blank | None:
     if total <= 0.0:
         return None
     share = None
-    if token.text[offset:] == "1" and position + 1 < len(tokens):
+    if splits and token.text[offset:] == "1" and position + 1 < len(tokens):
         share = ten_share(tokens[position + 1].probabilities)
     if share is not None:
         masses[_ONE] += open_mass * (1 - share)
         masses[_TEN] += open_mass * share
         open_mass = 0.0
-    return Blank(tuple(mass / total for mass in masses), open_mass / total, position)
+    known = tuple(mass / total for mass in masses)
+    return Blank(known, open_mass / total, position, before + "1")
 
 
 _CHOICES = frozenset(str(score) for score in range(MAX_SCORE + 1))

@@ -7,18 +7,24 @@ server, or those of many requests side by side on one key-value cache.
     dialogue = reply_to(request, sampling)
     step = next(dialogue)                       # Write or Fill
     step = dialogue.send(outcome_of(step))      # until StopIteration, whose value is the Reply
+
+`lead` does that for engines that answer one step at a time.
 """
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 
+from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.parsing import parse_scores
 from llmrankers_groupwise.types import Reply, Request, Sampling, ScoreForm
 
-__all__ = ["CLOSE_THINKING", "Dialogue", "Fill", "Filled", "Write", "Written", "reply_to"]
+__all__ = ["CLOSE_THINKING", "Dialogue", "Fill", "Filled", "Write", "Written", "lead", "reply_to"]
+
+logger = logging.getLogger(__name__)
 
 CLOSE_THINKING = "\n</think>\n\n"
 """Ends a thinking block as the chat templates of Qwen3 and DeepSeek-R1 do."""
@@ -65,6 +71,27 @@ class Filled:
 
 
 Dialogue = Generator[Write | Fill, Written | Filled, Reply]
+
+
+async def lead(
+    dialogue: Dialogue, answer: Callable[[Write | Fill], Awaitable[Written | Filled]]
+) -> Reply:
+    """The reply of a dialogue each of whose steps `answer` completes.
+
+    The dialogue hears of an EngineError, as it may have a reply without that step.
+    """
+    step = next(dialogue)
+    while True:
+        try:
+            try:
+                outcome = await answer(step)
+            except EngineError as error:
+                step = dialogue.throw(error)
+            else:
+                step = dialogue.send(outcome)
+        except StopIteration as end:
+            reply: Reply = end.value
+            return reply
 
 
 def reply_to(
@@ -122,14 +149,22 @@ def _write(turn: _Turn, sampling: Sampling) -> Dialogue:
         assert isinstance(written, Written)
         turn.add(written)
         finished = written.finished
-    form = turn.request.fallback
-    if form is not None and parse_scores(turn.text, len(form.labels)).missing:
-        return (yield from _fill(turn, form, forced=True))
-    return Reply(
+    reply = Reply(
         text=turn.text,
         completion_tokens=turn.tokens,
         finish_reason="stop" if finished else "length",
     )
+    form = turn.request.fallback
+    read = parse_scores(turn.text, len(form.labels)) if form is not None else None
+    if form is None or read is None or not read.missing:
+        return reply
+    try:
+        return (yield from _fill(turn, form, forced=True))
+    except EngineError as error:
+        if not read.scores:
+            raise
+        logger.warning("a reply without %d of its labels stays so: %s", len(read.missing), error)
+        return reply  # what it says is paid for
 
 
 def _fill(turn: _Turn, form: ScoreForm, *, forced: bool) -> Dialogue:

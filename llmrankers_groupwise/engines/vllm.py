@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,9 +26,10 @@ from llmrankers_groupwise.engines.blanks import (
     ten_share,
 )
 from llmrankers_groupwise.engines.chat import ChatTokenizer
-from llmrankers_groupwise.engines.dialogue import Fill, Filled, Write, Written
+from llmrankers_groupwise.engines.dialogue import Fill, Filled, Write, Written, lead
 from llmrankers_groupwise.engines.prompter import CHAT_ARGS, Prompter, PromptingEngine, finished
 from llmrankers_groupwise.engines.protocol import EngineSettings, installed
+from llmrankers_groupwise.engines.tokens import form_budget
 from llmrankers_groupwise.engines.vllm_process import Vllm
 from llmrankers_groupwise.errors import EngineError, ModelError, SettingsError
 from llmrankers_groupwise.types import MAX_SCORE, Reply, Request, Sampling, Scoring
@@ -77,6 +79,7 @@ class VllmEngine(PromptingEngine):
         self._starting = threading.Lock()
         self._vllm: Vllm | None = None
         self._closed = False
+        self._process: int | None = None
 
     async def answer(self, request: Request, sampling: Sampling) -> Reply:
         """The reply to one request.
@@ -87,6 +90,11 @@ class VllmEngine(PromptingEngine):
             SettingsError: an argument that vLLM does not know.
             MissingDependencyError: vllm is not installed.
         """
+        self._process = self._process or os.getpid()
+        if self._process != os.getpid():
+            raise ModelError(
+                "an engine cannot be used in a forked process: make it there, after the fork"
+            )
         return await in_background(self._answer(request, sampling))
 
     def describe(self) -> dict[str, object]:
@@ -120,19 +128,37 @@ class VllmEngine(PromptingEngine):
             vllm = await asyncio.to_thread(self._started)
         prompt = await asyncio.to_thread(self.prompt, request, sampling)
         turn = _Turn(self._prompter.tokenizer, prompt.token_ids)
-        dialogue = self._prompter.dialogue(prompt, sampling)
-        step = next(dialogue)
-        while True:
-            turn.continue_to(step.text)
-            outcome = await (
-                _write(vllm, turn, step, sampling)
-                if isinstance(step, Write)
-                else self._fill(vllm, turn, step)
-            )
-            try:
-                step = dialogue.send(outcome)
-            except StopIteration as end:
-                return finished(end.value, prompt)
+        reply = await lead(
+            self._prompter.dialogue(prompt, sampling),
+            lambda step: self._outcome(vllm, turn, step, sampling),
+        )
+        return finished(reply, prompt)
+
+    async def _outcome(
+        self, vllm: Vllm, turn: _Turn, step: Write | Fill, sampling: Sampling
+    ) -> Written | Filled:
+        turn.continue_to(step.text)
+        if isinstance(step, Write):
+            return await self._write(vllm, turn, step, sampling)
+        return await self._fill(vllm, turn, step)
+
+    async def _write(self, vllm: Vllm, turn: _Turn, step: Write, sampling: Sampling) -> Written:
+        output = await vllm.generate(
+            turn.token_ids,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sampling.seed,
+            max_tokens=step.max_tokens,
+            stop=list(step.stop),
+            include_stop_str_in_output=bool(step.stop),
+        )
+        ids, text = list(output.token_ids), output.text
+        if ids and output.finish_reason == "stop" and not isinstance(output.stop_reason, str):
+            # The token that ended the turn, which vLLM reports and sometimes spells out.
+            text = text.removesuffix(self._prompter.tokenizer.decode(ids[-1:]))
+            del ids[-1]
+        turn.add(ids)
+        return Written(text, len(ids), output.finish_reason == "stop")
 
     async def _fill(self, vllm: Vllm, turn: _Turn, step: Fill) -> Filled:
         form = step.form
@@ -140,7 +166,7 @@ class VllmEngine(PromptingEngine):
             turn.token_ids,
             regex=form_regex(form),
             temperature=0.0,
-            max_tokens=16 * (len(form.labels) + 1),
+            max_tokens=form_budget(form),
             logprobs=_TOP,
         )
         blanks = read_blanks([self._token(each) for each in output.logprobs], form)
@@ -150,7 +176,12 @@ class VllmEngine(PromptingEngine):
         start = len(turn.token_ids)
         rows = await asyncio.gather(
             *(
-                self._row(vllm, blank, before[: start + blank.position], behind)
+                self._row(
+                    vllm,
+                    blank,
+                    [*before[: start + blank.position], *self._one(blank, output.logprobs)],
+                    behind,
+                )
                 for blank, behind in zip(blanks, form.fixed[1:], strict=True)
             )
         )
@@ -169,20 +200,25 @@ class VllmEngine(PromptingEngine):
         Args:
             vllm: is asked.
             blank: as read from what vLLM wrote.
-            before: all token ids before the choice.
+            before: all token ids up to the "1" that it may begin with.
             behind: the form's text behind it.
         """
         if not self._unsure(blank):
             return blank.row()
-        one = self._prompter.tokenizer.encode("1")
         output = await vllm.generate(
-            [*before, *one],
+            before,
             regex=f"0?{literal(behind)}",
             temperature=0.0,
             max_tokens=1,
             logprobs=_TOP,
         )
         return blank.row(ten_share(self._token(output.logprobs[0]).probabilities))
+
+    def _one(self, blank: Blank, logprobs: Sequence[Mapping[int, Any]]) -> list[int]:
+        """The token that vLLM had for the "1" of a blank."""
+        texts = self._prompter.tokenizer.texts
+        offered = logprobs[blank.position]
+        return [number for number in offered if texts.get(number) == blank.one][:1]
 
     def _token(self, position: Mapping[int, Any]) -> Token:
         """A written token, the first of its position, by what the tokenizer says it means."""
@@ -202,20 +238,6 @@ class VllmEngine(PromptingEngine):
                 self._vllm = Vllm(self._settings, self._args)
                 self._prompter.limit_to(self._vllm.engine.model_config.max_model_len)
             return self._vllm
-
-
-async def _write(vllm: Vllm, turn: _Turn, step: Write, sampling: Sampling) -> Written:
-    output = await vllm.generate(
-        turn.token_ids,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        seed=sampling.seed,
-        max_tokens=step.max_tokens,
-        stop=list(step.stop),
-        include_stop_str_in_output=True,
-    )
-    turn.add(output.token_ids)
-    return Written(output.text, len(output.token_ids), output.finish_reason == "stop")
 
 
 class _Turn:

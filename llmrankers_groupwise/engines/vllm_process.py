@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmrankers_groupwise.background import run_in_background
+from llmrankers_groupwise.background import end_in_background
 from llmrankers_groupwise.engines.adapters import check_adapter, lora_rank
 from llmrankers_groupwise.engines.protocol import EngineSettings
 from llmrankers_groupwise.errors import (
@@ -21,6 +21,13 @@ from llmrankers_groupwise.errors import (
 )
 
 __all__ = ["Vllm"]
+
+
+_OURS = {
+    "model": "model_name_or_path",
+    "tokenizer": "tokenizer_name_or_path",
+    "download_dir": "cache_dir",
+}
 
 
 class Vllm:
@@ -87,7 +94,7 @@ class Vllm:
     def close(self) -> None:
         """Stop vLLM's processes, on the loop that serves it, or it reports a failure."""
         self._closed = True
-        run_in_background(self._shut_down())
+        end_in_background(self._shut_down())
 
     async def _shut_down(self) -> None:
         self.engine.shutdown()
@@ -100,7 +107,10 @@ class Vllm:
         from vllm.lora.request import LoRARequest
 
         async with self._adapting:
-            check_adapter(path, self.engine.model_config.hf_text_config, self._settings.cache_dir)
+            if self._adapter is not None:
+                return
+            config, cache_dir = self.engine.model_config.hf_text_config, self._settings.cache_dir
+            await asyncio.to_thread(check_adapter, path, config, cache_dir)
             adapter = LoRARequest("adapter", 1, path)
             try:
                 await self.engine.add_lora(adapter)
@@ -122,6 +132,9 @@ def _started(settings: EngineSettings, args: Mapping[str, Any]) -> Any:
         raise MissingDependencyError(
             f"engine vllm needs vLLM ({error}): pip install 'llmrankers-groupwise[vllm]'"
         ) from error
+    for name, ours in _OURS.items():
+        if name in args:
+            raise SettingsError(f"engine_args has {name!r}: give it by {ours}")
     known = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
     for name in args:
         if name not in known:

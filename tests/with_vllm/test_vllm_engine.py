@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,6 +77,33 @@ def test_a_text_that_forgets_documents_is_finished_by_a_form(vllm_engine: Engine
     read = read_reply(reply, 6)
     assert read.status is Status.FORCED
     assert len(read.scores) == 6
+
+
+def test_a_turn_that_ends_by_itself_is_continued_without_its_last_token(
+    model: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(model, tmp_path / "ending")
+    greedy = TransformersEngine(EngineSettings(str(model)))
+    requests = [request(4, form=False, prompt="groupwise")]
+    text = ask(greedy, requests, Sampling(max_tokens=12))[0].text.partition("<answer>")[0]
+    greedy.close()
+    last = text.rstrip()[-1]  # a byte that the model writes becomes an end of turn
+    number = greedy._prompter.tokenizer.encode(last)[-1]
+    generation = json.loads((folder / "generation_config.json").read_text())
+    ends = {"eos_token_id": [generation["eos_token_id"], number]}
+    (folder / "generation_config.json").write_text(json.dumps(generation | ends))
+    settings = EngineSettings(str(folder), engine_args=VLLM_ARGS)
+    theirs = TransformersEngine(EngineSettings(str(folder)))
+    ours = VllmEngine(settings)
+    try:
+        for sampling in (Sampling(max_tokens=60), Sampling(max_tokens=60, reasoning_tokens=40)):
+            (one,), (other,) = ask(ours, requests, sampling), ask(theirs, requests, sampling)
+            assert one.text == other.text
+            assert one.completion_tokens < 60
+            assert scores(one, 4) == pytest.approx(scores(other, 4), abs=0.05)
+    finally:
+        ours.close()
+        theirs.close()
 
 
 def test_exactness_without_asking_about_ten_keeps_the_stated_bound(
@@ -152,6 +180,12 @@ def test_it_describes_model_and_settings(vllm_engine: Engine) -> None:
             SettingsError,
             "did you mean tensor_parallel_size",
             id="misspelt",
+        ),
+        pytest.param(
+            {"engine_args": {"model": "another"}},
+            SettingsError,
+            "model_name_or_path",
+            id="model-arg",
         ),
         pytest.param(
             {"engine_args": {"tensor_parallel_size": "two"}},
