@@ -705,7 +705,7 @@ def test_secrets_show_nowhere(
         caplog.set_level(logging.DEBUG, name)
     server = chat_server([failure(401, f"Incorrect API key: {KEY}, pass%word"), sane(SANE_BODY)])
     url = server.url.replace("//", "//user:pass%25word@")
-    engine = make(url)
+    engine = make(url, extra_body={"provider": {"api_key": "another one"}})
     with pytest.raises(ModelError) as raised:
         ask(engine)
     assert "Incorrect API key: ***" in str(raised.value)
@@ -718,6 +718,7 @@ def test_secrets_show_nowhere(
     assert "HTTP Request" in caplog.text
     for secret in (KEY, "pass%word", "pass%25word", "dXNlcjpwYXNzJXdvcmQ="):
         assert secret not in shown
+    assert "another one" not in json.dumps(engine.describe())
 
 
 SANE_BODY = {"messages": [{"role": "user", "content": "[1] ?"}]}

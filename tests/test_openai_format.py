@@ -1,3 +1,5 @@
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from llmrankers_groupwise.engines.openai_format import (
     read_completion,
     written_text,
 )
+from llmrankers_groupwise.engines.protocol import shown_args
 from llmrankers_groupwise.prompts import load_prompt, render
 from llmrankers_groupwise.types import Request, Sampling, ScoreForm
 
@@ -263,3 +266,34 @@ def test_logprobs_that_are_wanted_are_kept() -> None:
     assert fewer is not None
     assert fewer.top_logprobs == 5
     assert without(fewer, SENT, "top_logprobs at most 1") is None
+
+
+def test_secrets_are_not_shown() -> None:
+    args = {
+        "max_tokens": 5,
+        "tokenizer": "t",
+        "api_key_env": "KEY",
+        "token": True,
+        "key": None,
+        "hf_token": "s",
+        "apiKey": "s",
+        "extra_body": {"Authorization": "s", "nested": [{"x-api-key": "s", "client_secret": "s"}]},
+        "passwords": ("s",),
+        "path": Path("here"),
+    }
+    assert shown_args(args) == {
+        "max_tokens": 5,
+        "tokenizer": "t",
+        "api_key_env": "KEY",
+        "token": True,
+        "key": None,
+        "hf_token": "***",
+        "apiKey": "***",
+        "extra_body": {
+            "Authorization": "***",
+            "nested": [{"x-api-key": "***", "client_secret": "***"}],
+        },
+        "passwords": "***",
+        "path": "here",
+    }
+    assert json.loads(json.dumps(shown_args(args))) == shown_args(args)

@@ -33,7 +33,7 @@ from llmrankers_groupwise.engines.openai_settings import (
     resolved_settings,
 )
 from llmrankers_groupwise.engines.prompter import CHAT_ARGS, Prompter, PromptingEngine
-from llmrankers_groupwise.engines.protocol import EngineSettings, installed
+from llmrankers_groupwise.engines.protocol import EngineSettings, installed, shown_args
 from llmrankers_groupwise.errors import EngineError, ModelError
 from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
 
@@ -142,7 +142,7 @@ class OpenAIEngine(PromptingEngine):
             "left_out": sorted(accepted.left_out),
             "versions": installed("openai", "transformers", "tokenizers"),
             "engine_args": {
-                **self._args,
+                **shown_args(self._args),
                 "base_url": address.url,
                 "api_key_env": address.key_name,
             },

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -21,6 +23,7 @@ __all__ = [
     "installed",
     "resolve_engine",
     "resolved_args",
+    "shown_args",
 ]
 
 
@@ -121,6 +124,36 @@ def resolved_args(
         ):
             raise SettingsError(f"engine_args {name} is {value!r}: give one as {defaults[name]!r}")
     return {**defaults, **given}
+
+
+_SECRET = re.compile(
+    r"(?:^|_)(?:api)?(?:token|key|keys)$|secret|passw(?:or)?d|authorization|credential"
+)
+"""Names of secrets. A token_id, max_tokens or api_key_env (the name of a variable) is none."""
+
+
+def shown_args(args: Mapping[str, Any]) -> dict[str, Any]:
+    """These arguments ready for JSON, values whose names look like secrets masked at any depth."""
+    shown: dict[str, Any] = json.loads(json.dumps(_masked(args), default=str))
+    return shown
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            str(name): "***" if _is_secret(str(name), each) else _masked(each)
+            for name, each in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_masked(each) for each in value]
+    return value
+
+
+def _is_secret(name: str, value: object) -> bool:
+    if value is None or isinstance(value, bool):  # as of token=True: the one that is stored
+        return False
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^0-9A-Za-z]+", "_", name)
+    return _SECRET.search(words.lower()) is not None
 
 
 def installed(*distributions: str) -> dict[str, str]:
