@@ -1,6 +1,6 @@
-"""An event loop in a thread of its own, for the whole process.
+"""What threads share: values that are made once, and an event loop in a thread of its own.
 
-Synchronous calls run their coroutines on it, so that they work inside a running loop. What belongs
+Synchronous calls run their coroutines on the loop, so that they work inside a running loop. What belongs
 to one loop, as a client with open connections does, lives on it and serves callers of any loop.
 """
 
@@ -9,17 +9,62 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-__all__ = ["end_in_background", "in_background", "run_in_background"]
+__all__ = ["Once", "end_in_background", "in_background", "run_in_background"]
 
 Result = TypeVar("Result")
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _ending: set[Future[Any]] = set()  # a loop holds its tasks by weak references only
+
+
+class Once(Generic[Result]):
+    """A value that is made by its first call, whichever thread that comes from.
+
+    An exception of the making is remembered as well and raised to every later call: what cannot
+    be loaded is not tried again by each of a hundred requests.
+
+    Args:
+        make: makes the value.
+    """
+
+    def __init__(self, make: Callable[[], Result]) -> None:
+        self._make = make
+        self._made: tuple[Result] | None = None
+        self._error: Exception | None = None
+        self._lock = threading.RLock()
+
+    def __call__(self) -> Result:
+        """The value; other threads wait while it is being made."""
+        with self._lock:
+            if self._error is not None:
+                # Of each raise its own traceback, or it would grow with them.
+                raise self._error.with_traceback(None)
+            if self._made is None:
+                try:
+                    self._made = (self._make(),)
+                except Exception as error:
+                    self._error = error
+                    raise
+            return self._made[0]
+
+    @property
+    def made(self) -> Result | None:
+        """The value if it is there, without making it or waiting for it."""
+        return None if self._made is None else self._made[0]
+
+    def forget(self) -> Result | None:
+        """Let go of the value and return it, if it is there; a remembered exception stays.
+
+        While it is being made, this waits.
+        """
+        with self._lock:
+            made, self._made = self.made, None
+            return made
 
 
 def run_in_background(coroutine: Coroutine[Any, Any, Result]) -> Result:
