@@ -125,7 +125,7 @@ class BareVllm:
     """A vLLM engine's own asynchronous engine, given texts."""
 
     def __init__(self, engine: Any) -> None:
-        self._engine = engine._vllm.engine
+        self._engine = engine._vllm().engine
         self._tokenizer = engine._prompter.tokenizer
         self._numbers = iter(range(10**9))
 
@@ -159,7 +159,7 @@ def forget_prefixes(engine: Any) -> None:
     from llmrankers_groupwise.background import run_in_background
 
     if getattr(engine, "_vllm", None) is not None:
-        run_in_background(engine._vllm.engine.reset_prefix_cache())
+        run_in_background(engine._vllm().engine.reset_prefix_cache())
 
 
 # --- What is measured ---------------------------------------------------------------------------

