@@ -1,7 +1,7 @@
 """What threads share: values that are made once, and an event loop in a thread of its own.
 
-Synchronous calls run their coroutines on the loop, so that they work inside a running loop. What belongs
-to one loop, as a client with open connections does, lives on it and serves callers of any loop.
+Synchronous calls run their coroutines on the loop, so that they work inside a running one. What
+belongs to one loop, as a client with open connections does, lives on it and serves callers of any.
 """
 
 from __future__ import annotations
