@@ -19,7 +19,12 @@ from typing import NoReturn
 
 from llmrankers_groupwise.candidates import read_candidates
 from llmrankers_groupwise.engines.dry import DryRun, Sizes
-from llmrankers_groupwise.errors import GroupwiseError, InputError, SettingsError
+from llmrankers_groupwise.errors import (
+    GroupwiseError,
+    InputError,
+    MissingDependencyError,
+    SettingsError,
+)
 from llmrankers_groupwise.evaluation import check_measures
 from llmrankers_groupwise.experiment import Experiment, Ranked, Summary
 from llmrankers_groupwise.first_stage import FirstStage
@@ -101,17 +106,17 @@ def _run(arguments: argparse.Namespace) -> None:
     check_measures(arguments.measures)
     check_failure_rate(arguments.max_failure_rate)
     _check_settings(arguments)
-    qrels = read_qrels(arguments.qrels) if arguments.qrels else None
     shown: list[Ranked] = []
 
     def watch(ranked: Ranked) -> None:
         if ranked.query.query_id in arguments.show:
             shown.append(ranked)
 
-    first_stage = _first_stage(arguments)
-    _check_shown(arguments.show, first_stage.run)
     dry = None
-    with _ranker(arguments) as ranker:
+    with _checked_ranker(arguments) as ranker:
+        qrels = read_qrels(arguments.qrels) if arguments.qrels else None
+        first_stage = _first_stage(arguments)
+        _check_shown(arguments.show, first_stage.run)
         if arguments.dry_run:
             ranker.engine = dry = DryRun(ranker.engine)
         summary = Experiment(
@@ -198,6 +203,18 @@ def _ranker(arguments: argparse.Namespace) -> GroupwiseLlmRanker:
     if arguments.preset:
         return GroupwiseLlmRanker.from_preset(arguments.preset, **settings)
     return GroupwiseLlmRanker(**settings)
+
+
+def _checked_ranker(arguments: argparse.Namespace) -> GroupwiseLlmRanker:
+    """The ranker, made before large files are read: it loads nothing, and may refuse settings.
+
+    Bad input is found without the packages of the engine.
+    """
+    try:
+        return _ranker(arguments)
+    except MissingDependencyError:
+        _first_stage(arguments)
+        raise
 
 
 def _first_stage(arguments: argparse.Namespace) -> FirstStage:

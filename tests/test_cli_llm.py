@@ -54,6 +54,20 @@ def test_sampling_out_of_range_is_refused_before_anything_is_read(desk, options,
     desk.refuses(lambda: desk.run(*options, run_path=desk.path("none")), phrase)
 
 
+@pytest.mark.parametrize(
+    ("options", "phrase"),
+    [
+        (["--engine", "vllm"], "engine vllm needs a model"),
+        (["--engine", "transformers"], "engine transformers needs a model"),
+        (["--engine", "vllm", "--model_name_or_path", "m", "--device", "cpu"], "device is 'cpu'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_the_engine_lacks_is_refused_before_anything_is_read(desk, options, phrase):
+    desk.write("run.trec", "broken\n")
+    desk.refuses(lambda: desk.run(*options, engine=None), phrase)
+
+
 def test_sampling_behind_the_method_is_refused_with_a_hint(desk):
     act = lambda: desk.run(method=["groupwise", "--temperature", "1"])  # noqa: E731
     desk.refuses(act, "--temperature belongs before the word groupwise")

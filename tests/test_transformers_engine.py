@@ -16,7 +16,9 @@ from exhaustive import filled_rows, written  # noqa: E402
 from transformers import AutoModelForCausalLM  # noqa: E402
 
 from llmrankers_groupwise.asking import Asker  # noqa: E402
+from llmrankers_groupwise.engines.loading import out_of_memory  # noqa: E402
 from llmrankers_groupwise.engines.protocol import EngineSettings  # noqa: E402
+from llmrankers_groupwise.engines.tokens import form_budget  # noqa: E402
 from llmrankers_groupwise.engines.transformers import TransformersEngine  # noqa: E402
 from llmrankers_groupwise.errors import EngineError  # noqa: E402
 from llmrankers_groupwise.prompts import load_prompt, render  # noqa: E402
@@ -319,10 +321,30 @@ def test_a_defect_is_not_taken_for_a_lack_of_memory(tiny_model: Path) -> None:
 
 def test_batches_keep_to_their_tokens(tiny_model: Path) -> None:
     length = len(made(tiny_model).prompt(question(3), Sampling()).token_ids)
-    engine = made(tiny_model, engine_args={"max_batch_tokens": 2 * length, "max_batch": 5})
+    most = 2 * (length + form_budget(question(3).form))
+    engine = made(tiny_model, engine_args={"max_batch_tokens": most, "max_batch": 5})
     sizes, _ = short_of_memory(engine, most=100)
     sizes.clear()
     ask(engine, [question(3)] * 5)
     assert set(sizes) <= {1, 2}
     assert 2 in sizes
+    sizes.clear()
+    ask(engine, [question(3)] * 5, Sampling(reasoning_tokens=20))  # they grow in the cache
+    assert set(sizes) == {1}
     engine.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB, max allowed: 9 GB)"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (MemoryError(), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), False),
+        (ValueError("CUDA out of memory"), False),
+    ],
+)
+def test_a_lack_of_memory_is_known_on_every_device(error: Exception, *, memory: bool) -> None:
+    assert out_of_memory(error) == memory

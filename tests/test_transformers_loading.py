@@ -3,10 +3,11 @@
 import asyncio
 import json
 import logging
+import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ import transformers  # noqa: E402
 from llmrankers.rankers import SearchResult  # noqa: E402
 
 from llmrankers_groupwise import GroupwiseLlmRanker  # noqa: E402
+from llmrankers_groupwise.engines.prompter import (  # noqa: E402
+    CHAT_ARGS,
+    Prompter,
+    check_chat_args,
+)
 from llmrankers_groupwise.engines.protocol import EngineSettings, resolve_engine  # noqa: E402
 from llmrankers_groupwise.engines.transformers import TransformersEngine  # noqa: E402
 from llmrankers_groupwise.errors import (  # noqa: E402
@@ -77,6 +83,9 @@ def blanks(**settings: Any) -> list[float]:
         ({"max_batch_tokens": -1}, "max_batch_tokens is -1"),
         ({"max_model_len": "long"}, "max_model_len is 'long'"),
         ({"max_model_len": 0}, "max_model_len is 0"),
+        ({"max_model_len": -2}, "max_model_len is -2"),
+        ({"max_model_len": True}, "max_model_len is True"),
+        ({"revision": 1}, "revision is 1"),
         ({"trust_remote_code": 1}, "trust_remote_code is 1"),
         ({"chat_template_kwargs": "x"}, "chat_template_kwargs is 'x'"),
         ({"model_kwargs": [1]}, "model_kwargs is"),
@@ -114,6 +123,16 @@ def test_template_arguments_that_are_the_engines_are_refused(tiny_model: Path) -
     args = {"chat_template_kwargs": {"tokenize": True}}
     with pytest.raises(SettingsError, match="tokenize"):
         replies(model_name_or_path=str(tiny_model), engine_args=args)
+
+
+def test_a_length_of_minus_one_is_none_given(tiny_model: Path) -> None:
+    args = {**CHAT_ARGS, "max_model_len": -1}
+    check_chat_args(args)
+    prompter = Prompter(EngineSettings(str(tiny_model)), args)
+    assert prompter.max_model_len == 8192
+    prompter.limit_to(3000)
+    prompter.limit_to(5000)
+    assert prompter.max_model_len == 3000
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", torch.bfloat16])
@@ -241,6 +260,14 @@ def test_an_adapter_that_is_not_there(tiny_model: Path, tmp_path: Path, name: st
         )
 
 
+def test_a_damaged_adapter_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    save_adapter(tiny_model, tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ModelError, match=r"adapter_model\.safetensors is damaged"):
+        replies(model_name_or_path=str(tiny_model), lora_name_or_path=str(tmp_path))
+
+
 # --- Life ---------------------------------------------------------------------------------------
 
 
@@ -294,11 +321,137 @@ def test_closing_fails_what_waits_and_what_comes_later(tiny_model: Path) -> None
         return await asyncio.gather(running, waiting, return_exceptions=True)
 
     running, waiting = asyncio.run(close_while_waiting())
-    assert isinstance(running, Reply)
+    assert isinstance(running, EngineError)
     assert isinstance(waiting, EngineError)
     with pytest.raises(ModelError, match="closed"):
         asyncio.run(engine.answer(question(), Sampling()))
-    assert "_model" not in vars(engine)
+    assert engine._loaded.made is None
+    engine.close()
+
+
+def at_pass(number: int, engine: TransformersEngine, act: Callable[[], None]) -> list[int]:
+    """Do something during that pass over the model; gives the passes, as they are counted."""
+    passes: list[int] = []
+
+    def count(*_: Any) -> None:
+        passes.append(1)
+        if len(passes) == number:
+            act()
+
+    engine._model.network.register_forward_hook(count)
+    return passes
+
+
+def one_by_one(tiny_model: Path) -> TransformersEngine:
+    """An engine that has loaded its model and answers what it has gathered in batches of one."""
+    args = {"max_batch_tokens": 1}
+    engine = TransformersEngine(EngineSettings(str(tiny_model), device="cpu", engine_args=args))
+    asyncio.run(engine.answer(question(), Sampling()))
+    return engine
+
+
+async def behind_one(
+    engine: TransformersEngine, runs: threading.Event, go_on: threading.Event, *asked: Request
+) -> list[asyncio.Task[Reply]]:
+    """Tasks whose requests are gathered in one batch while a first one, of one pass, runs."""
+    tasks = [asyncio.create_task(engine.answer(question("p"), Sampling()))]
+    await asyncio.to_thread(runs.wait, 30)
+    for number, request in enumerate(asked, 1):
+        tasks.append(asyncio.create_task(engine.answer(request, Sampling(max_tokens=3000))))
+        while engine._batcher._waiting.qsize() < number:
+            await asyncio.sleep(0)
+    go_on.set()
+    return tasks
+
+
+def held(engine: TransformersEngine) -> tuple[threading.Event, threading.Event]:
+    """The first pass over the model sets the one event and waits for the other."""
+    runs, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        runs.set()
+        assert go_on.wait(timeout=30)
+
+    at_pass(1, engine, wait)
+    return runs, go_on
+
+
+@pytest.mark.parametrize("form", [True, False])
+def test_closing_ends_with_the_pass_that_is_under_way(tiny_model: Path, *, form: bool) -> None:
+    """Micro-batches that are done keep their replies."""
+    engine = one_by_one(tiny_model)
+    events = held(engine)
+    closing = threading.Thread(target=engine.close)
+
+    def close() -> None:
+        closing.start()
+        while not engine._batcher.closed:
+            pass
+
+    async def close_while_running() -> list[Reply | BaseException]:
+        running = question("a passage " * 9, "q", form=form)
+        waiting = question("p", form=form)
+        asked = question("a long passage " * 50, "p"), running, waiting
+        tasks = await behind_one(engine, *events, *asked)
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    passes = at_pass(1 + 2 + 1, engine, close)
+    first, done, running, waiting = asyncio.run(close_while_running())
+    closing.join()
+    assert isinstance(first, Reply)
+    assert isinstance(done, Reply)
+    for each in (running, waiting):
+        assert isinstance(each, EngineError)
+        assert "closed" in str(each)
+    assert len(passes) == 4
+
+
+def test_what_nobody_waits_for_is_not_generated(tiny_model: Path) -> None:
+    engine = one_by_one(tiny_model)
+    events = held(engine)
+    loops: list[asyncio.AbstractEventLoop] = []
+    tasks: list[asyncio.Task[Reply]] = []
+    gone = threading.Event()
+
+    def cancel() -> None:
+        loops[0].call_soon_threadsafe(lambda: [task.cancel() for task in tasks[1:3]])
+        assert gone.wait(timeout=30)
+
+    async def cancel_while_running() -> Reply:
+        loops.append(asyncio.get_running_loop())
+        asked = question("a passage " * 50, form=False), question("p", "q", form=False)
+        tasks.extend(await behind_one(engine, *events, *asked, question("p")))
+        *ended, last = tasks
+        await asyncio.gather(*ended, return_exceptions=True)
+        gone.set()
+        return await last
+
+    passes = at_pass(1 + 20, engine, cancel)
+    assert asyncio.run(cancel_while_running()).blanks
+    assert [task.cancelled() for task in tasks] == [False, True, True, False]
+    assert len(passes) == 1 + 20 + 1
+    engine.close()
+
+
+@pytest.mark.parametrize("missing", ["", "model.safetensors"], ids=["all", "weights"])
+def test_what_cannot_be_loaded_is_not_tried_again(
+    tiny_model: Path, tmp_path: Path, missing: str
+) -> None:
+    for path in tiny_model.iterdir():
+        if not path.name.startswith(missing):
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    engine = TransformersEngine(EngineSettings(str(tmp_path), device="cpu"))
+
+    async def together() -> Sequence[Reply | BaseException]:
+        answers = (engine.answer(question(), Sampling()) for _ in range(5))
+        return await asyncio.gather(*answers, return_exceptions=True)
+
+    first, *others = asyncio.run(together())
+    assert isinstance(first, ModelError)
+    assert all(other is first for other in others)
+    for path in tiny_model.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert all(answer is first for answer in asyncio.run(together()))
     engine.close()
 
 
@@ -369,3 +522,14 @@ def test_groups_that_cannot_be_asked_are_failures(ranker_of: Any) -> None:
     ranker = ranker_of(scoring="likelihood", engine_args={"max_model_len": 100})
     with pytest.raises(FailureRateError):
         ranker.rerank("why does bread rise", documents(100))
+
+
+def test_a_model_folder_without_tokenizer_files_is_said(tiny_model: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors", "generation_config.json"):
+        shutil.copy(tiny_model / name, tmp_path)
+    engine = TransformersEngine(EngineSettings(str(tmp_path), device="cpu"))
+    try:
+        with pytest.raises(ModelError, match="tokenizer"):
+            engine.count_tokens("a text")
+    finally:
+        engine.close()

@@ -44,25 +44,37 @@ def check_adapter(adapter: str, config: Any, cache_dir: str | None = None) -> No
         config: the model's, with hidden_size and num_hidden_layers.
         cache_dir: where downloads are kept.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError
 
     try:
         path = _file(adapter, "adapter_model.safetensors", cache_dir)
     except Exception:  # saved in another format, which vLLM may read
         return
+    try:
+        problem = _problem(path, config)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"cannot use the adapter {adapter}: {path} is damaged or cannot be read: {error}"
+        ) from error
+    if problem:
+        raise ModelError(
+            f"cannot use the adapter {adapter}: it {problem}; was it trained on this model?"
+        )
+
+
+def _problem(path: Path, config: Any) -> str | None:
+    """What of the weights does not belong to a model with this config."""
+    from safetensors import safe_open
+
     with safe_open(path, framework="np") as weights:
         for name in weights.keys():  # noqa: SIM118  no mapping
             layer = _LAYER.search(name)
-            width = weights.get_slice(name).get_shape()[-1]
+            width = (weights.get_slice(name).get_shape() or [0])[-1]
             if layer and int(layer[1]) >= config.num_hidden_layers:
-                problem = f"has {name}, the model {config.num_hidden_layers} layers"
-            elif _READS_HIDDEN_STATES.search(name) and width != config.hidden_size:
-                problem = f"reads vectors of {width}, the model has {config.hidden_size}"
-            else:
-                continue
-            raise ModelError(
-                f"cannot use the adapter {adapter}: it {problem}; was it trained on this model?"
-            )
+                return f"has {name}, the model {config.num_hidden_layers} layers"
+            if _READS_HIDDEN_STATES.search(name) and width != config.hidden_size:
+                return f"reads vectors of {width}, the model has {config.hidden_size}"
+    return None
 
 
 def _file(adapter: str, name: str, cache_dir: str | None) -> Path:

@@ -47,6 +47,11 @@ class Batcher(Generic[Item, Result]):
         self._process = os.getpid()  # threads do not survive a fork
         self._closed = False
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed: what runs should come to an end."""
+        return self._closed
+
     async def submit(self, item: Item) -> Result:
         """The result for one item.
 
@@ -69,7 +74,10 @@ class Batcher(Generic[Item, Result]):
         return await asyncio.wrap_future(future)
 
     def close(self) -> None:
-        """Finish the batch that is running, fail what is waiting, and end the thread."""
+        """Fail what is waiting, wait for the batch that is running, and end the thread.
+
+        A `run` that takes long looks at `closed` now and then.
+        """
         with self._lock:
             if self._closed:
                 return

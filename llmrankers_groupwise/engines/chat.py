@@ -86,6 +86,11 @@ class ChatTokenizer:
                 f"the tokenizer {tokenizer.name_or_path} has no fast version: save one with "
                 f"tokenizer.json, and give its folder by --tokenizer_name_or_path"
             )
+        if not self._fast.encode("0", add_special_tokens=False).ids:
+            raise ModelError(
+                f"the tokenizer {tokenizer.name_or_path} knows no text: is its folder complete? It "
+                f"needs tokenizer.json, or what transformers makes one from"
+            )
         self._fast.no_truncation()  # as saved in tokenizer.json by some models
         self._fast.no_padding()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from llmrankers_groupwise.engines.cache import Cache
 from llmrankers_groupwise.engines.chat import ChatTokenizer
 from llmrankers_groupwise.engines.dialogue import Dialogue, Fill, Filled, Write, Written
 from llmrankers_groupwise.engines.formtokens import FormTokens, common_beginning
+from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.types import Reply, Sampling
 
 __all__ = ["Model", "Row", "run_dialogues"]
@@ -76,9 +77,33 @@ class Row:
         return int(torch.multinomial(probabilities, 1, generator=self.generator))
 
 
-def run_dialogues(model: Model, rows: Sequence[Row]) -> list[Reply]:
-    """Lead all dialogues to their replies. Rows whose dialogue is over leave the batch."""
-    batch = Cache(model.network, len(rows))
+class _Batch(Cache):
+    """The cache of the rows under way, which is fed no more once they are to stop."""
+
+    def __init__(self, network: Any, rows: int, stopped: Callable[[], bool]) -> None:
+        super().__init__(network, rows)
+        self._stopped = stopped
+
+    def feed(self, rows: Sequence[Sequence[int]], keep: int) -> torch.Tensor:
+        if self._stopped():
+            raise EngineError("the engine was closed, or nobody waits for the reply")
+        return super().feed(rows, keep)
+
+
+def run_dialogues(
+    model: Model, rows: Sequence[Row], stopped: Callable[[], bool] = lambda: False
+) -> list[Reply]:
+    """Lead all dialogues to their replies. Rows whose dialogue is over leave the batch.
+
+    Args:
+        model: is asked.
+        rows: the dialogues.
+        stopped: asked before each pass over the model.
+
+    Raises:
+        EngineError: `stopped` said so.
+    """
+    batch = _Batch(model.network, len(rows), stopped)
     active = list(rows)
     with torch.inference_mode():
         while active:

@@ -24,6 +24,12 @@ _DTYPES = {
     "bfloat16": torch.bfloat16, "bf16": torch.bfloat16, "float16": torch.float16,
     "fp16": torch.float16, "half": torch.float16, "float32": torch.float32, "fp32": torch.float32,
 }  # fmt: skip
+_NO_MEMORY = (
+    "can't allocate memory",
+    "MPS backend out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDA out of memory",
+)
 _QUANTIZATIONS = {"int8": {"load_in_8bit": True}, "int4": {"load_in_4bit": True}}
 
 
@@ -105,7 +111,7 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on a GPU or on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in _NO_MEMORY)
 
 
 def free_memory() -> None:
@@ -113,6 +119,8 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def _quantization(given: Any) -> Any:
@@ -151,7 +159,9 @@ def _with_adapter(network: Any, adapter: str, cache_dir: str | None) -> Any:
 def _moved(network: Any, device: str) -> Any:
     try:
         return network.to(device)
-    except torch.OutOfMemoryError as error:
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
         raise ModelError(
             f"the model does not fit into the memory of {device}: use engine_args quantization, "
             f"device_map=auto, or a smaller model"

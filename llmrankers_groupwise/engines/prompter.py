@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import threading
 from collections.abc import Mapping
 from typing import Any
 
+from llmrankers_groupwise.background import Once
 from llmrankers_groupwise.engines.chat import ChatSettings, ChatTokenizer, Prompt
 from llmrankers_groupwise.engines.dialogue import CLOSE_THINKING, Dialogue, reply_to
 from llmrankers_groupwise.engines.pretrained import load_tokenizer, model_length
 from llmrankers_groupwise.engines.protocol import EngineSettings
 from llmrankers_groupwise.engines.tokens import answer_budget, form_budget
+from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.types import Reply, Request, Sampling
 
-__all__ = ["CHAT_ARGS", "Prompter", "PromptingEngine", "finished"]
+__all__ = ["CHAT_ARGS", "Prompter", "PromptingEngine", "check_chat_args", "finished"]
 
 CHAT_ARGS: Mapping[str, Any] = {
     "chat_template": None,
@@ -26,6 +26,28 @@ CHAT_ARGS: Mapping[str, Any] = {
     "trust_remote_code": False,
 }
 """The engine arguments that this module reads, with their defaults."""
+
+
+def check_chat_args(args: Mapping[str, Any]) -> None:
+    """Raise SettingsError where one of CHAT_ARGS has a wrong type or range.
+
+    A max_model_len of -1, by which vLLM finds out what fits into memory, is as none.
+    """
+    length = args["max_model_len"]
+    if length is not None and (type(length) is not int or (length < 1 and length != -1)):
+        raise SettingsError(f"engine_args max_model_len is {length!r}: give a whole number from 1")
+    if not isinstance(args["chat_template_kwargs"], Mapping):
+        raise SettingsError(
+            f"engine_args chat_template_kwargs is {args['chat_template_kwargs']!r}: give names "
+            f"with values"
+        )
+    for name in ("chat_template", "revision"):
+        if not isinstance(args[name], str | None):
+            raise SettingsError(f"engine_args {name} is {args[name]!r}: give a text")
+    if not isinstance(args["close_thinking"], str):
+        raise SettingsError(
+            f"engine_args close_thinking is {args['close_thinking']!r}: give a text"
+        )
 
 
 class Prompter:
@@ -39,7 +61,10 @@ class Prompter:
     def __init__(self, settings: EngineSettings, args: Mapping[str, Any]) -> None:
         self._settings = settings
         self._args = args
-        self._loading = threading.RLock()  # requests are prepared in several threads
+        # Requests are prepared in many threads; what cannot be loaded is tried once.
+        self._tokenizer = Once(self._load_tokenizer)
+        self._model_length = Once(self._find_model_length)
+        self._limit: int | None = None
 
     def prompt(self, request: Request, sampling: Sampling) -> Prompt:
         """The request in the model's tokens, cut to leave room for the answer.
@@ -82,22 +107,19 @@ class Prompter:
     @property
     def tokenizer(self) -> ChatTokenizer:
         """The model's tokenizer."""
-        with self._loading:
-            return self._tokenizer
+        return self._tokenizer()
 
     @property
     def max_model_len(self) -> int | None:
         """The most tokens of prompt and answer together; None where nothing says."""
-        with self._loading:
-            return self._max_model_len
+        known = [each for each in (self._model_length(), self._limit) if each is not None]
+        return min(known, default=None)
 
     def limit_to(self, max_model_len: int) -> None:
         """Take the model's own word for its length where that is shorter."""
-        known = self.max_model_len
-        self.__dict__["_max_model_len"] = min(known or max_model_len, max_model_len)
+        self._limit = min(self._limit or max_model_len, max_model_len)
 
-    @functools.cached_property
-    def _tokenizer(self) -> ChatTokenizer:
+    def _load_tokenizer(self) -> ChatTokenizer:
         own = self._settings.tokenizer_name_or_path is None
         tokenizer = load_tokenizer(
             str(self._settings.tokenizer_name_or_path or self._settings.model_name_or_path),
@@ -106,12 +128,13 @@ class Prompter:
         chat = ChatSettings(self._args["chat_template"], self._args["chat_template_kwargs"])
         return ChatTokenizer(tokenizer, chat)
 
-    @functools.cached_property
-    def _max_model_len(self) -> int | None:
+    def _find_model_length(self) -> int | None:
         given: int | None = self._args["max_model_len"]
-        model = self._settings.model_name_or_path
-        if given or model is None:
+        if given is not None and given > 0:
             return given
+        model = self._settings.model_name_or_path
+        if model is None:
+            return None
         return model_length(model, **self._hub(revision=True))
 
     def _hub(self, *, revision: bool) -> dict[str, Any]:

@@ -25,7 +25,13 @@ from llmrankers_groupwise.engines.blanks import (
 )
 from llmrankers_groupwise.engines.chat import ChatTokenizer
 from llmrankers_groupwise.engines.dialogue import Fill, Filled, Write, Written, lead
-from llmrankers_groupwise.engines.prompter import CHAT_ARGS, Prompter, PromptingEngine, finished
+from llmrankers_groupwise.engines.prompter import (
+    CHAT_ARGS,
+    Prompter,
+    PromptingEngine,
+    check_chat_args,
+    finished,
+)
 from llmrankers_groupwise.engines.protocol import EngineSettings, installed, shown_args
 from llmrankers_groupwise.engines.tokens import form_budget
 from llmrankers_groupwise.engines.vllm_process import Vllm
@@ -73,7 +79,12 @@ class VllmEngine(PromptingEngine):
         given = dict(settings.engine_args)
         self._own = {name: given.pop(name, default) for name, default in _OWN_ARGS.items()}
         self._args: dict[str, Any] = {**_DEFAULTS, **given}
-        self._prompter = Prompter(settings, {**CHAT_ARGS, **self._args, **self._own})
+        chat = {**CHAT_ARGS, **self._args, **self._own}
+        check_chat_args(chat)
+        tolerance = self._own["ten_tolerance"]
+        if isinstance(tolerance, bool) or not isinstance(tolerance, int | float):
+            raise SettingsError(f"engine_args ten_tolerance is {tolerance!r}: give a number")
+        self._prompter = Prompter(settings, chat)
         self._vllm = Once(self._start)
         self._closed = False
         self._process: int | None = None

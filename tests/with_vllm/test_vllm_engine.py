@@ -174,6 +174,12 @@ def test_it_describes_model_and_settings(vllm_engine: Engine) -> None:
     ("settings", "error", "message"),
     [
         pytest.param({}, SettingsError, "give model_name_or_path", id="no-model"),
+        pytest.param(
+            {"engine_args": {"chat_template_kwargs": "x"}}, SettingsError, "kwargs", id="kwargs"
+        ),
+        pytest.param(
+            {"engine_args": {"ten_tolerance": "x"}}, SettingsError, "ten_tolerance", id="tolerance"
+        ),
         pytest.param({"device": "cuda"}, SettingsError, "CUDA_VISIBLE_DEVICES", id="device"),
         pytest.param(
             {"engine_args": {"tensor_paralel_size": 2}},
