@@ -257,6 +257,45 @@ def test_a_form_ignored_later_on_changes_the_way(chat_server: Start, make: Make)
     assert engine.describe()["structured_outputs"] == "none"
 
 
+@pytest.mark.parametrize("picky", [False, True])
+def test_what_one_learns_while_others_are_on_their_way_stays(
+    chat_server: Start, make: Make, picky: bool
+) -> None:
+    """And so does what the others learn."""
+    under_way, release = threading.Semaphore(0), threading.Event()
+
+    def answer(body: Body) -> Any:
+        if "response_format" in body or "structured_outputs" in body:
+            return by_regex(body)
+        if len(server.bodies) > 1:
+            under_way.release()
+            release.wait(30)
+            if picky and "seed" in body:
+                return failure(400, "seed is not supported")
+        return said(json_reply([1, 2, 3]))
+
+    server = chat_server(answer)
+    engine = make(server)
+    ask(engine)
+
+    async def both() -> None:
+        sampling = Sampling(seed=1)
+        writes = [asyncio.create_task(engine.answer(question(), sampling)) for _ in range(20)]
+        for _ in writes:
+            await asyncio.to_thread(under_way.acquire)
+        await engine.answer(question(form=True), Sampling())
+        release.set()
+        await asyncio.gather(*writes)
+
+    asyncio.run(both())
+    described = engine.describe()
+    assert described["structured_outputs"] == "regex"
+    assert described["left_out"] == (["seed"] if picky else [])
+    asked = len(server.bodies)
+    ask(engine, question(form=True))
+    assert len(server.bodies) == asked + 1
+
+
 @pytest.mark.parametrize("way", ["json_schema", "regex", "none"])
 def test_a_way_that_is_given_is_kept(chat_server: Start, make: Make, way: str) -> None:
     server = chat_server(careless)

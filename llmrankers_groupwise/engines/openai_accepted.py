@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["Accepted", "Way", "next_way", "without"]
+__all__ = ["Accepted", "Way", "merged", "next_way", "without"]
 
 Way = Literal["json_schema", "regex", "none"]
 """How a form is asked for: OpenAI's structured outputs, vLLM's by regular expression, in words."""
@@ -38,6 +38,24 @@ class Accepted:
     def way(self) -> Way:
         """How a form is asked for."""
         return self.ways[0]
+
+
+def merged(known: Accepted, tried: Accepted, learned: Accepted) -> Accepted:
+    """What is known when a request has found something out that others may have added to.
+
+    Args:
+        known: what is known now.
+        tried: what the request began with, which may be less.
+        learned: what helped it in the end.
+    """
+    return dataclasses.replace(
+        known,
+        ways=min(known.ways, learned.ways, key=len),
+        top_logprobs=min(known.top_logprobs, learned.top_logprobs),
+        length=known.length if learned.length == tried.length else learned.length,
+        left_out=known.left_out | learned.left_out,
+        thinks=known.thinks or learned.thinks,
+    )
 
 
 _TOO_LONG = re.compile(r"context[ _](?:length|window|size)|too (?:long|large)", re.I)
