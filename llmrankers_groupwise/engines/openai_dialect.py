@@ -12,6 +12,7 @@ from llmrankers_groupwise.engines.dialogue import Fill, Write
 from llmrankers_groupwise.engines.openai_accepted import Accepted, merged, without
 from llmrankers_groupwise.engines.openai_format import Completion, after_reply, read_completion
 from llmrankers_groupwise.engines.openai_server import RefusedError, Server
+from llmrankers_groupwise.errors import ModelError
 
 __all__ = ["Dialect"]
 
@@ -85,6 +86,8 @@ class Dialect:
                 completion = read_completion(await self._server.chat(sent))
             except RefusedError as refused:
                 less = without(accepted, sent, refused.said, refused.parameter)
+                if less is None and refused.denied:
+                    raise ModelError(str(refused)) from None
                 if less is None:
                     raise
                 logger.debug("trying %s after: %s", less, refused)
