@@ -40,7 +40,7 @@ class ChatServer:
 
     Args:
         answer: gives the answer to a body; it may block.
-        models: what /v1/models lists; None answers 404 there.
+        models: what /v1/models lists, or gives the answer; None answers 404 there.
     """
 
     def __init__(self, answer: Callable[[Body], Answer], models: Any = None) -> None:
@@ -48,6 +48,7 @@ class ChatServer:
         self.models = models
         self.bodies: list[Body] = []
         self.headers: list[dict[str, str]] = []
+        self.lists_asked = 0
         self.most_at_once = 0
         self._at_once = 0
         self._lock = threading.Lock()
@@ -80,6 +81,9 @@ class ChatServer:
                 self._at_once -= 1
 
     def get(self) -> Answer:
+        self.lists_asked += 1
+        if callable(self.models):
+            return self.models()
         if isinstance(self.models, Raw):
             return self.models
         if self.models is None:

@@ -164,6 +164,60 @@ def test_a_form_is_filled_by_schema_with_probabilities(chat_server: Start, make:
     assert (described["structured_outputs"], described["top_logprobs"]) == ("json_schema", 20)
 
 
+def test_a_form_is_filled_as_is_likeliest(chat_server: Start, make: Make) -> None:
+    server = chat_server([said("<answer>?"), said(form_text([1, 2, 3]))])
+    ask(make(server), temperature=0.8, top_p=0.5)
+    drawn = [(body["temperature"], body["top_p"]) for body in server.bodies]
+    assert drawn == [(0.8, 0.5), (0, 1)]
+
+
+VLLM = [{"id": "m", "owned_by": "vllm"}]
+
+
+def filled_by_vllm(body: Body) -> Any:
+    form = "structured_outputs" in body
+    return said(form_text([1, 2, 3])) if form else said("<reason>so</reason>")
+
+
+def test_vllm_is_told_not_to_think_before_a_form(chat_server: Start, make: Make) -> None:
+    server = chat_server(filled_by_vllm, VLLM)
+    ask(make(server), question(form=True))
+    ask(make(server, chat_template_kwargs={"a": 1}), question(form=True))
+    ask(make(server, extra_body={"chat_template_kwargs": {"b": 1}}), question(form=True))
+    assert [body["chat_template_kwargs"] for body in server.bodies] == [
+        {"enable_thinking": False},
+        {"enable_thinking": False, "a": 1},
+        {"enable_thinking": False, "b": 1},
+    ]
+
+
+def test_thinking_is_left_to_the_user_and_to_texts(chat_server: Start, make: Make) -> None:
+    server = chat_server(filled_by_vllm, VLLM)
+    kwargs = {"enable_thinking": True}
+    ask(make(server, chat_template_kwargs=kwargs), question(form=True))
+    assert server.bodies.pop()["chat_template_kwargs"] == kwargs
+    ask(make(server), question(form=True), reasoning_tokens=50)
+    ask(make(server))  # finished by the fallback
+    ask(make(chat_server(sane)), question(form=True))
+    assert len(server.bodies) == 4
+    assert not any("chat_template_kwargs" in body for body in server.bodies)
+
+
+def test_a_server_that_refuses_to_be_told_of_thinking_is_not(
+    chat_server: Start, make: Make
+) -> None:
+    def answer(body: Body) -> Any:
+        if "chat_template_kwargs" in body:
+            return failure(400, "chat_template_kwargs are not supported for this tokenizer")
+        return filled_by_vllm(body)
+
+    server = chat_server(answer, VLLM)
+    engine = make(server)
+    for _ in range(2):
+        assert scores(ask(engine, question(form=True))) == {1: 1, 2: 2, 3: 3}
+    assert len(server.bodies) == 3
+
+
 def test_a_form_where_the_prompt_asks_for_more_comes_with_a_question(
     chat_server: Start, make: Make
 ) -> None:
@@ -257,6 +311,45 @@ def test_a_form_ignored_later_on_changes_the_way(chat_server: Start, make: Make)
     assert engine.describe()["structured_outputs"] == "none"
 
 
+@pytest.mark.parametrize("picky", [False, True])
+def test_what_one_learns_while_others_are_on_their_way_stays(
+    chat_server: Start, make: Make, picky: bool
+) -> None:
+    """And so does what the others learn."""
+    under_way, release = threading.Semaphore(0), threading.Event()
+
+    def answer(body: Body) -> Any:
+        if "response_format" in body or "structured_outputs" in body:
+            return by_regex(body)
+        if len(server.bodies) > 1:
+            under_way.release()
+            release.wait(30)
+            if picky and "seed" in body:
+                return failure(400, "seed is not supported")
+        return said(json_reply([1, 2, 3]))
+
+    server = chat_server(answer)
+    engine = make(server)
+    ask(engine)
+
+    async def both() -> None:
+        sampling = Sampling(seed=1)
+        writes = [asyncio.create_task(engine.answer(question(), sampling)) for _ in range(20)]
+        for _ in writes:
+            await asyncio.to_thread(under_way.acquire)
+        await engine.answer(question(form=True), Sampling())
+        release.set()
+        await asyncio.gather(*writes)
+
+    asyncio.run(both())
+    described = engine.describe()
+    assert described["structured_outputs"] == "regex"
+    assert described["left_out"] == (["seed"] if picky else [])
+    asked = len(server.bodies)
+    ask(engine, question(form=True))
+    assert len(server.bodies) == asked + 1
+
+
 @pytest.mark.parametrize("way", ["json_schema", "regex", "none"])
 def test_a_way_that_is_given_is_kept(chat_server: Start, make: Make, way: str) -> None:
     server = chat_server(careless)
@@ -309,6 +402,32 @@ def test_parameters_that_are_refused_are_left_out(chat_server: Start, make: Make
     assert len(server.bodies) == 5
     assert server.bodies[-1]["max_completion_tokens"] == 8000
     assert engine.describe()["left_out"] == ["temperature", "top_p"]
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (403, "You are not allowed to request logprobs from this model"),
+        (404, "No endpoints found that can handle the requested parameters."),
+        (404, "No endpoints found that support the requested parameters"),
+    ],
+)
+def test_what_is_denied_for_a_parameter_is_asked_without(
+    chat_server: Start, make: Make, status: int, message: str
+) -> None:
+    def answer(body: Body) -> Any:
+        return failure(status, message) if "logprobs" in body else said(form_text([1, 2, 3]))
+
+    server = chat_server(answer)
+    engine = make(server)
+    for _ in range(2):
+        assert scores(ask(engine, question(form=True))) == {1: 1, 2: 2, 3: 3}
+    assert len(server.bodies) == 3
+    assert engine.describe()["structured_outputs"] == "json_schema"
+    with pytest.raises(ModelError, match=str(status)):
+        ask(make(chat_server(lambda _: failure(status, message))), question(form=True))
+    with pytest.raises(ModelError, match=str(status)):
+        ask(make(chat_server(lambda _: failure(status, message))))
 
 
 def test_a_refusal_that_nothing_helps_changes_nothing(chat_server: Start, make: Make) -> None:
@@ -451,8 +570,65 @@ def test_which_model_must_be_clear(chat_server: Start, make: Make) -> None:
     server = chat_server(sane, ["first", "second"])
     with pytest.raises(ModelError, match="2 models, first, second"):
         ask(make(server))
-    with pytest.raises(ModelError, match="does not serve the model frist; it serves first"):
+
+
+def test_a_model_that_is_not_listed_is_asked_for_with_a_warning(
+    chat_server: Start, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A deployment, say, or an adapter that the server loads when asked."""
+    engine = make(chat_server(sane, ["second", "first"]), "frist")
+    for _ in range(2):
+        assert ask(engine).text
+    (record,) = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert "does not list the model frist but first, second" in record.getMessage()
+    unknown = failure(404, "The model `frist` does not exist.")
+    server = chat_server(lambda _: unknown, ["second", "first"])
+    with pytest.raises(ModelError, match=r"frist.*it serves first, second"):
         ask(make(server, "frist"))
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize("kind", ["silent", "broken"])
+def test_a_list_of_models_that_fails_is_done_without(
+    chat_server: Start, make: Make, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    done = threading.Event()
+
+    def models() -> Any:
+        if kind == "silent":
+            done.wait(30)
+        return failure(503, "still loading")
+
+    server = chat_server(sane, models)
+    engine = make(server, "mine", timeout=1)
+
+    async def several() -> list[Reply]:
+        return await asyncio.gather(*(engine.answer(question(), Sampling()) for _ in range(9)))
+
+    assert all(reply.text for reply in asyncio.run(several()))
+    assert server.lists_asked == 2
+    warned = [each for each in caplog.records if "without a list" in each.getMessage()]
+    assert len(warned) == 1
+    nameless = make(server, timeout=1, max_retries=0)
+    for _ in range(2):
+        with pytest.raises(ModelError, match="give model_name_or_path"):
+            ask(nameless)
+    assert server.lists_asked == 3
+    done.set()
+
+
+def test_a_list_of_models_is_not_waited_for_as_long_as_an_answer(
+    chat_server: Start, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = threading.Event()
+
+    def models() -> Any:
+        done.wait(30)
+        return failure(503)
+
+    monkeypatch.setattr("llmrankers_groupwise.engines.openai_server._LIST_SECONDS", 0.2)
+    assert ask(make(chat_server(sane, models), "mine", timeout=3000)).text
+    done.set()
 
 
 @pytest.mark.parametrize("listed", [None, [], failure(403), Raw(b"<html>")])
@@ -500,6 +676,21 @@ def test_a_tokenizer_counts_and_cuts(
     assert ask(engine, max_tokens=100).text
     assert ask(engine, question(form=True)).blanks
     assert engine.describe()["tokens"] == "counted"
+
+
+def test_thinking_that_a_template_opens_is_the_servers(
+    chat_server: Start, make: Make, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("model")
+    thinks = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}<think>\n"
+    save_random_model(folder, hidden_size=32, layers=1, chat_template=thinks)
+    answers = [said("<reason>so so</reason>"), said(form_text([1, 2, 3]))]
+    server = chat_server(answers)
+    engine = make(server, tokenizer=str(folder))
+    assert engine.prompt(question(), Sampling()).thinking
+    assert ask(engine).text.startswith("<reason>so so</reason>\n<answer>")
+    assert server.bodies[1]["messages"][-2]["content"] == "<reason>so so</reason>"
 
 
 # --- Loops, concurrency, closing --------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 from chat_server import form_text, form_tokens, said
 
 from llmrankers_groupwise.engines.dialogue import Fill, Write
-from llmrankers_groupwise.engines.openai_accepted import Accepted, without
+from llmrankers_groupwise.engines.openai_accepted import Accepted, merged, without
 from llmrankers_groupwise.engines.openai_format import (
     Completion,
     after_reply,
@@ -245,6 +245,21 @@ def test_what_is_refused_is_left_out(
 )  # fmt: skip
 def test_what_nothing_left_out_would_mend_is_left_alone(text: str, parameter: str | None) -> None:
     assert without(Accepted(), SENT, text, parameter) is None
+
+
+def test_what_several_learn_is_put_together() -> None:
+    known = Accepted(
+        ways=("none",), length="max_completion_tokens", left_out=frozenset({"seed"}), thinks=True
+    )
+    learned = Accepted(ways=("regex", "none"), top_logprobs=5, left_out=frozenset({"stop"}))
+    assert merged(known, Accepted(), learned) == Accepted(
+        ways=("none",),
+        top_logprobs=5,
+        length="max_completion_tokens",
+        left_out=frozenset({"seed", "stop"}),
+        thinks=True,
+    )
+    assert merged(Accepted(), Accepted(), known) == known
 
 
 def test_nothing_is_left_out_twice() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import logging
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ from llmrankers_groupwise.engines.openai_server import Address, Server
 from llmrankers_groupwise.engines.openai_settings import (
     accepted_at_first,
     chosen_model,
+    of_vllm,
     preferred,
     resolved_settings,
 )
@@ -38,6 +40,8 @@ from llmrankers_groupwise.errors import EngineError, ModelError
 from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
 
 __all__ = ["OpenAIEngine"]
+
+logger = logging.getLogger(__name__)
 
 _FOLLOW_UP_TOKENS = 96
 """Kept free for the question behind a text that is to be finished."""
@@ -96,6 +100,8 @@ class OpenAIEngine(PromptingEngine):
         )
         self._prompter = _prompter(settings, self._args)
         self._model: str | None = None
+        self._no_model: str | None = None  # why there is none
+        self._of_vllm = False
         self._model_len: int | None = None
         self._limit_to(self._args["max_model_len"])
         self._dialect = Dialect(self._server, accepted_at_first(self._args))
@@ -184,7 +190,9 @@ class OpenAIEngine(PromptingEngine):
         await self._start()
         prompt = await asyncio.to_thread(self.prompt, request, sampling)
         exchange = _Exchange(prompt, sampling)
-        reply = await self._lead(self._prompter.dialogue(prompt, sampling), exchange)
+        # A block of thinking that the template opens is the server's: it gives it closed or apart.
+        turn = dataclasses.replace(prompt, thinking=False)
+        reply = await self._lead(self._prompter.dialogue(turn, sampling), exchange)
         return dataclasses.replace(
             reply,
             prompt_tokens=exchange.prompt_tokens,
@@ -193,15 +201,33 @@ class OpenAIEngine(PromptingEngine):
         )
 
     async def _start(self) -> None:
-        """Find out the model and its length, once."""
+        """Find out the model and its length, once for all requests, well or ill."""
         async with self._starting:
+            if self._no_model is not None:
+                raise ModelError(self._no_model)
             if self._model is None:
-                listed = await self._server.models()
-                wanted = self._settings.model_name_or_path
-                model, length = chosen_model(wanted, listed, self._server.address.url)
-                self._limit_to(length)
-                self._dialect.accepted = preferred(self._dialect.accepted, listed)
-                self._model = model
+                try:
+                    await self._choose_model()
+                except ModelError as error:
+                    self._no_model = str(error)
+                    raise
+
+    async def _choose_model(self) -> None:
+        wanted = self._settings.model_name_or_path
+        try:
+            listed = await self._server.models()
+        except EngineError as error:
+            if wanted is None:
+                raise ModelError(
+                    f"no models to choose from, give model_name_or_path: {error}"
+                ) from None
+            logger.warning("going on without a list of models: %s", error)
+            listed = None
+        model, length = chosen_model(wanted, listed, self._server.address.url)
+        self._limit_to(length)
+        self._of_vllm = of_vllm(listed)
+        self._dialect.accepted = preferred(self._dialect.accepted, listed)
+        self._model = model
 
     def _limit_to(self, max_model_len: int | None) -> None:
         if max_model_len is not None:
@@ -228,7 +254,12 @@ class OpenAIEngine(PromptingEngine):
         body = chat_body(exchange.prompt.request, step, exchange.sampling, accepted, room)
         if self._args["chat_template_kwargs"]:
             body["chat_template_kwargs"] = dict(self._args["chat_template_kwargs"])
-        return {"model": self._model, **body, **self._args["extra_body"]}
+        body = {"model": self._model, **body, **self._args["extra_body"]}
+        name, at_once = "chat_template_kwargs", _fills_at_once(step, exchange)
+        if at_once and self._of_vllm and name not in accepted.left_out:
+            # As a template in our own hands is told; one that knows nothing of it ignores it.
+            body[name] = {"enable_thinking": False, **(body.get(name) or {})}
+        return body
 
 
 def _prompter(settings: EngineSettings, args: dict[str, Any]) -> Prompter | Estimator:
@@ -238,6 +269,11 @@ def _prompter(settings: EngineSettings, args: dict[str, Any]) -> Prompter | Esti
     chat_args = {name: args.get(name, default) for name, default in CHAT_ARGS.items()}
     local = dataclasses.replace(settings, model_name_or_path=None)  # a name on the server
     return Prompter(local, {**chat_args, "max_model_len": None})
+
+
+def _fills_at_once(step: Write | Fill, exchange: _Exchange) -> bool:
+    at_once = exchange.prompt.request.form is not None and not exchange.sampling.reasoning_tokens
+    return at_once and isinstance(step, Fill)
 
 
 def _outcome(step: Write | Fill, completion: Completion) -> Written | Filled:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["Accepted", "Way", "next_way", "without"]
+__all__ = ["Accepted", "Way", "merged", "next_way", "without"]
 
 Way = Literal["json_schema", "regex", "none"]
 """How a form is asked for: OpenAI's structured outputs, vLLM's by regular expression, in words."""
@@ -40,12 +40,33 @@ class Accepted:
         return self.ways[0]
 
 
+def merged(known: Accepted, tried: Accepted, learned: Accepted) -> Accepted:
+    """What is known when a request has found something out that others may have added to.
+
+    Args:
+        known: what is known now.
+        tried: what the request began with, which may be less.
+        learned: what helped it in the end.
+    """
+    return dataclasses.replace(
+        known,
+        ways=min(known.ways, learned.ways, key=len),
+        top_logprobs=min(known.top_logprobs, learned.top_logprobs),
+        length=known.length if learned.length == tried.length else learned.length,
+        left_out=known.left_out | learned.left_out,
+        thinks=known.thinks or learned.thinks,
+    )
+
+
 _TOO_LONG = re.compile(r"context[ _](?:length|window|size)|too (?:long|large)", re.I)
 _UNSUPPORTED = re.compile(
     r"unsupported|not support|n't support|only the default|unknown|unrecogni[sz]ed|unexpected"
     r"|not permitted|not allowed|cannot both|deprecated|extra",
     re.I,
 )
+# Of a router, if none of its servers takes all that is asked; which is too much, it does not say.
+_TOO_MUCH = re.compile(r"no endpoints? found that .*parameters", re.I)
+_DISPENSABLE = ("logprobs", "response_format", "structured_outputs", "seed", "top_p", "temperature")
 # What in a refusal's text names a parameter.
 _NAMES: Mapping[str, re.Pattern[str]] = {
     name: re.compile(pattern, re.I)
@@ -55,14 +76,15 @@ _NAMES: Mapping[str, re.Pattern[str]] = {
         "logprobs": r"log[ _]?prob",
         "response_format": r"response_format|json[ _]?schema|structured|guided|grammar|schema",
         "structured_outputs": r"structured|guided|regex|grammar",
-        "temperature": r"\btemperature\b",
         "top_p": r"\btop_p\b",
+        "temperature": r"\btemperature\b",
         "seed": r"\bseed\b",
         "stop": r"\bstop\b",
+        "chat_template_kwargs": r"chat_template_kwargs|enable_thinking",
     }.items()
 }
 # Of these it may be the value that is refused, which is the user's to mend.
-_VALUES = ("temperature", "top_p", "seed", "stop")
+_VALUES = ("temperature", "top_p", "seed", "stop", "chat_template_kwargs")
 
 
 def without(
@@ -81,6 +103,8 @@ def without(
     unsupported = _UNSUPPORTED.search(text) is not None
     named = [name for name in _NAMES if name == parameter and name != "max_tokens"]
     spoken = [name for name, pattern in _NAMES.items() if pattern.search(text)]
+    if _TOO_MUCH.search(text) and not spoken:
+        spoken, unsupported = list(_DISPENSABLE), True
     for name in named + spoken:
         if name in sent and (unsupported or name not in _VALUES):
             less = _less(accepted, name)

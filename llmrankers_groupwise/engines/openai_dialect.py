@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from llmrankers_groupwise.engines.dialogue import Fill, Write
-from llmrankers_groupwise.engines.openai_accepted import Accepted, without
+from llmrankers_groupwise.engines.openai_accepted import Accepted, merged, without
 from llmrankers_groupwise.engines.openai_format import Completion, after_reply, read_completion
 from llmrankers_groupwise.engines.openai_server import RefusedError, Server
+from llmrankers_groupwise.errors import ModelError
 
 __all__ = ["Dialect"]
 
@@ -77,7 +78,7 @@ class Dialect:
         body: Callable[[Accepted], Mapping[str, Any]],
         count: Callable[[Completion], None],
     ) -> Completion:
-        accepted = self.accepted
+        tried = accepted = self.accepted
         while True:
             sent = body(accepted)
             less: Accepted | None
@@ -85,6 +86,8 @@ class Dialect:
                 completion = read_completion(await self._server.chat(sent))
             except RefusedError as refused:
                 less = without(accepted, sent, refused.said, refused.parameter)
+                if less is None and refused.denied:
+                    raise ModelError(str(refused)) from None
                 if less is None:
                     raise
                 logger.debug("trying %s after: %s", less, refused)
@@ -92,14 +95,24 @@ class Dialect:
                 count(completion)
                 less = after_reply(accepted, step, completion)
                 if less is None:
-                    self._learn(accepted, sent, completion)
+                    self._learn(tried, accepted, sent, completion)
                     return completion
             accepted = less
 
-    def _learn(self, accepted: Accepted, sent: Mapping[str, Any], completion: Completion) -> None:
-        """Keep what helped. A server that ignores the wish for logprobs is not asked again."""
+    def _learn(
+        self,
+        tried: Accepted,
+        accepted: Accepted,
+        sent: Mapping[str, Any],
+        completion: Completion,
+    ) -> None:
+        """Keep what helped, beside what others have learned since this request was `tried` first.
+
+        A server that ignores the wish for logprobs is not asked for them again.
+        """
         if sent.get("logprobs") and not completion.tokens and not accepted.keep_logprobs:
             accepted = dataclasses.replace(accepted, top_logprobs=0)
-        if accepted != self.accepted:
-            self.accepted = accepted
-            logger.warning("%s is asked otherwise now: %s", self._server.address.url, accepted)
+        known = self.accepted if accepted == tried else merged(self.accepted, tried, accepted)
+        if known != self.accepted:
+            self.accepted = known
+            logger.warning("%s is asked otherwise now: %s", self._server.address.url, known)

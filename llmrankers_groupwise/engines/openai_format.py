@@ -75,16 +75,18 @@ def chat_body(
     Args:
         request: what the dialogue is about.
         step: what is asked now.
-        sampling: temperature, top_p and seed; max_tokens for a form that nothing holds to its own.
+        sampling: seed, and for a text temperature and top_p: a form is filled in as is likeliest;
+            max_tokens for a form that nothing holds to its own.
         accepted: what the server takes.
         room: the most tokens that the model's length has left for the answer, if known.
     """
-    body: dict[str, Any] = {
-        "messages": conversation(request, step),
-        "temperature": sampling.temperature,
-    }
-    if sampling.temperature > 0:
-        body["top_p"] = sampling.top_p
+    body: dict[str, Any] = {"messages": conversation(request, step)}
+    if isinstance(step, Fill):
+        body.update(temperature=0.0, top_p=1.0)
+    elif sampling.temperature > 0:
+        body.update(temperature=sampling.temperature, top_p=sampling.top_p)
+    else:
+        body["temperature"] = sampling.temperature
     if sampling.seed is not None:
         body["seed"] = sampling.seed
     if isinstance(step, Write):

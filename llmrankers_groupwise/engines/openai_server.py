@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from llmrankers_groupwise.engines.openai_settings import nearest
 from llmrankers_groupwise.errors import (
     EngineError,
     GroupwiseError,
@@ -28,6 +29,7 @@ DEFAULT_KEY = "OPENAI_API_KEY"
 _DEFAULT_URL = "https://api.openai.com/v1"
 _NO_KEY = "none"  # local servers take any
 _CONNECT_SECONDS = 20.0
+_LIST_SECONDS = 20.0
 _LONGEST_QUOTE = 400
 
 
@@ -38,10 +40,14 @@ class RefusedError(EngineError):
         message: what happened.
         said: what the server said.
         parameter: the one that it named as the fault.
+        denied: it may take none at all, unless leaving something out helps this one.
     """
 
-    def __init__(self, message: str, said: str, parameter: str | None) -> None:
+    def __init__(
+        self, message: str, said: str, parameter: str | None, *, denied: bool = False
+    ) -> None:
         super().__init__(message)
+        self.denied = denied
         self.said = said
         self.parameter = parameter
 
@@ -140,16 +146,24 @@ class Server:
         self._max_retries = max_retries
         self._client: openai.AsyncOpenAI | None = None
         self._answered = False
+        self._listed: list[str] = []
 
     async def models(self) -> list[Mapping[str, Any]] | None:
         """The models that the server lists; None if it does not list any.
 
+        A list comes at once or not: nobody waits for it as long as for an answer.
+
         Raises:
             EngineError, ModelError: as `chat`; a server that will not give a list is asked on.
         """
+        seconds = min(self._timeout, _LIST_SECONDS)
         try:
             payload = await self._send(
-                lambda client: client.models.with_raw_response.list(), optional=True
+                lambda client: client.with_options(
+                    max_retries=min(1, self._max_retries)
+                ).models.with_raw_response.list(timeout=seconds),
+                seconds=seconds,
+                optional=True,
             )
         except EngineError as error:
             if error.retryable:
@@ -158,6 +172,7 @@ class Server:
         listed = payload.get("data") if isinstance(payload, Mapping) else None
         listed = listed if isinstance(listed, list) else []
         models = [each for each in listed if isinstance(each, Mapping) and each.get("id")]
+        self._listed = [str(each["id"]) for each in models]
         return models or None
 
     async def chat(self, body: Mapping[str, Any]) -> object:
@@ -172,7 +187,8 @@ class Server:
         return await self._send(
             lambda client: client.chat.completions.with_raw_response.create(
                 model=body["model"], messages=body["messages"], extra_body=rest
-            )
+            ),
+            model=str(body["model"]),
         )
 
     async def close(self) -> None:
@@ -184,6 +200,8 @@ class Server:
         self,
         send: Callable[[openai.AsyncOpenAI], Awaitable[Any]],
         *,
+        seconds: float | None = None,
+        model: str = "",
         optional: bool = False,
     ) -> object:
         """The JSON of an answer; None where the server has nothing there and it is optional."""
@@ -196,9 +214,9 @@ class Server:
             self._answered = True
             if optional and error.status_code in (403, 404, 405):
                 return None
-            failure = self._refusal(error)
+            failure = self._refusal(error, model)
         except self._openai.APIConnectionError as error:
-            failure = self._lost(error)
+            failure = self._lost(error, seconds or self._timeout)
         except (self._openai.OpenAIError, ValueError, RecursionError) as error:
             said = self.address.hide(str(error))[:_LONGEST_QUOTE]
             failure = EngineError(f"{self.address.url} gave no JSON: {said}")
@@ -220,26 +238,27 @@ class Server:
             )
         return self._client
 
-    def _refusal(self, error: openai.APIStatusError) -> GroupwiseError:
+    def _refusal(self, error: openai.APIStatusError, model: str) -> GroupwiseError:
         """What an answer with a status of failure means."""
         status = error.status_code
         said = self.address.hide(_said(error.body))[:_LONGEST_QUOTE]
         message = f"{self.address.url} answered HTTP {status}: {said or 'nothing more'}"
         if status in (401, 403):
-            return ModelError(
-                f"{message}; check the key in the environment variable {self.address.key_name}"
-            )
+            message += f"; check the key in the environment variable {self.address.key_name}"
+            if status == 401:
+                return ModelError(message)
+            return RefusedError(message, said, error.param, denied=True)
         if status == 402 or error.code == "insufficient_quota":
             return ModelError(f"{message}; the account has nothing left to spend")
         if status in (404, 405):
-            return ModelError(
-                f"{message}; check model_name_or_path, and base_url, which mostly ends in /v1"
-            )
+            listed = f" (it serves {nearest(model, self._listed)})" if self._listed else ""
+            message += f"; check model_name_or_path{listed}, and base_url, which mostly ends in /v1"
+            return RefusedError(message, said, error.param, denied=True)
         if status in (400, 422, 501):
             return RefusedError(message, said, error.param)
         return EngineError(message, retryable=status in (408, 409, 429) or status >= 500)
 
-    def _lost(self, error: openai.APIConnectionError) -> GroupwiseError:
+    def _lost(self, error: openai.APIConnectionError, seconds: float) -> GroupwiseError:
         """What a connection that failed means: before any answer, that the server is not there."""
         cause = error.__cause__
         kind = type(cause).__name__
@@ -251,7 +270,7 @@ class Server:
             )
         if isinstance(error, self._openai.APITimeoutError):
             return EngineError(
-                f"{self.address.url} did not answer within {self._timeout} seconds ({kind}): give "
+                f"{self.address.url} did not answer within {seconds:g} seconds ({kind}): give "
                 f"a longer timeout or a lower concurrency by engine_args",
                 retryable=True,
             )

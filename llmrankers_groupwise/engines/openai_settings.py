@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,17 @@ from llmrankers_groupwise.engines.openai_accepted import Accepted, Way
 from llmrankers_groupwise.engines.protocol import EngineSettings, resolved_args
 from llmrankers_groupwise.errors import ModelError, SettingsError
 
-__all__ = ["ARGS", "accepted_at_first", "chosen_model", "preferred", "resolved_settings"]
+__all__ = [
+    "ARGS",
+    "accepted_at_first",
+    "chosen_model",
+    "nearest",
+    "of_vllm",
+    "preferred",
+    "resolved_settings",
+]
+
+logger = logging.getLogger(__name__)
 
 ARGS: Mapping[str, Any] = {
     "base_url": None,
@@ -107,14 +118,18 @@ def accepted_at_first(args: Mapping[str, Any]) -> Accepted:
     )
 
 
+def of_vllm(listed: Sequence[Mapping[str, Any]] | None) -> bool:
+    """Whether the server of these models says that it is vLLM."""
+    return any(each.get("owned_by") == "vllm" for each in listed or ())
+
+
 def preferred(accepted: Accepted, listed: Sequence[Mapping[str, Any]] | None) -> Accepted:
     """What to try first of a server with these models.
 
     vLLM says that it is vLLM. Its schemas let a model write blanks without end between the parts
     of a form; its regular expressions do not.
     """
-    of_vllm = any(each.get("owned_by") == "vllm" for each in listed or ())
-    if of_vllm and len(accepted.ways) > 1:
+    if of_vllm(listed) and len(accepted.ways) > 1:
         ways = sorted(accepted.ways, key=("regex", *_WAYS).index)
         return dataclasses.replace(accepted, ways=tuple(ways))
     return accepted
@@ -130,8 +145,11 @@ def chosen_model(
         listed: the server's models; None if it has no list.
         where: the server, for messages.
 
+    A name that is not listed is warned of and taken: servers answer to aliases, to deployments and
+    to adapters that they load when asked.
+
     Raises:
-        ModelError: the server has no such model, or there is nothing or too much to choose from.
+        ModelError: there is nothing or too much to choose from.
     """
     if listed is None:
         if wanted is None:
@@ -140,7 +158,7 @@ def chosen_model(
     by_name = {str(each["id"]): each for each in listed}
     if wanted is None and len(by_name) > 1:
         raise ModelError(
-            f"{where} serves {len(by_name)} models, {_some(list(by_name))}: choose one by "
+            f"{where} serves {len(by_name)} models, {nearest('', list(by_name))}: choose one by "
             f"model_name_or_path"
         )
     name = wanted if wanted is not None else next(iter(by_name))
@@ -148,14 +166,17 @@ def chosen_model(
     forms = (name, f"{name}:latest", f"models/{name}")
     card = next((by_name[form] for form in forms if form in by_name), None)
     if card is None:
-        close = difflib.get_close_matches(name, by_name, n=3, cutoff=0.4)
-        names = [*close, *(each for each in by_name if each not in close)]
-        raise ModelError(f"{where} does not serve the model {name}; it serves {_some(names)}")
+        known = nearest(name, list(by_name))
+        logger.warning("%s does not list the model %s but %s; asking it anyway", where, name, known)
+        return name, None
     base = by_name.get(str(card.get("parent")), {})  # of an adapter
     length = card.get("max_model_len") or base.get("max_model_len")
     return name, length if type(length) is int and length > 0 else None
 
 
-def _some(names: Sequence[str], most: int = 20) -> str:
+def nearest(name: str, names: Sequence[str], most: int = 20) -> str:
+    """These names in words, those like `name` first."""
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    names = [*close, *(each for each in names if each not in close)]
     shown = ", ".join(names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
