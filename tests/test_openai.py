@@ -118,6 +118,16 @@ def test_a_text_that_forgets_labels_is_followed_by_a_form(chat_server: Start, ma
     assert '"[1]" to "[3]"' in user["content"]
 
 
+def test_what_was_paid_for_is_kept_when_the_form_behind_it_fails(
+    chat_server: Start, make: Make
+) -> None:
+    server = chat_server([said('<answer>{"[1]": 4, "[3]": 8}</answer>'), failure(400, "too long")])
+    reply = ask(make(server))
+    assert scores(reply) == {1: 4, 3: 8}
+    assert not reply.forced
+    assert len(server.bodies) == 2
+
+
 def test_a_text_that_is_cut_off_goes_on_without_thinking_tags(
     chat_server: Start, make: Make
 ) -> None:

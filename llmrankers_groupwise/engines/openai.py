@@ -16,7 +16,7 @@ from typing import Any
 
 from llmrankers_groupwise.background import end_in_background, in_background
 from llmrankers_groupwise.engines.chat import Prompt
-from llmrankers_groupwise.engines.dialogue import Dialogue, Fill, Filled, Write, Written
+from llmrankers_groupwise.engines.dialogue import Fill, Filled, Write, Written, lead
 from llmrankers_groupwise.engines.estimates import Estimator, estimated_tokens
 from llmrankers_groupwise.engines.openai_accepted import Accepted
 from llmrankers_groupwise.engines.openai_dialect import Dialect
@@ -192,7 +192,8 @@ class OpenAIEngine(PromptingEngine):
         exchange = _Exchange(prompt, sampling)
         # A block of thinking that the template opens is the server's: it gives it closed or apart.
         turn = dataclasses.replace(prompt, thinking=False)
-        reply = await self._lead(self._prompter.dialogue(turn, sampling), exchange)
+        dialogue = self._prompter.dialogue(turn, sampling)
+        reply = await lead(dialogue, functools.partial(self._outcome, exchange))
         return dataclasses.replace(
             reply,
             prompt_tokens=exchange.prompt_tokens,
@@ -234,17 +235,10 @@ class OpenAIEngine(PromptingEngine):
             self._model_len = min(self._model_len or max_model_len, max_model_len)
             self._prompter.limit_to(max(1, max_model_len - _FOLLOW_UP_TOKENS))
 
-    async def _lead(self, dialogue: Dialogue, exchange: _Exchange) -> Reply:
-        """The dialogue, each step a chat completion."""
-        step = next(dialogue)
-        while True:
-            body = functools.partial(self._body, exchange, step)
-            completion = await self._dialect.complete(step, body, exchange.count)
-            try:
-                step = dialogue.send(_outcome(step, completion))
-            except StopIteration as end:
-                reply: Reply = end.value
-                return reply
+    async def _outcome(self, exchange: _Exchange, step: Write | Fill) -> Written | Filled:
+        """A step by a chat completion."""
+        body = functools.partial(self._body, exchange, step)
+        return _outcome(step, await self._dialect.complete(step, body, exchange.count))
 
     def _body(self, exchange: _Exchange, step: Write | Fill, accepted: Accepted) -> dict[str, Any]:
         room = None
