@@ -30,6 +30,7 @@ from llmrankers_groupwise.asking import together
 from llmrankers_groupwise.engines.blanks import form_regex
 from llmrankers_groupwise.engines.chat import Prompt
 from llmrankers_groupwise.engines.protocol import EngineSettings, resolve_engine
+from llmrankers_groupwise.engines.tokens import form_budget
 from llmrankers_groupwise.prompts import load_prompt, render
 from llmrankers_groupwise.testing import save_random_model
 from llmrankers_groupwise.types import Request, Sampling, ScoreForm
@@ -90,7 +91,7 @@ class BareTransformers:
         texts = [self._tokenizer.decode(prompt.token_ids) for prompt in prompts]
         ids = sorted((tokenize(text) for text in texts), key=len, reverse=True)
         while ids:
-            size = max(1, max_batch_tokens // len(ids[0]))
+            size = max(1, max_batch_tokens // (len(ids[0]) + form_budget(FORM)))
             self._fill(ids[:size])
             ids = ids[size:]
 
@@ -237,7 +238,7 @@ def made_engine(name: str, folder: Path, shape: dict[str, Any], args: dict[str, 
 
 
 ARGS: dict[str, dict[str, Any]] = {
-    "transformers": {},
+    "transformers": {"max_batch_tokens": 5000},  # two rows of --words 10, for both sides
     # What is asked besides about 10 has a row of its own.
     "vllm": {"dtype": "float32", "enforce_eager": True, "ten_tolerance": 9.0},
 }
