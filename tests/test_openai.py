@@ -172,6 +172,7 @@ def test_a_form_is_filled_by_schema_with_probabilities(chat_server: Start, make:
     assert "JSON object" not in body["messages"][-1]["content"].splitlines()[0]
     described = engine.describe()
     assert (described["structured_outputs"], described["top_logprobs"]) == ("json_schema", 20)
+    assert described["note"] == "forms by json_schema, with probabilities"
 
 
 def test_a_form_is_filled_as_is_likeliest(chat_server: Start, make: Make) -> None:

@@ -135,7 +135,7 @@ class OpenAIEngine(PromptingEngine):
         accepted, filled = self._dialect.accepted, Fill in self._dialect.settled
         address = self._server.address
         estimated = "estimated: one for every 4 bytes of UTF-8"
-        return {
+        described: dict[str, object] = {
             "engine": "openai",
             "base_url": address.url,
             "model": self._model or self._settings.model_name_or_path,
@@ -153,6 +153,10 @@ class OpenAIEngine(PromptingEngine):
                 "api_key_env": address.key_name,
             },
         }
+        if filled:
+            with_them = "with" if accepted.top_logprobs else "without"
+            described["note"] = f"forms by {accepted.way}, {with_them} probabilities"
+        return described
 
     def close(self) -> None:
         """Close the connections; open requests fail."""
