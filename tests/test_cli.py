@@ -515,6 +515,8 @@ def test_the_missing_packages_of_the_engine_are_named_with_the_pip_line(desk):
 def test_an_interrupted_command_exits_with_130_and_leaves_the_old_files(desk):
     desk.out.write_text("old")
     preparation = (
+        # What a shell starts in the background ignores interrupts otherwise.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from llmrankers_groupwise.engines.protocol import ENGINES; "
         "ENGINES['Interrupted'] = 'test_cli:Interrupted'"
     )

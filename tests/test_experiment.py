@@ -675,6 +675,8 @@ SIGNALLED = """
     from llmrankers_groupwise.experiment import Experiment
     from llmrankers_groupwise.testing import ScriptedEngine
 
+    # What a shell starts in the background ignores interrupts otherwise.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     asked = []
 
     def script(request):
