@@ -50,6 +50,7 @@ class Vllm:
         self._adapting = asyncio.Lock()
         self._numbers = itertools.count()
         self._closed = False
+        self._open: set[asyncio.Task[Any]] = set()
 
     async def generate(
         self, token_ids: Sequence[int], *, regex: str | None = None, **sampling: Any
@@ -81,14 +82,28 @@ class Vllm:
             f"groupwise-{next(self._numbers)}",
             lora_request=self._adapter,
         )
+        reading = asyncio.create_task(_final(stream))
+        self._open.add(reading)
         try:
-            (output,) = [output async for output in stream]  # the final one only
+            if self._closed:
+                raise EngineError("the engine was closed")
+            output = await reading
+        except asyncio.CancelledError:
+            if self._closed and reading.cancelled():
+                raise EngineError("the engine was closed") from None
+            reading.cancel()
+            raise
+        except EngineError:
+            reading.cancel()
+            raise
         except Exception as error:
             if self._closed:
                 raise EngineError("the engine was closed") from error
             if isinstance(error, EngineDeadError):
                 raise ModelError("vLLM has died; its own messages say why") from error
             raise EngineError(f"vLLM refuses the request: {_line(error)}") from error
+        finally:
+            self._open.discard(reading)
         return output.outputs[0]
 
     def close(self) -> None:
@@ -97,6 +112,10 @@ class Vllm:
         end_in_background(self._shut_down())
 
     async def _shut_down(self) -> None:
+        # vLLM never answers what is open at its end.
+        for reading in self._open:
+            reading.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
         self.engine.shutdown()
 
     async def _adapt(self) -> None:
@@ -119,6 +138,12 @@ class Vllm:
                     f"cannot use the adapter {path}: {_line(error)}; was it trained on this model?"
                 ) from error
             self._adapter = adapter
+
+
+async def _final(stream: Any) -> Any:
+    """The one output of a stream of final outputs."""
+    (output,) = [output async for output in stream]
+    return output
 
 
 def _started(settings: EngineSettings, args: Mapping[str, Any]) -> Any:
