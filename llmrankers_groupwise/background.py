@@ -13,13 +13,39 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Once", "end_in_background", "in_background", "run_in_background"]
+from llmrankers_groupwise.errors import ModelError
+
+__all__ = ["HomeProcess", "Once", "end_in_background", "in_background", "run_in_background"]
 
 Result = TypeVar("Result")
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _ending: set[Future[Any]] = set()  # a loop holds its tasks by weak references only
+
+
+class HomeProcess:
+    """The process that threads and connections belong to: they do not survive a fork."""
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+
+    def settle(self) -> None:
+        """Belong to this process from the first call on.
+
+        Raises:
+            ModelError: this is a fork of it.
+        """
+        self._number = self._number or os.getpid()
+        if not self.is_here:
+            raise ModelError(
+                "an engine cannot be used in a forked process: make it there, after the fork"
+            )
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is that process."""
+        return self._number == os.getpid()
 
 
 class Once(Generic[Result]):

@@ -533,3 +533,10 @@ def test_a_model_folder_without_tokenizer_files_is_said(tiny_model: Path, tmp_pa
             engine.count_tokens("a text")
     finally:
         engine.close()
+
+
+def test_a_token_among_the_model_arguments_is_not_described(tiny_model: Path) -> None:
+    args = {"model_kwargs": {"token": "hf_secret"}}
+    engine = TransformersEngine(EngineSettings(str(tiny_model), engine_args=args))
+    assert "hf_secret" not in json.dumps(engine.describe())
+    engine.close()

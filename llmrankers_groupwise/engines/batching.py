@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
+from llmrankers_groupwise.background import HomeProcess
 from llmrankers_groupwise.errors import EngineError, ModelError
 
 __all__ = ["Batcher"]
@@ -44,7 +44,8 @@ class Batcher(Generic[Item, Result]):
         self._waiting: queue.SimpleQueue[tuple[Item, Future[Result]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._process = os.getpid()  # threads do not survive a fork
+        self._process = HomeProcess()
+        self._process.settle()
         self._closed = False
 
     @property
@@ -60,10 +61,7 @@ class Batcher(Generic[Item, Result]):
             ModelError: the batcher is closed, or this process is a fork of the one that made it.
         """
         future: Future[Result] = Future()
-        if os.getpid() != self._process:
-            raise ModelError(
-                "an engine cannot be used in a forked process: make it there, after the fork"
-            )
+        self._process.settle()
         with self._lock:
             if self._closed:
                 raise ModelError("the engine is closed; make another")

@@ -10,11 +10,10 @@ import asyncio
 import dataclasses
 import functools
 import logging
-import os
 from dataclasses import dataclass
 from typing import Any
 
-from llmrankers_groupwise.background import end_in_background, in_background
+from llmrankers_groupwise.background import HomeProcess, end_in_background, in_background
 from llmrankers_groupwise.engines.chat import Prompt
 from llmrankers_groupwise.engines.dialogue import Fill, Filled, Write, Written, lead
 from llmrankers_groupwise.engines.estimates import Estimator, estimated_tokens
@@ -105,7 +104,7 @@ class OpenAIEngine(PromptingEngine):
         self._model_len: int | None = None
         self._limit_to(self._args["max_model_len"])
         self._dialect = Dialect(self._server, accepted_at_first(self._args))
-        self._process: int | None = None
+        self._process = HomeProcess()
         self._closed = False
         # These belong to the background loop, as the client does.
         self._slots = asyncio.Semaphore(self._args["concurrency"])
@@ -123,11 +122,7 @@ class OpenAIEngine(PromptingEngine):
         """
         if self._closed:
             raise ModelError("the engine is closed; make another")
-        self._process = self._process or os.getpid()
-        if self._process != os.getpid():
-            raise ModelError(
-                "an engine cannot be used in a forked process: make it there, after the fork"
-            )
+        self._process.settle()
         return await in_background(self._answer(request, sampling))
 
     def describe(self) -> dict[str, object]:
@@ -163,7 +158,7 @@ class OpenAIEngine(PromptingEngine):
         if self._closed:
             return
         self._closed = True
-        if self._process == os.getpid():
+        if self._process.is_here:
             end_in_background(self._close())
 
     # --- On the background loop ---------------------------------------------------------------

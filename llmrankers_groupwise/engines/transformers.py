@@ -8,7 +8,6 @@ which is that over the prompt, and its probabilities are exact.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,12 @@ from llmrankers_groupwise.engines.prompter import (
     check_chat_args,
     finished,
 )
-from llmrankers_groupwise.engines.protocol import EngineSettings, installed, resolved_args
+from llmrankers_groupwise.engines.protocol import (
+    EngineSettings,
+    installed,
+    resolved_args,
+    shown_args,
+)
 from llmrankers_groupwise.engines.tokens import answer_budget
 from llmrankers_groupwise.errors import EngineError, MissingDependencyError, SettingsError
 from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
@@ -124,7 +128,7 @@ class TransformersEngine(PromptingEngine):
             "tokenizer": self._settings.tokenizer_name_or_path,
             "versions": installed("transformers", "torch", "tokenizers", "peft"),
             "engine_args": {
-                **{name: _shown(value) for name, value in self._args.items()},
+                **shown_args(self._args),
                 "max_batch_tokens": self._max_batch_tokens,
             },
         }
@@ -246,8 +250,3 @@ def _check(args: Mapping[str, Any]) -> None:
         raise SettingsError(f"engine_args model_kwargs is {model_kwargs!r}: give names with values")
     if not isinstance(attention, str | None):
         raise SettingsError(f"engine_args attn_implementation is {attention!r}: give a text")
-
-
-def _shown(value: Any) -> object:
-    """A setting as JSON can have it."""
-    return json.loads(json.dumps(value, default=str))

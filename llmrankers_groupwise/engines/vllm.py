@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmrankers_groupwise.background import Once, in_background
+from llmrankers_groupwise.background import HomeProcess, Once, in_background
 from llmrankers_groupwise.engines.blanks import (
     Blank,
     Token,
@@ -87,7 +86,7 @@ class VllmEngine(PromptingEngine):
         self._prompter = Prompter(settings, chat)
         self._vllm = Once(self._start)
         self._closed = False
-        self._process: int | None = None
+        self._process = HomeProcess()
 
     async def answer(self, request: Request, sampling: Sampling) -> Reply:
         """The reply to one request.
@@ -100,11 +99,7 @@ class VllmEngine(PromptingEngine):
         """
         if self._closed:
             raise ModelError("the engine is closed; make another")
-        self._process = self._process or os.getpid()
-        if self._process != os.getpid():
-            raise ModelError(
-                "an engine cannot be used in a forked process: make it there, after the fork"
-            )
+        self._process.settle()
         return await in_background(self._answer(request, sampling))
 
     def describe(self) -> dict[str, object]:
@@ -129,7 +124,7 @@ class VllmEngine(PromptingEngine):
         """Stop vLLM's processes; open requests fail with EngineError or ModelError."""
         self._closed = True
         vllm = self._vllm.forget()
-        if vllm is not None:
+        if vllm is not None and self._process.is_here:
             vllm.close()
 
     async def _answer(self, request: Request, sampling: Sampling) -> Reply:

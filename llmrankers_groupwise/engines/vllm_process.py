@@ -71,6 +71,8 @@ class Vllm:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         await self._adapt()
+        if self._closed:
+            raise EngineError("the engine was closed")
         if regex is not None:
             sampling["structured_outputs"] = StructuredOutputsParams(regex=regex)
         params = SamplingParams(
@@ -85,17 +87,11 @@ class Vllm:
         reading = asyncio.create_task(_final(stream))
         self._open.add(reading)
         try:
-            if self._closed:
-                raise EngineError("the engine was closed")
             output = await reading
         except asyncio.CancelledError:
-            if self._closed and reading.cancelled():
+            if self._closed:
                 raise EngineError("the engine was closed") from None
-            reading.cancel()
-            raise
-        except EngineError:
-            reading.cancel()
-            raise
+            raise  # by the caller, which has ended the reading, too
         except Exception as error:
             if self._closed:
                 raise EngineError("the engine was closed") from error
