@@ -7,16 +7,23 @@ import dataclasses
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 from llmrankers.rankers import LlmRanker, SearchResult
 
 from llmrankers_groupwise.asking import Asker, together
-from llmrankers_groupwise.background import run_in_background
-from llmrankers_groupwise.engines.protocol import Engine, EngineSettings, resolve_engine
+from llmrankers_groupwise.background import Eventually, run_in_background
+from llmrankers_groupwise.engines.protocol import (
+    Engine,
+    EngineSettings,
+    engine_identity,
+    resolve_engine,
+)
 from llmrankers_groupwise.errors import InputError, SettingsError
-from llmrankers_groupwise.fusion import Fusion
+from llmrankers_groupwise.fusion import Fusion, Ties
 from llmrankers_groupwise.grouping import Strategy
+from llmrankers_groupwise.journal import Journal
 from llmrankers_groupwise.methods.groupwise import GroupwiseSettings, groupwise
 from llmrankers_groupwise.presets import with_preset
 from llmrankers_groupwise.prompts import load_prompt
@@ -43,8 +50,10 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
         engine_args: further settings for the engine, by its own names.
         sampling: how the engine draws tokens.
         max_failure_rate: the share of failed groups above which FailureRateError is raised.
-        group_size, num_repeat, overlap, grouping, fusion, first_stage_weight, final_round, seed:
-            see `methods.groupwise.GroupwiseSettings`.
+        journal: a file to keep replies in, so that no question is ever asked twice; None keeps
+            none. Closed with the ranker.
+        group_size, num_repeat, overlap, grouping, fusion, first_stage_weight, ties, final_round,
+            until_stable, seed: see `methods.groupwise.GroupwiseSettings`.
 
     Attributes:
         total_compare, total_prompt_tokens, total_completion_tokens: engine calls and tokens of
@@ -75,9 +84,12 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
         grouping: Strategy = "random",
         fusion: Fusion = "mean",
         first_stage_weight: float = 0.0,
+        ties: Ties = "first_stage",
         final_round: int = 0,
+        until_stable: int = 0,
         seed: int = 0,
         max_failure_rate: float = 0.1,
+        journal: str | Path | None = None,
     ) -> None:
         engine_settings = EngineSettings(
             model_name_or_path=model_name_or_path,
@@ -101,10 +113,14 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
             grouping=grouping,
             fusion=fusion,
             first_stage_weight=first_stage_weight,
+            ties=ties,
             final_round=final_round,
+            until_stable=until_stable,
             seed=seed,
         )
         self._preset: str | None = None
+        self._identity = Eventually(lambda: engine_identity(self.engine))
+        self.journal = None if journal is None else Journal(journal)
         self._recent = RecentFailures(max_failure_rate)
         self._set_totals(Usage())
         if verbose:
@@ -190,7 +206,7 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
 
         Candidates (`types.Candidate`) come best first; those with text None keep their place.
         """
-        ask = Asker(self.engine, self.sampling)
+        ask = Asker(self.engine, self.sampling, self.journal, self._identity)
         return await groupwise(query, candidates, ask, self.settings), ask.usage
 
     def truncate(self, text: str, length: int) -> str:
@@ -199,24 +215,42 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
 
     def describe(self) -> dict[str, object]:
         """Engine, method and settings as resolved, ready for JSON: for the manifest."""
-        settings = {
-            field.name: getattr(self.settings, field.name)
-            for field in dataclasses.fields(self.settings)
-            if field.name != "prompt"
-        }
         prompt = self.settings.prompt
         return {
             "method": "groupwise",
             "preset": self._preset,
-            "settings": settings,
+            "settings": self._own_settings(),
             "prompt": {"name": prompt.name, "sha256": prompt.sha256},
             "sampling": dataclasses.asdict(self.sampling),
             "engine": self.engine.describe(),
         }
 
+    def asked(self) -> dict[str, object]:
+        """What tells this ranker's questions from another one's, ready for JSON.
+
+        The settings of method, prompt and sampling, and what of the engine shapes replies. To be
+        called where no event loop runs.
+        """
+        return {
+            "method": "groupwise",
+            "settings": self._own_settings(),
+            "prompt": dataclasses.asdict(self.settings.prompt),
+            "sampling": dataclasses.asdict(self.sampling),
+            "engine": run_in_background(self._identity.value()),
+        }
+
+    def _own_settings(self) -> dict[str, object]:
+        """Those of the method, the prompt left out."""
+        names = (each.name for each in dataclasses.fields(self.settings))
+        return {name: getattr(self.settings, name) for name in names if name != "prompt"}
+
     def close(self) -> None:
-        """Close the engine."""
-        self.engine.close()
+        """Close the engine, and the journal if there is one."""
+        try:
+            self.engine.close()
+        finally:
+            if self.journal is not None:
+                self.journal.close()
 
     def __enter__(self) -> Self:
         return self

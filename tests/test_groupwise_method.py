@@ -281,7 +281,7 @@ def test_a_group_that_cannot_be_read_falls_back_to_the_first_stage():
     assert ids(ranking) == ["d0", "d1", "d3", "d2"]
     assert [document.judged for document in ranking.documents] == [None, None, 9.0, 3.0]
     assert [judged.scores.status for judged in ranking.groups] == [Status.FAILED, Status.EXACT]
-    assert [judged.error for judged in ranking.groups] == [None, None]
+    assert [judged.reply.error for judged in ranking.groups] == [None, None]
 
 
 def test_a_group_with_an_error_counts_as_failed_and_carries_the_error():
@@ -289,7 +289,7 @@ def test_a_group_with_an_error_counts_as_failed_and_carries_the_error():
     ranking = rank(candidates(1, 2, 3, 9), ask, group_size=2, grouping="sorted")
     assert ids(ranking) == ["d1", "d0", "d2", "d3"]
     assert [judged.scores.status for judged in ranking.groups] == [Status.EXACT, Status.FAILED]
-    assert [judged.error for judged in ranking.groups] == [None, "429 Too Many Requests"]
+    assert [judged.reply.error for judged in ranking.groups] == [None, "429 Too Many Requests"]
     assert ranking.groups[1].scores.missing == (1, 2)
 
 
@@ -298,7 +298,7 @@ def test_a_reply_with_both_an_error_and_a_text_counts_as_failed():
     ranking = rank(candidates(1, 9), Rounds([reply]))
     assert ids(ranking) == ["d0", "d1"]
     (judged,) = ranking.groups
-    assert (judged.scores.status, judged.error) == (Status.FAILED, "cut off")
+    assert (judged.scores.status, judged.reply.error) == (Status.FAILED, "cut off")
 
 
 def test_a_document_left_out_of_a_reply_keeps_its_place():
@@ -324,7 +324,7 @@ def test_when_every_group_fails_the_first_stage_stays(fusion, final_round):
     )
     assert ids(ranking) == ["d0", "d1", "d2", "d3", "d4"]
     assert {judged.scores.status for judged in ranking.groups} == {Status.FAILED}
-    assert {judged.error for judged in ranking.groups} == {"down"}
+    assert {judged.reply.error for judged in ranking.groups} == {"down"}
 
 
 # --- The final round --------------------------------------------------------------------------
@@ -484,7 +484,7 @@ def test_blanks_that_were_not_asked_for_are_an_error_of_the_group():
     assert ids(ranking) == ["d0", "d1"]
     (judged,) = ranking.groups
     assert judged.scores.status is Status.FAILED
-    assert judged.error == "the engine filled 2 blanks, the request has 0"
+    assert judged.reply.error == "the engine filled 2 blanks, the request has 0"
 
 
 def test_a_defect_in_the_engine_is_not_taken_for_a_failed_group():
