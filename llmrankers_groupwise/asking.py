@@ -87,7 +87,7 @@ class Asker:
         started = time.perf_counter()
         reply = await self._engine.answer(request, sampling)
         _check(request, reply, self._engine)
-        return dataclasses.replace(reply, seconds=time.perf_counter() - started)
+        return dataclasses.replace(reply, seconds=reply.seconds or time.perf_counter() - started)
 
     def _count(self, reply: Reply) -> None:
         self.usage += Usage(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import platform
 import time
@@ -22,7 +23,7 @@ from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.journal import Journal
 from llmrankers_groupwise.tally import Tally, check_failure_rate
 from llmrankers_groupwise.textfiles import check_writable, write_atomically
-from llmrankers_groupwise.trec import Qrels, write_ranking
+from llmrankers_groupwise.trec import Qrels, Run, write_ranking
 from llmrankers_groupwise.types import Candidate, Query, Ranking, Usage
 
 __all__ = ["Experiment", "Ranked", "Ranker", "Summary"]
@@ -173,7 +174,7 @@ class Experiment:
             "run": self._settings(),
             "queries": len(self.first_stage.run),
         }
-        asked = {**self.ranker.asked(), **lengths, **self.settings}
+        asked = {**self.ranker.asked(), **lengths, "first_stage": _digest(self.first_stage.run)}
         self.ranker.journal.begin(_plain(asked), _plain(described))
 
     def _places(self) -> range:
@@ -310,6 +311,15 @@ class Experiment:
             "number_of_shards", "shard_index", "tag",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names} | dict(self.settings)
+
+
+def _digest(run: Run) -> str:
+    """A digest of a run's queries and documents, in their order."""
+    found = hashlib.blake2b(digest_size=16)
+    for query_id, entries in run.items():
+        line = "\t".join([query_id, *(entry.doc_id for entry in entries)])
+        found.update(f"{line}\n".encode("utf-8", "surrogatepass"))
+    return found.hexdigest()
 
 
 def _plain(value: dict[str, Any]) -> dict[str, Any]:

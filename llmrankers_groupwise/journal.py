@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import os
 import queue
 import sqlite3
 import threading
@@ -25,6 +26,7 @@ from llmrankers_groupwise.journal_file import (
     SCHEMA,
     ReadJournal,
     Statement,
+    check_size,
     connected,
     failure,
     insert_query,
@@ -77,6 +79,8 @@ class Journal:
             self._file.close()
             self._writer.close()
         finally:
+            with contextlib.suppress(OSError):  # who opened it meanwhile sees that it is gone
+                os.unlink(self._alone.lock_file)
             self._alone.release()
 
     def begin(self, asked: Mapping[str, Any], described: Mapping[str, Any]) -> None:
@@ -177,11 +181,13 @@ class _Writer:
         try:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            check_size(self._connection, path)
             if not self._connection.execute("SELECT 1 FROM sqlite_master").fetchone():
                 self._connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} COMMIT;")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, JournalError) as error:
             self._connection.close()
-            raise failure(path, error) from error
+            raise error if isinstance(error, JournalError) else failure(path, error) from error
         self._thread = threading.Thread(target=self._work, name="groupwise-journal", daemon=True)
         self._thread.start()
 
@@ -206,6 +212,9 @@ class _Writer:
             self._closed = True
             self._waiting.put(None)
             self._thread.join()
+            with contextlib.suppress(sqlite3.Error):  # somebody reads it: then it stays as it is
+                self._connection.execute("PRAGMA busy_timeout = 0")
+                self._connection.execute("PRAGMA journal_mode = DELETE")  # one file, without WAL
             self._connection.close()
         if self._failure is not None:
             raise self._failure

@@ -5,7 +5,7 @@
     questions  a run's questions: query, repeat, documents in prompt order, and the reply's number
     replies    by the key of the question (`keys.question_key`), errors included
 
-A reply's text and blanks are JSON packed by zlib, whose checksum shows damage on disk.
+A reply is JSON packed by zlib, whose checksum shows damage on disk; `failed` tells errors.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ __all__ = [
     "ReadJournal",
     "RecordedRun",
     "Statement",
+    "check_size",
     "connected",
     "failure",
     "insert_query",
@@ -57,13 +58,15 @@ CREATE TABLE questions (
     PRIMARY KEY (run, query_id, repeat, doc_ids)
 ) WITHOUT ROWID;
 CREATE TABLE replies (
-    reply INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, content BLOB NOT NULL,
-    finish_reason TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
-    completion_tokens INTEGER NOT NULL, seconds REAL NOT NULL, error TEXT
+    reply INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, failed INTEGER NOT NULL,
+    content BLOB NOT NULL
 );
 """
 
-_COLUMNS = "content, finish_reason, prompt_tokens, completion_tokens, seconds, error"
+_FIELDS = (
+    "text", "blanks", "forced", "cut_passages", "prompt_tokens", "completion_tokens",
+    "finish_reason", "seconds", "error",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,11 @@ class RecordedRun:
 
 def insert_reply(key: bytes, reply: Reply) -> Statement:
     """Add a reply; only an error may be there already, and gives way."""
-    columns = [each.strip() for each in _COLUMNS.split(",")]
-    values = (_packed(_content(reply)), *(getattr(reply, each) for each in columns[1:]))
-    marks = ", ".join("?" * (1 + len(columns)))
-    updates = ", ".join(f"{each} = excluded.{each}" for each in columns)
+    content = _packed([getattr(reply, name) for name in _FIELDS])
     return (
-        f"INSERT INTO replies (key, {_COLUMNS}) VALUES ({marks}) "
-        f"ON CONFLICT (key) DO UPDATE SET {updates} WHERE error IS NOT NULL",
-        (key, *values),
+        "INSERT INTO replies (key, failed, content) VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE "
+        "SET failed = excluded.failed, content = excluded.content WHERE failed",
+        (key, reply.error is not None, content),
     )
 
 
@@ -146,17 +146,17 @@ class ReadJournal:
 
     def reply(self, key: bytes) -> Reply | None:
         """The reply filed under a key; None if there is none, or only an error."""
-        found = self._one(f"SELECT {_COLUMNS} FROM replies WHERE key = ? AND error IS NULL", (key,))
-        return self._reply(found) if found else None
+        found = self._one("SELECT content FROM replies WHERE key = ? AND NOT failed", (key,))
+        return self._reply(found[0]) if found else None
 
     def reply_to(self, run: int, origin: Origin) -> Reply | None:
         """The reply to a run's question, or the error it got; None if it was not answered."""
         found = self._one(
-            f"SELECT {_COLUMNS} FROM questions JOIN replies USING (reply) "
+            "SELECT content FROM questions JOIN replies USING (reply) "
             "WHERE run = ? AND query_id = ? AND repeat = ? AND doc_ids = ?",
             (run, origin.query_id, origin.repeat, _doc_ids(origin)),
         )
-        return self._reply(found) if found else None
+        return self._reply(found[0]) if found else None
 
     def runs(self) -> list[RecordedRun]:
         """All runs, the one used last at the end."""
@@ -179,33 +179,23 @@ class ReadJournal:
     def replies(self, run: int, query_id: str) -> Iterator[tuple[Origin, Reply]]:
         """A query's questions and their replies, by repeat, then in the order of answering."""
         rows = self._rows(
-            f"SELECT repeat, doc_ids, {_COLUMNS} FROM questions JOIN replies USING (reply) "
+            "SELECT repeat, doc_ids, content FROM questions JOIN replies USING (reply) "
             "WHERE run = ? AND query_id = ? ORDER BY repeat, reply",
             (run, query_id),
         )
-        for repeat, doc_ids, *columns in rows:
-            yield Origin(query_id, tuple(json.loads(doc_ids)), repeat), self._reply(columns)
+        for repeat, doc_ids, content in rows:
+            yield Origin(query_id, tuple(json.loads(doc_ids)), repeat), self._reply(content)
 
     def count(self, table: str, condition: str = "1") -> int:
         """How many rows of a table fulfil a condition in SQL."""
         counted = self._one(f"SELECT count(*) FROM {table} WHERE {condition}", ())
         return int(counted[0]) if counted else 0
 
-    def _reply(self, columns: Sequence[Any]) -> Reply:
-        content, finish_reason, prompt_tokens, completion_tokens, seconds, error = columns
-        text, blanks, forced, cut_passages = self._unpacked(content)
-        return Reply(
-            text=text,
-            blanks=None if blanks is None else tuple(map(tuple, blanks)),
-            forced=forced,
-            cut_passages=cut_passages,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            finish_reason=finish_reason,
-            seconds=seconds,
-            error=error,
-            reused=True,
-        )
+    def _reply(self, content: bytes) -> Reply:
+        fields = dict(zip(_FIELDS, self._unpacked(content), strict=True))
+        if fields["blanks"] is not None:
+            fields["blanks"] = tuple(map(tuple, fields["blanks"]))
+        return Reply(**fields, reused=True)
 
     def _unpacked(self, packed: bytes) -> Any:
         try:
@@ -221,13 +211,19 @@ class ReadJournal:
 
     def _rows(self, sql: str, parameters: Sequence[object]) -> Iterator[Any]:
         try:
-            yield from self._connection.execute(sql, parameters)
+            for row in self._connection.execute(sql, parameters):  # noqa: UP028  closes nothing
+                yield row
         except sqlite3.Error as error:
             raise failure(self.path, error) from error
 
 
-def connected(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+def connected(path: Path, *, read_only: bool = False, damaged: bool = False) -> sqlite3.Connection:
     """A connection to a journal, which is made if it is not there unless only read.
+
+    Args:
+        path: the file.
+        read_only: write nothing, and do not make it.
+        damaged: read it though its end is missing, as far as it goes.
 
     Raises:
         JournalError: as ReadJournal.
@@ -241,7 +237,11 @@ def connected(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
             f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=60.0,
             isolation_level=None, check_same_thread=False,
         )  # fmt: skip
+        if damaged:
+            connection.execute("PRAGMA writable_schema = ON")
         _check(connection, path)
+        if read_only and not damaged and not Path(f"{path}-wal").exists():
+            check_size(connection, path)
     except (sqlite3.Error, JournalError) as error:
         if connection is not None:
             connection.close()
@@ -277,8 +277,12 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise JournalError(f"{path}: a database, but no journal; give another file")
 
 
-def _content(reply: Reply) -> list[object]:
-    return [reply.text, reply.blanks, reply.forced, reply.cut_passages]
+def check_size(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise unless the file has all of its pages, as SQLite itself does not check of the last."""
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
+    if path.stat().st_size < pages * size:
+        raise failure(path, sqlite3.DatabaseError("its end is missing"))
 
 
 def _packed(value: object) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from llmrankers_groupwise.types import Request, Sampling
 
-__all__ = ["digest", "drawn", "question_key"]
+__all__ = ["KEY_BYTES", "digest", "drawn", "question_key"]
 
 KEY_BYTES = 16
 """Of 2**128 keys, two of a billion questions' are equal with a probability of 1.5e-21."""
