@@ -80,10 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"run-groupwise: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(
-            "run-groupwise: interrupted; no run file was written, replies in a journal are kept",
-            file=sys.stderr,
-        )
+        print("run-groupwise: interrupted; no run file was written", file=sys.stderr)
         return 130
     return 0
 
@@ -120,7 +117,7 @@ def _run(arguments: argparse.Namespace) -> None:
             shown.append(ranked)
 
     dry = None
-    with _checked_ranker(arguments) as ranker:
+    with _replies_kept(journal), _checked_ranker(arguments) as ranker:
         qrels = read_qrels(arguments.qrels) if arguments.qrels else None
         first_stage = _first_stage(arguments)
         _check_shown(arguments.show, first_stage.run)
@@ -145,7 +142,7 @@ def _run(arguments: argparse.Namespace) -> None:
             progress=sys.stderr.isatty(),
             watch=watch,
         )
-        with _table_at_any_end(experiment, journal):
+        with _table_at_any_end(experiment):
             summary = experiment.run()
         engine = ranker.engine.describe()
     if dry:
@@ -178,19 +175,28 @@ def _merge(arguments: argparse.Namespace) -> None:
             tag=arguments.tag,
             settings={"journals": arguments.journal, "merged": recorded.described["run"]},
         )
-        with _table_at_any_end(experiment, None):
+        with _table_at_any_end(experiment):
             summary = experiment.run()
     _report(arguments, summary, ranker.engine.describe())
 
 
 @contextlib.contextmanager
-def _table_at_any_end(experiment: Experiment, journal: Path | None) -> Iterator[None]:
-    """A run that does not end well shows what it did, and where its replies are."""
+def _table_at_any_end(experiment: Experiment) -> Iterator[None]:
+    """A run that does not end well shows what it did until then."""
     try:
         yield
     except BaseException:
         if experiment.summary.queries:
             print(f"until then: {summary_table(experiment.summary)}", file=sys.stderr)
+        raise
+
+
+@contextlib.contextmanager
+def _replies_kept(journal: Path | None) -> Iterator[None]:
+    """A run that does not end well says where its replies are, if it has any."""
+    try:
+        yield
+    except BaseException:
         if journal is not None and journal.exists():
             print(
                 f"replies are kept in {journal}: the same command goes on from there",

@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
+from llmrankers_groupwise.background import Once
 from llmrankers_groupwise.errors import EngineError, JournalError
 from llmrankers_groupwise.journal_file import (
     SCHEMA,
@@ -42,12 +43,11 @@ __all__ = ["Journal"]
 class Journal:
     """A journal that is written to, by one process at a time.
 
+    Nothing is opened before it is used, and a journal that has no reply but errors is removed.
+
     Args:
         path: the file; made if it is not there. SQLite keeps two more beside it while it is open,
             so it should be on a local disk.
-
-    Raises:
-        JournalError: another run is writing to it, it is damaged, or it cannot be written.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -55,13 +55,7 @@ class Journal:
         self._lock = threading.Lock()
         self._open: dict[bytes, Future[Reply]] = {}
         self._run: int | None = None
-        self._alone = _claimed(self.path)
-        try:
-            self._writer = _Writer(self.path)
-            self._file = ReadJournal(self.path)
-        except BaseException:
-            self._alone.release()
-            raise
+        self._files = Once(lambda: _Files(self.path))
 
     def __enter__(self) -> Self:
         return self
@@ -75,13 +69,9 @@ class Journal:
         Raises:
             JournalError: it could not be written.
         """
-        try:
-            self._file.close()
-            self._writer.close()
-        finally:
-            with contextlib.suppress(OSError):  # who opened it meanwhile sees that it is gone
-                os.unlink(self._alone.lock_file)
-            self._alone.release()
+        files = self._files.forget()
+        if files is not None:
+            files.close()
 
     def begin(self, asked: Mapping[str, Any], described: Mapping[str, Any]) -> None:
         """File what follows under the run that asks this.
@@ -89,9 +79,13 @@ class Journal:
         Args:
             asked: what tells the run from others, ready for JSON.
             described: what else is to be known of it; the last start's is kept.
+
+        Raises:
+            JournalError: another run is writing to it, it is damaged, or it cannot be written.
         """
+        files = self._files()
         key, text = digest(asked), json.dumps({**described, "asked": asked}, ensure_ascii=False)
-        self._writer.submit(
+        files.writer.submit(
             (
                 "INSERT INTO runs (key, used, described) "
                 "VALUES (?, (SELECT ifnull(max(used), 0) + 1 FROM runs), ?) "
@@ -100,12 +94,12 @@ class Journal:
                 (key, text),
             )
         ).result()
-        self._run = next(run.number for run in self._file.runs() if run.key == key)
+        self._run = next(run.number for run in files.reader.runs() if run.key == key)
 
     def add_query(self, place: int, query: Query, candidates: Sequence[Candidate]) -> None:
         """Note a query of the run, before it is asked about; `place` is its number there."""
         assert self._run is not None, "begin comes first"
-        self._writer.submit(*insert_query(self._run, place, query, candidates))
+        self._files().writer.submit(*insert_query(self._run, place, query, candidates))
 
     async def reply(self, key: bytes, origin: Origin, ask: Callable[[], Awaitable[Reply]]) -> Reply:
         """The reply filed under a key, or else the one that `ask` brings, once it is on disk.
@@ -132,7 +126,7 @@ class Journal:
         self, key: bytes, origin: Origin, ask: Callable[[], Awaitable[Reply]], mine: Future[Reply]
     ) -> Reply:
         try:
-            reply = self._file.reply(key)
+            reply = self._files().reader.reply(key)
             if reply is None:
                 reply = await ask()
                 await self._keep(key, origin, reply)
@@ -154,15 +148,46 @@ class Journal:
         statements = [insert_reply(key, reply)]
         if self._run is not None:
             statements.append(insert_question(self._run, origin, key))
-        await asyncio.wrap_future(self._writer.submit(*statements))
+        await asyncio.wrap_future(self._files().writer.submit(*statements))
 
     def _note(self, origin: Origin, key: bytes) -> None:
         if self._run is not None:
-            self._writer.submit(insert_question(self._run, origin, key))
+            self._files().writer.submit(insert_question(self._run, origin, key))
 
 
 class _AbandonedError(Exception):
     """Who asked went away without a reply: another one must ask."""
+
+
+class _Files:
+    """A journal's file, open for one writer and for reading, and the right to write to it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._alone = _claimed(path)
+        try:
+            self.writer = _Writer(path)
+            try:
+                self.reader = ReadJournal(path)
+            except BaseException:
+                self.writer.close()
+                raise
+        except BaseException:
+            self._alone.release()
+            raise
+
+    def close(self) -> None:
+        """Write what is waiting, and close; raises the JournalError that writing had."""
+        try:
+            empty = not self.reader.count("replies", "NOT failed LIMIT 1")
+            self.reader.close()
+            self.writer.close()
+            if empty:
+                os.unlink(self._path)
+        finally:
+            with contextlib.suppress(OSError):  # who opened it meanwhile sees that it is gone
+                os.unlink(self._alone.lock_file)
+            self._alone.release()
 
 
 class _Writer:

@@ -248,11 +248,13 @@ def test_the_manifest_holds_prompt_settings_engine_and_counters(tmp_path):
     assert manifest["settings"] == {
         "scoring": "generation", "group_size": 10, "num_repeat": 2, "overlap": 0,
         "grouping": "random", "fusion": "mean", "first_stage_weight": 0.0, "final_round": 0,
+        "ties": "first_stage", "until_stable": 0,
         "seed": 3,
     }  # fmt: skip
     assert manifest["run"] == {
         "query_length": 11, "passage_length": 222, "allow_missing": False, "tag": "mine",
         "max_failure_rate": 0.1, "run_path": "größe.trec", "hits": 25,
+        "number_of_shards": 1, "shard_index": 0,
     }  # fmt: skip
     assert set(manifest["versions"]) == {
         "python",
