@@ -179,7 +179,7 @@ class _Files:
     def close(self) -> None:
         """Write what is waiting, and close; raises the JournalError that writing had."""
         try:
-            empty = not self.reader.count("replies", "NOT failed LIMIT 1")
+            empty = not self.reader.has_replies()
             self.reader.close()
             self.writer.close()
             if empty:
