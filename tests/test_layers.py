@@ -27,7 +27,7 @@ LAYERS = (
      "engines.transformers", "engines.vllm", "engines.vllm_process",
      "engines.replay", "engines"),
     ("asking", "methods.groupwise", "methods"),
-    ("presets", "ranker", "experiment", "summary", "merging"),
+    ("presets", "method_ranker", "ranker", "experiment", "summary", "merging"),
     ("options", "option_groups", "prompt_command", "journal_command"),
     ("cli",),
 )  # fmt: skip
