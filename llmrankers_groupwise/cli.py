@@ -26,7 +26,7 @@ from llmrankers_groupwise.errors import (
     SettingsError,
 )
 from llmrankers_groupwise.evaluation import check_measures
-from llmrankers_groupwise.experiment import Experiment, Ranked, Summary
+from llmrankers_groupwise.experiment import IN_FLIGHT, Experiment, Ranked, Summary
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.lucene import LucenePassages, lucene_topics
 from llmrankers_groupwise.methods.groupwise import GroupwiseSettings
@@ -52,6 +52,7 @@ from llmrankers_groupwise.tally import check_failure_rate
 from llmrankers_groupwise.textfiles import check_writable
 from llmrankers_groupwise.trec import Run, read_qrels, read_queries, read_run
 from llmrankers_groupwise.types import Sampling
+from llmrankers_groupwise.worker_options import check_worker_options, clear_output, in_workers
 
 __all__ = ["main"]
 
@@ -113,7 +114,7 @@ def _run(arguments: argparse.Namespace) -> None:
             shown.append(ranked)
 
     dry = None
-    with _checked_ranker(arguments) as ranker:
+    with clear_output(arguments), _checked_ranker(arguments) as ranker:
         qrels = read_qrels(arguments.qrels) if arguments.qrels else None
         first_stage = _first_stage(arguments)
         _check_shown(arguments.show, first_stage.run)
@@ -131,6 +132,7 @@ def _run(arguments: argparse.Namespace) -> None:
             max_failure_rate=arguments.max_failure_rate,
             tag=arguments.tag,
             settings={name: getattr(arguments, name) for name in INPUT_OPTIONS},
+            in_flight=IN_FLIGHT * (arguments.num_workers or 1),
             progress=sys.stderr.isatty(),
             watch=watch,
         ).run()
@@ -167,6 +169,7 @@ def _named(engine: dict[str, object]) -> str:
 def _check_settings(arguments: argparse.Namespace) -> None:
     """Find out what is wrong with the settings before large files are read."""
     _sampling(arguments)
+    check_worker_options(arguments)
     if arguments.preset:
         check_preset(arguments.preset, arguments.engine, arguments.scoring)
     GroupwiseSettings(
@@ -200,6 +203,8 @@ def _ranker(arguments: argparse.Namespace) -> GroupwiseLlmRanker:
     settings = {name: getattr(arguments, name) for name in names}
     settings["engine_args"] = dict(arguments.engine_args)
     settings["sampling"] = _sampling(arguments)
+    if arguments.distributed:
+        settings = in_workers(settings, arguments)
     if arguments.preset:
         return GroupwiseLlmRanker.from_preset(arguments.preset, **settings)
     return GroupwiseLlmRanker(**settings)

@@ -99,6 +99,7 @@ class Experiment:
         max_failure_rate: the share of failed groups above which the run ends.
         tag: the run's name, the last column of the run file.
         settings: what the manifest should say besides, e.g. the command's options.
+        in_flight: so many queries are asked about together.
         progress: show a progress bar on standard error.
         watch: is shown every reranked query, in the order of the run.
     """
@@ -114,6 +115,7 @@ class Experiment:
     max_failure_rate: float = 0.1
     tag: str = "groupwise"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    in_flight: int = IN_FLIGHT
     progress: bool = False
     watch: Callable[[Ranked], None] | None = None
 
@@ -192,13 +194,13 @@ class Experiment:
         return reranked
 
     async def _in_order(self) -> AsyncGenerator[Ranked, None]:
-        """All queries reranked, in the order of the run, IN_FLIGHT of them at a time."""
+        """All queries reranked, in the order of the run, `in_flight` of them at a time."""
         waiting: deque[asyncio.Task[Ranked]] = deque()
-        places = asyncio.Semaphore(IN_FLIGHT)
+        places = asyncio.Semaphore(self.in_flight)
         try:
             for query_id in self.first_stage.run:
                 waiting.append(asyncio.create_task(self._ranked(query_id, places)))
-                if len(waiting) >= AHEAD:
+                if len(waiting) >= max(AHEAD, 2 * self.in_flight):
                     yield await waiting.popleft()
             while waiting:
                 yield await waiting.popleft()

@@ -18,6 +18,7 @@ from llmrankers_groupwise.grouping import Strategy
 from llmrankers_groupwise.presets import PRESETS, find_preset
 from llmrankers_groupwise.prompt_command import add_prompts_parser
 from llmrankers_groupwise.types import Sampling
+from llmrankers_groupwise.worker_options import add_worker_options
 
 __all__ = [
     "GROUPWISE_OPTIONS",
@@ -129,6 +130,7 @@ def make_parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentP
     _add_inputs(run.add_argument_group("what to rerank"))
     _add_outputs(run.add_argument_group("what to make of it"))
     _add_engine(run.add_argument_group("engine"))
+    add_worker_options(run.add_argument_group("scale out"))
     _add_presets(run)
     methods = run.add_subparsers(title="methods", dest="method", required=True, metavar="METHOD")
     groupwise = methods.add_parser(

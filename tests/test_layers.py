@@ -23,10 +23,12 @@ LAYERS = (
      "engines.minilm", "engines.embedded", "engines.estimates",
      "engines.openai_accepted", "engines.openai_format", "engines.openai_server",
      "engines.openai_dialect", "engines.openai_settings", "engines.openai",
-     "engines.transformers", "engines.vllm", "engines.vllm_process", "engines"),
+     "engines.transformers", "engines.vllm", "engines.vllm_process",
+     "engines.ray", "engines.ray_workers", "engines.ray_actor", "engines.ray_cluster",
+     "engines"),
     ("asking", "methods.groupwise", "methods"),
     ("presets", "ranker", "experiment", "summary"),
-    ("options", "prompt_command"),
+    ("worker_options", "options", "prompt_command"),
     ("cli",),
 )  # fmt: skip
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}

@@ -124,9 +124,7 @@ class RayEngine:
         self._inner.close()
 
 
-def _maker(
-    engine: str | Callable[[], Engine], settings: EngineSettings
-) -> Callable[[], Engine]:
+def _maker(engine: str | Callable[[], Engine], settings: EngineSettings) -> Callable[[], Engine]:
     """What makes the engine, here and in a worker."""
     if isinstance(engine, str):
         return functools.partial(engine_class(engine), settings)

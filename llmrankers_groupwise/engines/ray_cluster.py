@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import sys
+import sysconfig
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -80,7 +81,7 @@ def _connect(address: str) -> str:
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
         settings |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
-        if folders := _own_folders():
+        if folders := _folders_to_tell():
             settings["runtime_env"] = {"env_vars": {"PYTHONPATH": os.pathsep.join(folders)}}
     try:
         ray.init(address=address, **settings)
@@ -89,15 +90,26 @@ def _connect(address: str) -> str:
     return "local" if address == "local" else "address"
 
 
-def _own_folders() -> list[str]:
-    """Where this process finds modules, other than where Python itself and packages are.
+def _folders_to_tell() -> list[str]:
+    """Where this process finds modules that a worker would not find, as of a changed sys.path.
 
-    Workers must find the same: this package from a checkout, an engine in a script's folder.
+    A worker has this environment's Python, PYTHONPATH, working folder and script's folder. If that
+    is all, nothing is told, as a runtime environment costs seconds.
     """
-    installed = {Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix)}
-    folders = [Path(entry or os.curdir).resolve() for entry in sys.path]
-    own = [str(each) for each in folders if not installed & {each, *each.parents}]
-    return list(dict.fromkeys(own))
+    inherited = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+    script = os.path.dirname(sys.argv[0])
+    known = {Path(each).resolve() for each in (*inherited, os.curdir, script)}
+    library = Path(sysconfig.get_path("stdlib")).resolve()
+    folders = [Path(entry).resolve() for entry in sys.path]
+    own = [
+        str(folder)
+        for folder in folders
+        if folder.is_dir()
+        and folder not in known
+        and folder.name not in ("site-packages", "dist-packages")
+        and library not in (folder, *folder.parents)
+    ]
+    return [*dict.fromkeys(own), *inherited] if own else []
 
 
 def gpus_of(engine: object, settings: EngineSettings) -> int:

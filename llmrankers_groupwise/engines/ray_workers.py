@@ -1,6 +1,6 @@
 """Copies of an engine as Ray actors: requests spread over them, dead ones replaced.
 
-Everything here but the actor itself runs on the background event loop, which needs no locks.
+Everything here runs on the background event loop and needs no locks.
 Ray's own restarts (max_restarts, max_task_retries) are not used: they count over an actor's whole
 life, so that a limit would end a long run, and no limit would try a broken worker for ever.
 """
@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmrankers_groupwise.engines.protocol import Engine
+from llmrankers_groupwise.engines.ray_actor import cause, kill, make_worker, on_one_line, result
 from llmrankers_groupwise.engines.ray_cluster import check_room, gpus_of_nodes, join, leave
 from llmrankers_groupwise.errors import EngineError, GroupwiseError, ModelError, SettingsError
 from llmrankers_groupwise.types import Reply, Request, Sampling
 
-__all__ = ["Pool", "Worker"]
+__all__ = ["Pool"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,38 +36,6 @@ _PATIENCE = 30.0
 
 _CLOSING = 10.0
 """Seconds that a worker's engine has to end in order."""
-
-_OPEN = 1000
-"""Requests of one actor at a time; more wait in Ray."""
-
-
-class Worker:
-    """The actor: an engine in a process of Ray's.
-
-    Args:
-        make: makes the engine.
-    """
-
-    def __init__(self, make: Callable[[], Engine]) -> None:
-        self._engine = make()
-
-    async def ready(self) -> None:
-        """Returns as soon as the actor is there; models are loaded by the first request."""
-
-    async def answer(self, request: Request, sampling: Sampling) -> Reply | GroupwiseError:
-        """The engine's reply, or its error: what is returned comes as it is, not in Ray's words."""
-        try:
-            return await self._engine.answer(request, sampling)
-        except GroupwiseError as error:
-            return error
-
-    async def describe(self) -> dict[str, object]:
-        """The engine's description."""
-        return self._engine.describe()
-
-    async def close(self) -> None:
-        """Close the engine."""
-        await asyncio.to_thread(self._engine.close)
 
 
 @dataclass(eq=False)
@@ -153,12 +122,12 @@ class Pool:
         await asyncio.gather(self._starting, return_exceptions=True)
         if self.cluster is None:
             return
-        ends = [_result(slot.actor.close.remote()) for slot in self._slots if slot.up]
+        ends = [result(slot.actor.close.remote()) for slot in self._slots if slot.up]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSING):
                 await asyncio.gather(*ends, return_exceptions=True)
         for slot in self._slots:
-            _kill(slot.actor)
+            kill(slot.actor)
         await asyncio.to_thread(leave)
 
     async def _started(self) -> None:
@@ -189,9 +158,9 @@ class Pool:
             actor = slot.actor
             slot.open += 1
             try:
-                answer = await _result(actor.answer.remote(request, sampling))
+                answer = await result(actor.answer.remote(request, sampling))
             except RayTaskError as error:
-                raise RuntimeError(f"an engine in a Ray worker failed: {_cause(error)}") from error
+                raise RuntimeError(f"an engine in a Ray worker failed: {cause(error)}") from error
             except RayError as error:
                 self._died(slot, actor, error)
                 continue
@@ -211,7 +180,7 @@ class Pool:
         from ray.exceptions import RayError
 
         with contextlib.suppress(RayError):
-            self.described = await _result(actor.describe.remote())
+            self.described = await result(actor.describe.remote())
 
     async def _free_slot(self) -> _Slot:
         """The one with the fewest open requests of those that are up, as soon as one is."""
@@ -232,23 +201,11 @@ class Pool:
 
     async def _come_up(self, slot: _Slot) -> None:
         """Put an actor into the place."""
-        import ray
         from ray.exceptions import RayError
 
         try:
-            # CPUs are not counted: embedded engines on a laptop, servers' clients.
-            actor = slot.actor = (
-                ray.remote(Worker)
-                .options(
-                    num_cpus=0,
-                    num_gpus=self.gpus,
-                    max_concurrency=_OPEN,
-                    # Workers with GPUs are packed, to leave whole nodes to others.
-                    scheduling_strategy="DEFAULT" if self.gpus else "SPREAD",
-                )
-                .remote(self._make)
-            )
-            await self._placed(_result(actor.ready.remote()))
+            slot.actor = make_worker(self._make, self.gpus or 0)
+            await self._placed(result(slot.actor.ready.remote()))
         except RayError as error:
             self._died(slot, slot.actor, error)
         except Exception as error:
@@ -282,19 +239,19 @@ class Pool:
         if slot.actor is not actor or self._closed:
             return
         slot.up, slot.actor = False, None
-        _kill(actor)  # Ray may have lost sight of it only
+        kill(actor)  # Ray may have lost sight of it only
         slot.deaths += 1
         if getattr(error, "actor_init_failed", False):
-            self._fail(ModelError(f"a Ray worker cannot make its engine: {_line(error)}"))
+            self._fail(ModelError(f"a Ray worker cannot make its engine: {on_one_line(error)}"))
         elif slot.deaths >= _DEATHS:
             self._fail(
                 ModelError(
                     f"a Ray worker died {slot.deaths} times without an answer in between; Ray says "
-                    f"of the last time: {_line(error)}"
+                    f"of the last time: {on_one_line(error)}"
                 )
             )
         else:
-            logger.warning("a Ray worker died and is replaced: %s", _line(error))
+            logger.warning("a Ray worker died and is replaced: %s", on_one_line(error))
             self.replaced += 1
             self._bring_up(slot)
 
@@ -302,32 +259,3 @@ class Pool:
         """End everything with this error: what is open hears of it when it asks again."""
         self._failure = self._failure or error
         self._news.set()
-
-
-async def _result(ref: Any) -> Any:
-    """What an actor's method returns; a wait that is cancelled cancels the method."""
-    import ray
-
-    try:
-        return await ref
-    except asyncio.CancelledError:
-        ray.cancel(ref)
-        raise
-
-
-def _kill(actor: Any) -> None:
-    import ray
-
-    if actor is not None:
-        with contextlib.suppress(Exception):  # whatever Ray says of an actor that is gone
-            ray.kill(actor)
-
-
-def _cause(error: Any) -> str:
-    """A worker's exception without the traceback, which is in Ray's."""
-    return f"{type(error.cause).__name__}: {error.cause}"
-
-
-def _line(error: BaseException) -> str:
-    """What Ray says, in one line, as long as a line may be."""
-    return " ".join(str(error).split())[:400]
