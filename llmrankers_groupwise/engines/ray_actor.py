@@ -25,10 +25,15 @@ class Worker:
     """
 
     def __init__(self, make: Callable[[], Engine]) -> None:
-        self._engine = make()
+        self._make = make
 
-    async def ready(self) -> None:
-        """Returns as soon as the actor is there; models are loaded by the first request."""
+    async def ready(self) -> GroupwiseError | None:
+        """Makes the engine, which loads its model with the first request; or says why not."""
+        try:
+            self._engine = self._make()
+        except GroupwiseError as error:
+            return error
+        return None
 
     async def answer(self, request: Request, sampling: Sampling) -> Reply | GroupwiseError:
         """The engine's reply, or its error: what is returned comes as it is, not in Ray's words."""

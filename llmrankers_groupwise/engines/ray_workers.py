@@ -201,11 +201,15 @@ class Pool:
 
     async def _come_up(self, slot: _Slot) -> None:
         """Put an actor into the place."""
-        from ray.exceptions import RayError
+        from ray.exceptions import RayError, RayTaskError
 
         try:
             slot.actor = make_worker(self._make, self.gpus or 0)
-            await self._placed(result(slot.actor.ready.remote()))
+            refusal = await self._placed(result(slot.actor.ready.remote()))
+            if refusal is not None:
+                raise refusal
+        except RayTaskError as error:
+            self._fail(ModelError(f"a Ray worker cannot make its engine: {cause(error)}"))
         except RayError as error:
             self._died(slot, slot.actor, error)
         except Exception as error:
@@ -214,8 +218,8 @@ class Pool:
             slot.up = True
             self._news.set()
 
-    async def _placed(self, ready: Coroutine[Any, Any, None]) -> None:
-        """Wait for an actor, as long as the cluster has room for it.
+    async def _placed(self, ready: Coroutine[Any, Any, Any]) -> Any:
+        """The result of waiting for an actor, as long as the cluster has room for it.
 
         Raises:
             ModelError: none is up, and there is no node on which one could be.
@@ -230,7 +234,7 @@ class Pool:
                         check_room(1, self.gpus or 0, nodes)
                     except SettingsError as error:
                         raise ModelError(f"no worker is left: {error}") from None
-            await waiting
+            return await waiting
         finally:
             waiting.cancel()
 
@@ -242,7 +246,8 @@ class Pool:
         kill(actor)  # Ray may have lost sight of it only
         slot.deaths += 1
         if getattr(error, "actor_init_failed", False):
-            self._fail(ModelError(f"a Ray worker cannot make its engine: {on_one_line(error)}"))
+            why = str(error).strip().splitlines()[-1]  # of a traceback
+            self._fail(ModelError(f"a Ray worker cannot be made, is all installed there? {why}"))
         elif slot.deaths >= _DEATHS:
             self._fail(
                 ModelError(
