@@ -133,6 +133,17 @@ def test_a_request_can_be_rendered_again_in_a_worker(workers: Make) -> None:
     assert "how do cats see" in text
 
 
+def test_a_node_that_is_lost_loses_no_question(tmp_path: Path) -> None:
+    tests = Path(__file__).parent
+    paths = [str(tests), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    command = [sys.executable, tests / "lost_node.py", tmp_path]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    found = json.loads(ran.stderr.splitlines()[-1])
+    assert found["missed"] == []
+    assert (found["workers"], found["replaced"], found["cluster"]) == (2, 1, "address")
+
+
 # --- Errors --------------------------------------------------------------------------------------
 
 
