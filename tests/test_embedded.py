@@ -223,3 +223,14 @@ print("torch" in sys.modules or "transformers" in sys.modules)
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert ran.stdout.splitlines() == ["['b', 'a']", "False"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux tells")
+def test_its_threads_keep_no_core_to_themselves() -> None:
+    """As workers on one machine would all keep the same one, and leave the others idle."""
+    engine = EmbeddedEngine(EngineSettings(engine_args={"threads": 1}))
+    answer(engine, ["a passage"])
+    mine = os.sched_getaffinity(0)
+    threads = [int(path.name) for path in Path("/proc/self/task").iterdir()]
+    assert {frozenset(os.sched_getaffinity(thread)) for thread in threads} == {frozenset(mine)}
+    engine.close()
