@@ -1,10 +1,12 @@
 """The embedded engine with its real model."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -228,9 +230,13 @@ print("torch" in sys.modules or "transformers" in sys.modules)
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux tells")
 def test_its_threads_keep_no_core_to_themselves() -> None:
     """As workers on one machine would all keep the same one, and leave the others idle."""
-    engine = EmbeddedEngine(EngineSettings(engine_args={"threads": 1}))
-    answer(engine, ["a passage"])
-    mine = os.sched_getaffinity(0)
-    threads = [int(path.name) for path in Path("/proc/self/task").iterdir()]
-    assert {frozenset(os.sched_getaffinity(thread)) for thread in threads} == {frozenset(mine)}
-    engine.close()
+    model = MiniLM(model_folder(), threads=1)
+    texts = [f"{TEXTS[1]} {'and ' * n}" for n in range(200)]
+    encoding = threading.Thread(target=model.encode, args=(texts,))
+    encoding.start()
+    seen = set()
+    while encoding.is_alive():
+        for thread in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                seen.add(frozenset(os.sched_getaffinity(int(thread.name))))
+    assert seen == {frozenset(os.sched_getaffinity(0))}
