@@ -12,6 +12,7 @@ EXTRAS = {
     # Not in [all], as vLLM pins a version of PyTorch for one kind of device.
     "vllm": ["vllm>=0.30"],
     "openai": ["openai>=2.0"],
+    "ray": ["ray>=2.50"],
     "pyserini": ["pyserini>=1.6"],
     "ir-datasets": ["ir_datasets>=0.5.8"],
 }

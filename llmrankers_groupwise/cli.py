@@ -26,7 +26,7 @@ from llmrankers_groupwise.errors import (
     SettingsError,
 )
 from llmrankers_groupwise.evaluation import check_measures
-from llmrankers_groupwise.experiment import Experiment, Ranked, Summary
+from llmrankers_groupwise.experiment import IN_FLIGHT, Experiment, Ranked, Summary
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.journal import Journal
 from llmrankers_groupwise.journal_command import run_journal
@@ -55,6 +55,7 @@ from llmrankers_groupwise.tally import check_failure_rate
 from llmrankers_groupwise.textfiles import check_writable
 from llmrankers_groupwise.trec import Run, read_qrels, read_queries, read_run
 from llmrankers_groupwise.types import Sampling
+from llmrankers_groupwise.worker_options import check_worker_options, clear_output, in_workers
 
 __all__ = ["main"]
 
@@ -117,7 +118,7 @@ def _run(arguments: argparse.Namespace) -> None:
             shown.append(ranked)
 
     dry = None
-    with _replies_kept(journal), _checked_ranker(arguments) as ranker:
+    with clear_output(arguments), _replies_kept(journal), _checked_ranker(arguments) as ranker:
         qrels = read_qrels(arguments.qrels) if arguments.qrels else None
         first_stage = _first_stage(arguments)
         _check_shown(arguments.show, first_stage.run)
@@ -139,6 +140,7 @@ def _run(arguments: argparse.Namespace) -> None:
             shard_index=arguments.dataset_shard_index,
             tag=arguments.tag,
             settings={name: getattr(arguments, name) for name in INPUT_OPTIONS},
+            in_flight=IN_FLIGHT * (arguments.num_workers or 1),
             progress=sys.stderr.isatty(),
             watch=watch,
         )
@@ -242,6 +244,7 @@ def _named(engine: dict[str, object]) -> str:
 def _check_settings(arguments: argparse.Namespace) -> None:
     """Find out what is wrong with the settings before large files are read."""
     _sampling(arguments)
+    check_worker_options(arguments)
     if arguments.preset:
         check_preset(arguments.preset, arguments.engine, arguments.scoring)
     GroupwiseSettings(
@@ -275,6 +278,8 @@ def _ranker(arguments: argparse.Namespace) -> GroupwiseLlmRanker:
     settings = {name: getattr(arguments, name) for name in names}
     settings["engine_args"] = dict(arguments.engine_args)
     settings["sampling"] = _sampling(arguments)
+    if arguments.distributed:
+        settings = in_workers(settings, arguments)
     if arguments.preset:
         return GroupwiseLlmRanker.from_preset(arguments.preset, **settings)
     return GroupwiseLlmRanker(**settings)

@@ -63,6 +63,10 @@ class FileError(InputError):
         self.path = Path(path)
         self.line = line
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # An exception is made anew of its one text, which this class does not take.
+        return Exception.__new__, (type(self), *self.args), self.__dict__
+
 
 class MissingDependencyError(GroupwiseError, ImportError):
     """An optional dependency is not installed; the message names the pip line that brings it."""

@@ -115,6 +115,7 @@ class Experiment:
             neighbouring queries, as llm-rankers cuts them.
         tag: the run's name, the last column of the run file.
         settings: what the manifest should say besides, e.g. the command's options.
+        in_flight: so many queries are asked about together.
         progress: show a progress bar on standard error.
         watch: is shown every reranked query, in the order of the run.
         summary: what was done so far, also where `run` ends by an exception.
@@ -133,6 +134,7 @@ class Experiment:
     shard_index: int = 0
     tag: str = "groupwise"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    in_flight: int = IN_FLIGHT
     progress: bool = False
     watch: Callable[[Ranked], None] | None = None
     summary: Summary = field(init=False, default_factory=Summary)
@@ -252,14 +254,14 @@ class Experiment:
         return reranked
 
     async def _in_order(self) -> AsyncGenerator[Ranked, None]:
-        """All queries reranked, in the order of the run, IN_FLIGHT of them at a time."""
+        """All queries reranked, in the order of the run, `in_flight` of them at a time."""
         waiting: deque[asyncio.Task[Ranked]] = deque()
-        places, mine = asyncio.Semaphore(IN_FLIGHT), self._places()
+        places, mine = asyncio.Semaphore(self.in_flight), self._places()
         try:
             for place, query_id in enumerate(self.first_stage.run):
                 if place in mine:
                     waiting.append(asyncio.create_task(self._ranked(place, query_id, places)))
-                if len(waiting) >= AHEAD:
+                if len(waiting) >= max(AHEAD, 2 * self.in_flight):
                     yield await waiting.popleft()
             while waiting:
                 yield await waiting.popleft()

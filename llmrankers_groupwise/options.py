@@ -23,6 +23,7 @@ from llmrankers_groupwise.option_groups import (
 )
 from llmrankers_groupwise.presets import PRESETS
 from llmrankers_groupwise.prompt_command import add_prompts_parser
+from llmrankers_groupwise.worker_options import add_worker_options
 
 __all__ = [
     "GROUPWISE_OPTIONS",
@@ -140,6 +141,7 @@ def make_parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentP
     add_checks(outputs)
     add_journal(run.add_argument_group("what to keep"))
     add_engine(run.add_argument_group("engine"))
+    add_worker_options(run.add_argument_group("scale out"))
     add_presets(run)
     merge = commands.add_parser(
         "merge",

@@ -1,6 +1,8 @@
 """Fixtures that several test files use."""
 
+import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -67,6 +69,30 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network.get_output_embeddings().weight[others] = 0.0
     network.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
+    """Ray as an application has it, with two GPUs on paper; its workers can import the tests."""
+    ray = pytest.importorskip("ray", reason="the extra [ray] is not installed")
+    own = Path(__file__).parent
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        paths = [str(own), str(own.parent), os.environ.get("PYTHONPATH", "")]
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+        ray.init(
+            address="local",
+            num_cpus=2,
+            num_gpus=2,
+            include_dashboard=False,
+            object_store_memory=2**27,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    yield
+    ray.shutdown()
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """The embedded engine with its real model."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -223,3 +225,18 @@ print("torch" in sys.modules or "transformers" in sys.modules)
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert ran.stdout.splitlines() == ["['b', 'a']", "False"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux tells")
+def test_its_threads_keep_no_core_to_themselves() -> None:
+    """As workers on one machine would all keep the same one, and leave the others idle."""
+    model = MiniLM(model_folder(), threads=1)
+    texts = [f"{TEXTS[1]} {'and ' * n}" for n in range(200)]
+    encoding = threading.Thread(target=model.encode, args=(texts,))
+    encoding.start()
+    seen = set()
+    while encoding.is_alive():
+        for thread in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                seen.add(frozenset(os.sched_getaffinity(int(thread.name))))
+    assert seen == {frozenset(os.sched_getaffinity(0))}

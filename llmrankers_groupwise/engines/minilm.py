@@ -103,6 +103,8 @@ class MiniLM:
         self._tokenizer.enable_truncation(max_tokens)
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": precision,
+            # Several processes, as workers are, would all take the first cores to themselves.
+            "ENABLE_CPU_PINNING": False,
             "PERFORMANCE_HINT": "THROUGHPUT",
         }
         if threads:
