@@ -19,6 +19,7 @@ from tqdm import tqdm
 from llmrankers_groupwise.errors import InputError, SettingsError
 from llmrankers_groupwise.evaluation import DEFAULT_MEASURES, check_measures, evaluate
 from llmrankers_groupwise.first_stage import FirstStage
+from llmrankers_groupwise.runs import RunEntry
 from llmrankers_groupwise.tally import Tally, check_failure_rate
 from llmrankers_groupwise.textfiles import check_writable, write_atomically
 from llmrankers_groupwise.trec import Qrels, write_ranking
@@ -196,8 +197,8 @@ class Experiment:
         waiting: deque[asyncio.Task[Ranked]] = deque()
         places = asyncio.Semaphore(IN_FLIGHT)
         try:
-            for query_id in self.first_stage.run:
-                waiting.append(asyncio.create_task(self._ranked(query_id, places)))
+            for query_id, entries in self.first_stage.run.items():
+                waiting.append(asyncio.create_task(self._ranked(query_id, entries, places)))
                 if len(waiting) >= AHEAD:
                     yield await waiting.popleft()
             while waiting:
@@ -207,10 +208,12 @@ class Experiment:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
 
-    async def _ranked(self, query_id: str, places: asyncio.Semaphore) -> Ranked:
+    async def _ranked(
+        self, query_id: str, entries: Sequence[RunEntry], places: asyncio.Semaphore
+    ) -> Ranked:
         async with places:
             query, candidates = self.first_stage.candidates(
-                query_id, self.ranker.truncate, self.query_length, self.passage_length
+                query_id, entries, self.ranker.truncate, self.query_length, self.passage_length
             )
             ranking, usage = await self.ranker.rank(query, candidates)
             return Ranked(query, candidates, ranking, usage)
@@ -219,15 +222,16 @@ class Experiment:
         """Measure before and after over every judged query, in the run or not."""
         if self.qrels is None:
             return
+        run = self.first_stage.run
         first = {
-            query_id: {entry.doc_id: entry.score for entry in entries}
-            for query_id, entries in self.first_stage.run.items()
-            if query_id in self.qrels
+            query_id: {entry.doc_id: entry.score for entry in run[query_id]}
+            for query_id in self.qrels
+            if query_id in run
         }
         before = evaluate(self.qrels, first, self.measures)
         after = evaluate(self.qrels, reranked, self.measures)
         summary.judged_queries = len(self.qrels)
-        summary.judged_queries_missing = len(self.qrels.keys() - self.first_stage.run.keys())
+        summary.judged_queries_missing = len(self.qrels) - len(first)
         summary.measures = {
             measure: {"before": before[measure], "after": after[measure]}
             for measure in self.measures

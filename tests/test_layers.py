@@ -12,8 +12,8 @@ import llmrankers_groupwise
 PACKAGE = Path(llmrankers_groupwise.__file__).parent
 
 LAYERS = (
-    ("errors", "types", "textfiles"),
-    ("grouping", "prompts", "parsing", "fusion", "trec", "evaluation"),
+    ("errors", "types", "textfiles", "records"),
+    ("grouping", "prompts", "parsing", "fusion", "runblocks", "runs", "trec", "evaluation"),
     ("passages", "candidates", "lucene", "first_stage", "conversion", "upstream",
      "testing", "tally", "background"),
     ("engines.protocol", "engines.adapters", "engines.batching", "engines.tokens", "engines.chat",
