@@ -41,6 +41,7 @@ setup(
         "filelock>=3.12",
         "ir_measures>=0.4",
         "llm-rankers==0.0.2",
+        "numpy>=1.26",
         "tqdm>=4.60",
     ],
     extras_require={

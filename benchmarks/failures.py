@@ -22,7 +22,8 @@ from llmrankers_groupwise.evaluation import evaluate
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.fusion import mean_scores, ranked_positions
 from llmrankers_groupwise.passages import JsonlPassages
-from llmrankers_groupwise.trec import read_qrels, read_queries, read_run
+from llmrankers_groupwise.runs import RunFile
+from llmrankers_groupwise.trec import read_qrels, read_queries
 from llmrankers_groupwise.types import GroupScores, JudgedGroup, Ranking, Status
 
 RATES = (0.0, 0.05, 0.1, 0.2, 0.5)
@@ -31,14 +32,13 @@ SEEDS = range(10)
 
 def judged_lists(folder: Path) -> dict[str, tuple[list[str], Sequence[JudgedGroup]]]:
     """query_id -> doc_ids in first-stage order, and the groups with their scores."""
-    run = read_run(folder / "runs" / "bm25.trec", 100)
-    doc_ids = dict.fromkeys(entry.doc_id for entries in run.values() for entry in entries)
-    passages = JsonlPassages(folder / "corpus.jsonl", doc_ids)
+    run = RunFile(folder / "runs" / "bm25.trec", 100)
+    passages = JsonlPassages(folder / "corpus.jsonl")
     first_stage = FirstStage(run, read_queries(folder / "queries.tsv"), passages)
     with GroupwiseLlmRanker() as ranker:
 
         async def rank(query_id: str) -> Ranking:
-            texts = first_stage.candidates(query_id, ranker.truncate, 128, 512)
+            texts = first_stage.candidates(query_id, run[query_id], ranker.truncate, 128, 512)
             return (await ranker.rank(*texts))[0]
 
         async def rank_all() -> list[Ranking]:

@@ -20,8 +20,9 @@ from llmrankers_groupwise import GroupwiseLlmRanker
 from llmrankers_groupwise.experiment import Experiment
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.passages import JsonlPassages
+from llmrankers_groupwise.runs import RunFile
 from llmrankers_groupwise.testing import ScriptedEngine, json_reply
-from llmrankers_groupwise.trec import read_queries, read_run
+from llmrankers_groupwise.trec import read_queries
 from llmrankers_groupwise.types import Request
 
 HITS = 100
@@ -55,9 +56,8 @@ def scripted(request: Request) -> str:
 def seconds(folder: Path, ranker: GroupwiseLlmRanker) -> float:
     """Wall time from the files to the run file."""
     started = time.perf_counter()
-    run = read_run(folder / "run.trec", HITS)
-    doc_ids = dict.fromkeys(entry.doc_id for entries in run.values() for entry in entries)
-    passages = JsonlPassages(folder / "corpus.jsonl", doc_ids)
+    run = RunFile(folder / "run.trec", HITS)
+    passages = JsonlPassages(folder / "corpus.jsonl")
     first_stage = FirstStage(run, read_queries(folder / "queries.tsv"), passages)
     Experiment(first_stage=first_stage, ranker=ranker, save_path=folder / "out.trec").run()
     return time.perf_counter() - started

@@ -29,7 +29,8 @@ import numpy as np
 from llmrankers_groupwise.engines.minilm import MiniLM, load_tokenizer, model_folder
 from llmrankers_groupwise.evaluation import evaluate
 from llmrankers_groupwise.passages import JsonlPassages
-from llmrankers_groupwise.trec import read_qrels, read_queries, read_run
+from llmrankers_groupwise.runs import RunFile
+from llmrankers_groupwise.trec import read_qrels, read_queries
 
 Encode = Callable[[list[str]], np.ndarray]
 
@@ -206,12 +207,12 @@ class Collection:
     """A first stage of 100 candidates a query, with its texts."""
 
     def __init__(self, folder: Path) -> None:
-        self.run = read_run(folder / "runs" / "bm25.trec", 100)
+        self.run = RunFile(folder / "runs" / "bm25.trec", 100)
         self.queries = read_queries(folder / "queries.tsv")
         self.qrels = read_qrels(folder / "qrels.txt")
-        doc_ids = dict.fromkeys(entry.doc_id for entries in self.run.values() for entry in entries)
-        passages = JsonlPassages(folder / "corpus.jsonl", doc_ids)
-        self.texts = {doc_id: passages.text("", doc_id) or "" for doc_id in doc_ids}
+        doc_ids = list(dict.fromkeys(each.doc_id for run in self.run.values() for each in run))
+        texts = JsonlPassages(folder / "corpus.jsonl").texts("", doc_ids)
+        self.texts = {doc_id: text or "" for doc_id, text in zip(doc_ids, texts, strict=True)}
 
     def ndcg(self, encode: Encode) -> float:
         """nDCG@10 of the candidates in the order of their cosines."""

@@ -3,57 +3,131 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from llmrankers_groupwise.errors import FileError
 from llmrankers_groupwise.passages import ID_KEYS, passage_text
-from llmrankers_groupwise.textfiles import json_lines
-from llmrankers_groupwise.trec import Run, RunEntry, json_id
+from llmrankers_groupwise.records import FileMapping, RecordFile
+from llmrankers_groupwise.runs import Run, RunEntry
+from llmrankers_groupwise.textfiles import json_object
+from llmrankers_groupwise.trec import json_id
 
-__all__ = ["CandidatePassages", "read_candidates"]
+__all__ = ["CandidateFile"]
 
-
-class CandidatePassages:
-    """Passages that came with the candidates themselves, by query and document."""
-
-    def __init__(self, texts: Mapping[tuple[str, str], str], missing: Mapping[str, str]) -> None:
-        self._texts = texts
-        self.missing = missing
-
-    def text(self, query_id: str, doc_id: str) -> str | None:
-        """The passage of a document as that query's candidate list has it."""
-        return self._texts.get((query_id, doc_id))
+T = TypeVar("T")
 
 
-def read_candidates(
-    path: str | Path, hits: int | None = None
-) -> tuple[dict[str, str], Run, CandidatePassages]:
+class _Candidates(NamedTuple):
+    """One line of a candidates file."""
+
+    query: str
+    entries: list[RunEntry]
+    texts: dict[str, str]
+
+
+class CandidateFile:
     """Queries, first stage and passages from one file in rank_llm's layout.
 
     A line is {"query": {"text", "qid"}, "candidates": [{"docid", "score", "doc": {...}}, ...]}.
+    The file is checked at once; a line is read when its query is asked for, and the last one read
+    is kept, so that query, documents and passages are parsed once if they are asked for together.
+
+    Args:
+        path: plain, gzip or a pipe.
+        hits: how many documents of each query to keep; None keeps all.
+        hashed: query_id -> integer of 64 bits with sign.
+
+    Attributes:
+        queries: query_id -> text.
+        run: query_id -> documents, best first; equal scores go by their place.
+
+    It is itself the source of passages.
 
     Raises:
-        FileError: a malformed line, a query twice, or a document twice for a query.
+        FileError: a malformed line, a query twice, or a document twice for a query. Also later, if
+            the file has changed.
     """
-    queries: dict[str, str] = {}
-    run: Run = {}
-    texts: dict[tuple[str, str], str] = {}
-    missing: dict[str, str] = {}
-    for number, _, value in json_lines(path):
-        query_id, query, entries = _candidate_line(value, path, number)
-        if query_id in queries:
-            raise FileError(f"query {query_id} stands twice; keep one of them", path, number)
-        entries.sort(key=lambda entry: -entry[0].score)
-        queries[query_id] = query
-        run[query_id] = [entry for entry, _ in entries[:hits]]
-        for entry, text in entries[:hits]:
-            if text:
-                texts[query_id, entry.doc_id] = text
-            else:
-                missing[entry.doc_id] = f"empty text at {path}:{number}"
-    return queries, run, CandidatePassages(texts, missing)
+
+    def __init__(
+        self, path: str | Path, hits: int | None = None, *, hashed: Callable[[str], int] = hash
+    ) -> None:
+        self._path = Path(path)
+        self._hits = hits
+        self._empty: dict[str, int] = {}
+        self._lines = RecordFile(path, self._parsed, "query", self._note, hashed)
+        self._last: tuple[str, _Candidates | None] = "", None
+        self.queries: Mapping[str, str] = _Column(self, attrgetter("query"))
+        self.run: Run = _Column(self, attrgetter("entries"))
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def texts(self, query_id: str, doc_ids: Sequence[str]) -> list[str | None]:
+        """The passage of each document as that query's candidate list has it."""
+        texts = self._texts(query_id)
+        return [texts.get(doc_id) or None for doc_id in doc_ids]
+
+    def problems(self, query_id: str, doc_ids: Sequence[str]) -> dict[str, str]:
+        """doc_id -> why there is no text, for those of the documents that have none."""
+        texts = self._texts(query_id)
+        return {
+            doc_id: f"empty text at {self._path}:{self._empty[query_id]}"
+            if doc_id in texts
+            else f"not in {self._path}"
+            for doc_id in doc_ids
+            if not texts.get(doc_id)
+        }
+
+    def line(self, query_id: str) -> _Candidates | None:
+        """What there is for a query; None if there is nothing."""
+        if self._last[0] != query_id:
+            self._last = query_id, self._lines.records([query_id])[0]
+        return self._last[1]
+
+    def lines(self) -> Iterator[tuple[str, _Candidates]]:
+        """All queries with what there is for them, in the order of the file."""
+        for query_id, line in self._lines.items():
+            self._last = query_id, line
+            yield query_id, line
+
+    def _texts(self, query_id: str) -> Mapping[str, str]:
+        line = self.line(query_id)
+        return line.texts if line else {}
+
+    def _parsed(self, text: str, number: int) -> tuple[str, _Candidates]:
+        value = json_object(text, self._path, number)
+        query_id, query, candidates = _candidate_line(value, self._path, number)
+        candidates.sort(key=lambda candidate: -candidate[0].score)
+        entries = [entry for entry, _ in candidates[: self._hits]]
+        texts = {entry.doc_id: text for entry, text in candidates[: self._hits]}
+        return query_id, _Candidates(query, entries, texts)
+
+    def _note(self, query_id: str, line: _Candidates, number: int) -> None:
+        if not all(line.texts.values()):
+            self._empty[query_id] = number
+
+
+class _Column(FileMapping[T]):
+    """query_id -> one part of its line."""
+
+    def __init__(self, file: CandidateFile, part: Callable[[_Candidates], T]) -> None:
+        self._file = file
+        self._part = part
+
+    def __len__(self) -> int:
+        return len(self._file)
+
+    def __getitem__(self, query_id: str) -> T:
+        line = self._file.line(query_id)
+        if line is None:
+            raise KeyError(query_id)
+        return self._part(line)
+
+    def _stream(self) -> Iterator[tuple[str, T]]:
+        return ((query_id, self._part(line)) for query_id, line in self._file.lines())
 
 
 def _candidate_line(

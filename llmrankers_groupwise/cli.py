@@ -13,11 +13,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from llmrankers_groupwise.candidates import read_candidates
+from llmrankers_groupwise.candidates import CandidateFile
 from llmrankers_groupwise.engines.dry import DryRun, Sizes
 from llmrankers_groupwise.errors import (
     GroupwiseError,
@@ -26,7 +26,7 @@ from llmrankers_groupwise.errors import (
     SettingsError,
 )
 from llmrankers_groupwise.evaluation import check_measures
-from llmrankers_groupwise.experiment import IN_FLIGHT, Experiment, Ranked, Summary
+from llmrankers_groupwise.experiment import IN_FLIGHT, Experiment
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.journal import Journal
 from llmrankers_groupwise.journal_command import run_journal
@@ -50,10 +50,12 @@ from llmrankers_groupwise.presets import check_preset
 from llmrankers_groupwise.prompt_command import run_prompts
 from llmrankers_groupwise.prompts import load_prompt
 from llmrankers_groupwise.ranker import GroupwiseLlmRanker
+from llmrankers_groupwise.results import Ranked, Summary
+from llmrankers_groupwise.runs import Run, RunFile
 from llmrankers_groupwise.summary import dry_table, side_by_side, summary_table
 from llmrankers_groupwise.tally import check_failure_rate
 from llmrankers_groupwise.textfiles import check_writable
-from llmrankers_groupwise.trec import Run, read_qrels, read_queries, read_run
+from llmrankers_groupwise.trec import read_qrels, read_queries
 from llmrankers_groupwise.types import Sampling
 from llmrankers_groupwise.worker_options import check_worker_options, clear_output, in_workers
 
@@ -303,12 +305,12 @@ def _first_stage(arguments: argparse.Namespace) -> FirstStage:
         for name in _SOURCES:
             if getattr(arguments, name):
                 raise SettingsError(f"--candidates brings it all: drop --{name}")
-        queries, run, passages = read_candidates(arguments.candidates, arguments.hits)
-        return FirstStage(run, queries, passages)
+        candidates = CandidateFile(arguments.candidates, arguments.hits)
+        return FirstStage(candidates.run, candidates.queries, candidates)
     if not arguments.run_path:
         raise SettingsError("give the first stage: --run_path RUN, or --candidates FILE.jsonl")
-    run = read_run(arguments.run_path, arguments.hits)
-    return FirstStage(run, _queries(arguments), _passages(arguments, run))
+    run = RunFile(arguments.run_path, arguments.hits)
+    return FirstStage(run, _queries(arguments), _passages(arguments))
 
 
 _SOURCES = (
@@ -316,8 +318,8 @@ _SOURCES = (
 )  # fmt: skip
 
 
-def _queries(arguments: argparse.Namespace) -> dict[str, str]:
-    readers: dict[str, Callable[[str], dict[str, str]]] = {
+def _queries(arguments: argparse.Namespace) -> Mapping[str, str]:
+    readers: dict[str, Callable[[str], Mapping[str, str]]] = {
         "query_file": read_queries,
         "pyserini_dataset": lucene_topics,
         "ir_dataset_name": ir_dataset_queries,
@@ -326,15 +328,14 @@ def _queries(arguments: argparse.Namespace) -> dict[str, str]:
     return readers[name](getattr(arguments, name))
 
 
-def _passages(arguments: argparse.Namespace, run: Run) -> Passages:
-    sources: dict[str, Callable[[str, Iterable[str]], Passages]] = {
+def _passages(arguments: argparse.Namespace) -> Passages:
+    sources: dict[str, Callable[[str], Passages]] = {
         "corpus": JsonlPassages,
         "pyserini_index": LucenePassages,
         "ir_dataset_name": IrDatasetPassages,
     }
     name = _only_source(arguments, "the passages", tuple(sources))
-    doc_ids = dict.fromkeys(entry.doc_id for entries in run.values() for entry in entries)
-    return sources[name](getattr(arguments, name), doc_ids)
+    return sources[name](getattr(arguments, name))
 
 
 def _only_source(arguments: argparse.Namespace, what: str, names: Sequence[str]) -> str:

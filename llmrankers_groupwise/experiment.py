@@ -10,23 +10,23 @@ import platform
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from tqdm import tqdm
 
 from llmrankers_groupwise.errors import InputError, SettingsError
 from llmrankers_groupwise.evaluation import DEFAULT_MEASURES, check_measures, evaluate
 from llmrankers_groupwise.first_stage import FirstStage
-from llmrankers_groupwise.journal import Journal
+from llmrankers_groupwise.results import Ranked, Ranker, Summary
+from llmrankers_groupwise.runs import Run, RunEntry
 from llmrankers_groupwise.tally import Tally, check_failure_rate
 from llmrankers_groupwise.textfiles import check_writable, write_atomically
-from llmrankers_groupwise.trec import Qrels, Run, write_ranking
-from llmrankers_groupwise.types import Candidate, Query, Ranking, Usage
+from llmrankers_groupwise.trec import Qrels, write_ranking
 
-__all__ = ["Experiment", "Ranked", "Ranker", "Summary"]
+__all__ = ["Experiment"]
 
 IN_FLIGHT = 64
 """So many queries are in flight together: enough to fill an engine, few enough for memory."""
@@ -35,66 +35,6 @@ _PACKAGES = ("llmrankers-groupwise", "llm-rankers", "ir-measures")
 
 AHEAD = 1024
 """So many may be done before the one that is to be written next."""
-
-
-class Ranker(Protocol):
-    """What an experiment needs of a ranker.
-
-    `journal` is where its replies are kept, None if nowhere.
-    """
-
-    @property
-    def journal(self) -> Journal | None:
-        """Where replies are kept."""
-
-    async def rank(self, query: Query, candidates: Sequence[Candidate]) -> tuple[Ranking, Usage]:
-        """The ranking of one query, and what it cost."""
-
-    def truncate(self, text: str, length: int) -> str:
-        """The longest beginning of `text` that has at most `length` tokens."""
-
-    def describe(self) -> dict[str, Any]:
-        """Engine, method and settings as resolved."""
-
-    def asked(self) -> dict[str, Any]:
-        """What tells the ranker's questions from another one's, ready for JSON."""
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """One query of a run, reranked."""
-
-    query: Query
-    candidates: Sequence[Candidate]
-    ranking: Ranking
-    usage: Usage
-
-
-@dataclass
-class Summary:
-    """What a run did.
-
-    `documents` counts candidates, `statuses` groups, `spared` groups that were not asked about as
-    the ranking was stable without them; `skipped` says what had no text. Where there
-    are judgements, `measures` is measure -> {"before": value, "after": value}, a mean over all
-    judged queries, of which those missing from the run count 0.
-    """
-
-    queries: int = 0
-    documents: int = 0
-    groups: int = 0
-    spared: int = 0
-    statuses: Mapping[str, int] = field(default_factory=dict)
-    usage: Usage = field(default_factory=Usage)
-    seconds: float = 0.0
-    skipped: Sequence[str] = ()
-    measures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    judged_queries: int = 0
-    judged_queries_missing: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
-        return asdict(self)
 
 
 @dataclass(kw_only=True)
@@ -258,9 +198,12 @@ class Experiment:
         waiting: deque[asyncio.Task[Ranked]] = deque()
         places, mine = asyncio.Semaphore(self.in_flight), self._places()
         try:
-            for place, query_id in enumerate(self.first_stage.run):
+            for place, (query_id, entries) in enumerate(self.first_stage.run.items()):
+                if place >= mine.stop:
+                    break
                 if place in mine:
-                    waiting.append(asyncio.create_task(self._ranked(place, query_id, places)))
+                    ranked = self._ranked(place, query_id, entries, places)
+                    waiting.append(asyncio.create_task(ranked))
                 if len(waiting) >= max(AHEAD, 2 * self.in_flight):
                     yield await waiting.popleft()
             while waiting:
@@ -270,10 +213,16 @@ class Experiment:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
 
-    async def _ranked(self, place: int, query_id: str, places: asyncio.Semaphore) -> Ranked:
+    async def _ranked(
+        self,
+        place: int,
+        query_id: str,
+        entries: Sequence[RunEntry],
+        places: asyncio.Semaphore,
+    ) -> Ranked:
         async with places:
             query, candidates = self.first_stage.candidates(
-                query_id, self.ranker.truncate, self.query_length, self.passage_length
+                query_id, entries, self.ranker.truncate, self.query_length, self.passage_length
             )
             if self.ranker.journal is not None:
                 self.ranker.journal.add_query(place, query, candidates)
@@ -284,15 +233,16 @@ class Experiment:
         """Measure before and after over every judged query, in the run or not."""
         if self.qrels is None:
             return
+        run = self.first_stage.run
         first = {
-            query_id: {entry.doc_id: entry.score for entry in entries}
-            for query_id, entries in self.first_stage.run.items()
-            if query_id in self.qrels
+            query_id: {entry.doc_id: entry.score for entry in run[query_id]}
+            for query_id in self.qrels
+            if query_id in run
         }
         before = evaluate(self.qrels, first, self.measures)
         after = evaluate(self.qrels, reranked, self.measures)
         summary.judged_queries = len(self.qrels)
-        summary.judged_queries_missing = len(self.qrels.keys() - self.first_stage.run.keys())
+        summary.judged_queries_missing = len(self.qrels) - len(first)
         summary.measures = {
             measure: {"before": before[measure], "after": after[measure]}
             for measure in self.measures

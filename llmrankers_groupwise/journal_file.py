@@ -49,9 +49,10 @@ CREATE TABLE runs (
     described TEXT NOT NULL
 );
 CREATE TABLE queries (
-    run INTEGER NOT NULL, place INTEGER NOT NULL, query_id TEXT NOT NULL, shown BLOB NOT NULL,
-    PRIMARY KEY (run, place)
+    run INTEGER NOT NULL, query_id TEXT NOT NULL, place INTEGER NOT NULL, shown BLOB NOT NULL,
+    PRIMARY KEY (run, query_id)
 ) WITHOUT ROWID;
+CREATE INDEX places ON queries (run, place);
 CREATE TABLE questions (
     run INTEGER NOT NULL, query_id TEXT NOT NULL, repeat INTEGER NOT NULL, doc_ids TEXT NOT NULL,
     reply INTEGER NOT NULL,
@@ -103,17 +104,17 @@ def insert_query(
     """Note a run's query with its candidates; questions of other candidates go."""
     listed = [[str(each.doc_id), each.score, each.text is not None] for each in candidates]
     shown = _packed([query.text, listed])
-    same = (run, place, query.query_id, shown)
+    same = (run, query.query_id, place, shown)
     return [
         (
-            "DELETE FROM questions WHERE run = ?1 AND query_id = ?3 AND EXISTS (SELECT 1 FROM "
-            "queries WHERE run = ?1 AND place = ?2 AND (query_id != ?3 OR shown != ?4))",
+            "DELETE FROM questions WHERE run = ?1 AND query_id = ?2 AND EXISTS (SELECT 1 FROM "
+            "queries WHERE run = ?1 AND query_id = ?2 AND shown != ?4)",
             same,
         ),
         (
-            "INSERT INTO queries VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-            "query_id = excluded.query_id, shown = excluded.shown "
-            "WHERE query_id != excluded.query_id OR shown != excluded.shown",
+            "INSERT INTO queries VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET "
+            "place = excluded.place, shown = excluded.shown "
+            "WHERE place != excluded.place OR shown != excluded.shown",
             same,
         ),
     ]
@@ -173,12 +174,14 @@ class ReadJournal:
             "SELECT place, query_id, shown FROM queries WHERE run = ? ORDER BY place", (run,)
         )
         for place, query_id, shown in rows:
-            text, listed = self._unpacked(shown)
-            candidates = [
-                Candidate(doc_id, "" if has_text else None, score)
-                for doc_id, score, has_text in listed
-            ]
-            yield place, Query(query_id, text), candidates
+            yield place, *self._shown(query_id, shown)
+
+    def query(self, run: int, query_id: str) -> tuple[Query, list[Candidate]] | None:
+        """One of a run's queries with its candidates, as `queries` has it; None if not there."""
+        found = self._one(
+            "SELECT shown FROM queries WHERE run = ? AND query_id = ?", (run, query_id)
+        )
+        return self._shown(query_id, found[0]) if found else None
 
     def replies(self, run: int, query_id: str) -> Iterator[tuple[Origin, Reply]]:
         """A query's questions and their replies, by repeat, then in the order of answering."""
@@ -200,6 +203,12 @@ class ReadJournal:
         if fields["blanks"] is not None:
             fields["blanks"] = tuple(map(tuple, fields["blanks"]))
         return Reply(**fields, reused=True)
+
+    def _shown(self, query_id: str, shown: bytes) -> tuple[Query, list[Candidate]]:
+        text, listed = self._unpacked(shown)
+        return Query(query_id, text), [
+            Candidate(doc_id, "" if has_text else None, score) for doc_id, score, has_text in listed
+        ]
 
     def _unpacked(self, packed: bytes) -> Any:
         try:

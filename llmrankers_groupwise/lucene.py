@@ -8,7 +8,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,23 +41,27 @@ class LucenePassages:
 
     Args:
         index: the path of an index, or the name of a prebuilt one (downloaded by pyserini).
-        doc_ids: the documents that will be asked for.
 
     Raises:
         MissingDependencyError: no pyserini, or no JDK of version 21 or later.
-        InputError: neither an index path nor a prebuilt name, or an index without stored texts.
+        InputError: neither an index path nor a prebuilt name; later, an index without stored texts.
     """
 
-    def __init__(self, index: str, doc_ids: Iterable[str]) -> None:
+    def __init__(self, index: str) -> None:
+        self._index = index
         self._searcher = _searcher(index)
-        self.missing: dict[str, str] = {}
-        for doc_id in doc_ids:
-            if not (text := self._find(doc_id)):
-                self.missing[doc_id] = f"not in {index}" if text is None else f"empty in {index}"
 
-    def text(self, query_id: str, doc_id: str) -> str | None:
-        """The passage of a document, title first; None if there is none."""
-        return self._find(doc_id) or None
+    def texts(self, query_id: str, doc_ids: Sequence[str]) -> list[str | None]:
+        """The passage of each document, title first; None where there is none."""
+        return [self._find(doc_id) or None for doc_id in doc_ids]
+
+    def problems(self, query_id: str, doc_ids: Sequence[str]) -> dict[str, str]:
+        """doc_id -> why there is no text, for those of the documents that have none."""
+        return {
+            doc_id: f"not in {self._index}" if text is None else f"empty in {self._index}"
+            for doc_id in doc_ids
+            if not (text := self._find(doc_id))
+        }
 
     def _find(self, doc_id: str) -> str | None:
         document = self._searcher.doc(doc_id)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from llmrankers_groupwise.candidates import CandidatePassages
 from llmrankers_groupwise.engines.replay import ReplayEngine
 from llmrankers_groupwise.errors import JournalError
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.journal_file import ReadJournal, RecordedRun
+from llmrankers_groupwise.passages import MemoryPassages
 from llmrankers_groupwise.prompts import PromptFile
 from llmrankers_groupwise.ranker import GroupwiseLlmRanker
-from llmrankers_groupwise.trec import RunEntry
+from llmrankers_groupwise.records import FileMapping
+from llmrankers_groupwise.runs import RunEntry
 from llmrankers_groupwise.types import Candidate, Origin, Query, Reply, Sampling
 
 __all__ = ["Recorded"]
@@ -54,7 +56,7 @@ class Recorded:
         return sum(journal.count("queries", f"run = {run.number}") for journal, run in self._parts)
 
     def queries(self) -> Iterator[tuple[Query, list[Candidate]]]:
-        """Its queries with their candidates, in the run's order; texts are "" where there was one.
+        """Its queries with their candidates, in the run's order; texts are "" where known.
 
         Raises:
             JournalError: a query is in two journals.
@@ -69,25 +71,14 @@ class Recorded:
             before = place
             yield query, candidates
 
-    def first_stage(self) -> FirstStage:
-        """Its queries and candidates as a first stage, in the run's order."""
-        shown = {query.query_id: (query, candidates) for query, candidates in self.queries()}
-        return FirstStage(
-            run={
-                query_id: [RunEntry(each.doc_id, each.score) for each in candidates]
-                for query_id, (_, candidates) in shown.items()
-            },
-            queries={query_id: query.text for query_id, (query, _) in shown.items()},
-            passages=CandidatePassages(
-                {
-                    (query_id, each.doc_id): "-"
-                    for query_id, (_, candidates) in shown.items()
-                    for each in candidates
-                    if each.text is not None
-                },
-                {},
-            ),
-        )
+    def first_stage(self) -> RecordedFirstStage:
+        """Its queries and candidates as a first stage."""
+        return RecordedFirstStage(_Run(self), {}, MemoryPassages({}), self)
+
+    def query(self, query_id: str) -> tuple[Query, list[Candidate]] | None:
+        """One of its queries with its candidates; None if it is in no journal."""
+        found = (journal.query(run.number, query_id) for journal, run in self._parts)
+        return next((each for each in found if each is not None), None)
 
     def reply_to(self, origin: Origin) -> Reply | None:
         """The reply to a question, or the error that it got; None if it was not answered."""
@@ -137,6 +128,69 @@ class Recorded:
                     f"differ; merge those of one command"
                 )
         return run
+
+
+@dataclass(frozen=True)
+class RecordedFirstStage(FirstStage):
+    """A recorded run's queries and candidates, in its order; what was shown of texts is gone."""
+
+    recorded: Recorded
+
+    def check(self, *, allow_missing: bool = False) -> list[str]:
+        """Which of the run's queries are in no journal, in a line.
+
+        Raises:
+            JournalError: there are such queries and allow_missing is not set.
+        """
+        known, there = self.recorded.described["queries"], len(self.recorded)
+        if known == there:
+            return []
+        if known < there:
+            raise JournalError("a query is in two of these journals; name each shard's once")
+        problem = f"{known - there} of the run's {known} queries are in none of the journals"
+        if not allow_missing:
+            raise JournalError(
+                f"{problem}: run the command again to finish it, name the journals of all shards, "
+                f"or give --allow_missing to leave these queries out"
+            )
+        return [problem]
+
+    def candidates(
+        self,
+        query_id: str,
+        entries: Sequence[RunEntry],
+        truncate: Callable[[str, int], str],
+        query_length: int,
+        passage_length: int,
+    ) -> tuple[Query, list[Candidate]]:
+        """One query and its candidates as they were shown; texts are "" where there were some."""
+        found = self.recorded.query(query_id)
+        assert found is not None, "the run has it"
+        return found
+
+
+class _Run(FileMapping[Sequence[RunEntry]]):
+    """The run that was reranked: query_id -> documents."""
+
+    def __init__(self, recorded: Recorded) -> None:
+        self._recorded = recorded
+
+    def __len__(self) -> int:
+        return len(self._recorded)
+
+    def __getitem__(self, query_id: str) -> list[RunEntry]:
+        found = self._recorded.query(query_id)
+        if found is None:
+            raise KeyError(query_id)
+        return _entries(found[1])
+
+    def _stream(self) -> Iterator[tuple[str, list[RunEntry]]]:
+        for query, candidates in self._recorded.queries():
+            yield query.query_id, _entries(candidates)
+
+
+def _entries(candidates: Sequence[Candidate]) -> list[RunEntry]:
+    return [RunEntry(each.doc_id, each.score) for each in candidates]
 
 
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -1,26 +1,26 @@
 """Where passages come from: corpora in JSONL, and ir_datasets.
 
-Lucene indexes are in `lucene`, files that bring their own passages in `candidates`. A source is
-opened for the doc_ids that a run names, finds out at once which of them it cannot serve, and hands
-out one text at a time.
+Lucene indexes are in `lucene`, files that bring their own passages in `candidates`. A source holds
+no texts: it reads those of one query when they are asked for.
 """
 
 from __future__ import annotations
 
 import json
-import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from llmrankers_groupwise.errors import FileError, InputError, MissingDependencyError
-from llmrankers_groupwise.textfiles import is_gzip, json_lines, parse_json
+from llmrankers_groupwise.records import RecordFile
+from llmrankers_groupwise.textfiles import json_object
 from llmrankers_groupwise.trec import json_id
 
 __all__ = [
     "ID_KEYS",
     "IrDatasetPassages",
     "JsonlPassages",
+    "MemoryPassages",
     "Passages",
     "ir_dataset_queries",
     "passage_text",
@@ -31,17 +31,32 @@ _TEXT_KEYS = ("text", "contents", "content", "passage", "segment", "body")
 
 
 class Passages(Protocol):
-    """A source of passages, opened for certain doc_ids.
+    """A source of passages, asked for those of one query at a time."""
 
-    `missing` tells, for each document without a text there, why.
-    """
+    def texts(self, query_id: str, doc_ids: Sequence[str]) -> list[str | None]:
+        """The passage of each document, title first; None where there is none."""
 
-    @property
-    def missing(self) -> Mapping[str, str]:
-        """doc_id -> why there is no text."""
+    def problems(self, query_id: str, doc_ids: Sequence[str]) -> Mapping[str, str]:
+        """doc_id -> why there is no text, for those of the documents that have none."""
 
-    def text(self, query_id: str, doc_id: str) -> str | None:
-        """The passage of a document, title first; None if there is none."""
+
+class MemoryPassages:
+    """Passages that are at hand, (query_id, doc_id) -> text; for few."""
+
+    def __init__(self, texts: Mapping[tuple[str, str], str]) -> None:
+        self._texts = texts
+
+    def texts(self, query_id: str, doc_ids: Sequence[str]) -> list[str | None]:
+        """The passage of each document; None where there is none."""
+        return [self._texts.get((query_id, doc_id)) or None for doc_id in doc_ids]
+
+    def problems(self, query_id: str, doc_ids: Sequence[str]) -> dict[str, str]:
+        """doc_id -> why there is no text, for those of the documents that have none."""
+        return {
+            doc_id: f"no text for query {query_id}"
+            for doc_id in doc_ids
+            if not self._texts.get((query_id, doc_id))
+        }
 
 
 def passage_text(document: object) -> str | None:
@@ -61,62 +76,57 @@ def passage_text(document: object) -> str | None:
 class JsonlPassages:
     """Passages from a corpus.jsonl of {"_id", "title", "text"} objects, as BEIR has them.
 
-    One pass finds where the wanted documents are; texts are read when asked for, so memory holds
-    one number per wanted document. Of a gzip file, which cannot be read from the middle, the
-    wanted texts are kept instead.
+    One pass finds where the documents are; texts are read when asked for, so memory holds two
+    numbers for each document.
+
+    Args:
+        path: plain, gzip or a pipe.
+        hashed: doc_id -> integer of 64 bits with sign.
 
     Raises:
-        FileError: a malformed line, a wanted document twice, an unreadable file.
+        FileError: a malformed line, a document twice, an unreadable file. Also later, if the file
+            has changed.
     """
 
-    def __init__(self, path: str | Path, doc_ids: Iterable[str]) -> None:
+    def __init__(self, path: str | Path, *, hashed: Callable[[str], int] = hash) -> None:
         self._path = Path(path)
-        self._offsets: dict[str, int] = {}
-        self._texts: dict[str, str] = {}
-        self.missing: dict[str, str] = dict.fromkeys(doc_ids, f"not in {path}")
-        if self._path.is_fifo():
-            raise FileError("is a pipe, but is read twice; save it as a file first", path)
-        self._scan()
-        self._file = self._path.open("rb")
-        weakref.finalize(self, self._file.close)
+        self._empty: dict[str, int] = {}
+        self._documents = RecordFile(path, self._parsed, "document", self._note, hashed)
 
-    def text(self, query_id: str, doc_id: str) -> str | None:
-        """The passage of a document, title first; None if there is none."""
-        if doc_id not in self._offsets:
-            return self._texts.get(doc_id)
-        self._file.seek(self._offsets[doc_id])
-        return passage_text(parse_json(self._file.readline().decode("utf-8-sig")))
+    def texts(self, query_id: str, doc_ids: Sequence[str]) -> list[str | None]:
+        """The passage of each document, title first; None where there is none."""
+        return [text or None for text in self._documents.records(doc_ids)]
 
-    def _scan(self) -> None:
-        found: dict[str, int] = {}
-        packed = is_gzip(self._path) if self._path.is_file() else False
-        for number, offset, document in json_lines(self._path):
-            doc_id = json_id(document, ID_KEYS)
-            text = passage_text(document)
-            if doc_id is None or text is None:
-                known = json.dumps(sorted(document))
-                raise FileError(
-                    f'a document has "_id" and "text"; this one has {known}; mend the line',
-                    self._path,
-                    number,
-                )
-            if doc_id in found:
-                raise FileError(
-                    f"document {doc_id} stands twice (before at line {found[doc_id]}); keep one",
-                    self._path,
-                    number,
-                )
-            if doc_id not in self.missing:
-                continue
-            found[doc_id] = number
-            if not text:
-                self.missing[doc_id] = f"empty text at {self._path}:{number}"
-                continue
-            del self.missing[doc_id]
-            if packed:
-                self._texts[doc_id] = text
-            else:
-                self._offsets[doc_id] = offset
+    def problems(self, query_id: str, doc_ids: Sequence[str]) -> dict[str, str]:
+        """doc_id -> why there is no text, for those of the documents that have none.
+
+        No text is read for it, so a document that is not there is overlooked in the rare case of
+        `RecordFile.known`; its text is None then.
+        """
+        found = {}
+        for doc_id, known in zip(doc_ids, self._documents.known(doc_ids), strict=True):
+            if not known:
+                found[doc_id] = f"not in {self._path}"
+            elif doc_id in self._empty:
+                found[doc_id] = f"empty text at {self._path}:{self._empty[doc_id]}"
+        return found
+
+    def _parsed(self, line: str, number: int) -> tuple[str, str]:
+        document = json_object(line, self._path, number)
+        doc_id = json_id(document, ID_KEYS)
+        text = passage_text(document)
+        if doc_id is None or text is None:
+            known = json.dumps(sorted(document))
+            raise FileError(
+                f'a document has "_id" and "text"; this one has {known}; mend the line',
+                self._path,
+                number,
+            )
+        return doc_id, text
+
+    def _note(self, doc_id: str, text: str, number: int) -> None:
+        if not text:
+            self._empty[doc_id] = number
 
 
 class IrDatasetPassages:
@@ -127,21 +137,26 @@ class IrDatasetPassages:
         InputError: it has no dataset of this name, or one without documents.
     """
 
-    def __init__(self, name: str, doc_ids: Iterable[str]) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._store = _ir_dataset(name, "docs").docs_store()
-        self.missing: dict[str, str] = dict(self._problems(name, list(doc_ids)))
 
-    def text(self, query_id: str, doc_id: str) -> str | None:
-        """The passage of a document, title first; None if there is none."""
-        return None if doc_id in self.missing else _ir_dataset_text(self._store.get(doc_id))
-
-    def _problems(self, name: str, doc_ids: list[str]) -> Iterator[tuple[str, str]]:
+    def texts(self, query_id: str, doc_ids: Sequence[str]) -> list[str | None]:
+        """The passage of each document, title first; None where there is none."""
         found = self._store.get_many(doc_ids)
-        for doc_id in doc_ids:
-            if doc_id not in found:
-                yield doc_id, f"not in {name}"
-            elif not _ir_dataset_text(found[doc_id]):
-                yield doc_id, f"empty text in {name}"
+        return [
+            _ir_dataset_text(found[doc_id]) or None if doc_id in found else None
+            for doc_id in doc_ids
+        ]
+
+    def problems(self, query_id: str, doc_ids: Sequence[str]) -> dict[str, str]:
+        """doc_id -> why there is no text, for those of the documents that have none."""
+        found = self._store.get_many(doc_ids)
+        return {
+            doc_id: f"empty text in {self._name}" if doc_id in found else f"not in {self._name}"
+            for doc_id in doc_ids
+            if doc_id not in found or not _ir_dataset_text(found[doc_id])
+        }
 
 
 def ir_dataset_queries(name: str) -> dict[str, str]:

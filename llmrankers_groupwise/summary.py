@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmrankers_groupwise.engines.dry import Sizes
-from llmrankers_groupwise.experiment import Ranked, Summary
+from llmrankers_groupwise.results import Ranked, Summary
 from llmrankers_groupwise.types import Usage
 
 __all__ = ["dry_table", "side_by_side", "summary_table"]

@@ -10,8 +10,8 @@ import pytest
 from llmrankers_groupwise.cli import main
 from llmrankers_groupwise.engines.protocol import ENGINES, EngineSettings
 from llmrankers_groupwise.errors import EngineError
+from llmrankers_groupwise.runs import RunFile
 from llmrankers_groupwise.testing import ScriptedEngine, json_reply
-from llmrankers_groupwise.trec import read_run
 from llmrankers_groupwise.types import Request
 
 RUN = """\
@@ -158,7 +158,7 @@ def desk(tmp_path, capsys, engines) -> Desk:
 
 
 def orders(path: Path) -> dict[str, list[str]]:
-    return {query_id: [each.doc_id for each in run] for query_id, run in read_run(path).items()}
+    return {query_id: [each.doc_id for each in run] for query_id, run in RunFile(path).items()}
 
 
 GOOD_ORDER = {"q1": ["d3", "d2", "d1"], "q2": ["d2", "d4"]}

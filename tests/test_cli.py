@@ -28,7 +28,7 @@ from desk import (
 from llmrankers_groupwise import __version__
 from llmrankers_groupwise.cli import main
 from llmrankers_groupwise.engines.protocol import EngineSettings
-from llmrankers_groupwise.trec import read_run
+from llmrankers_groupwise.runs import RunFile
 from llmrankers_groupwise.types import Request
 
 ROOT = Path(__file__).parents[1]
@@ -66,7 +66,9 @@ def test_a_malformed_run_line_is_refused(desk, line, phrases, compress):
 
 BAD_QUERIES = [
     pytest.param("queries.tsv", "q3 no tab", "query_id TAB text", id="no tab"),
-    pytest.param("queries.tsv", "q1\tagain", "query q1 stands twice; keep one", id="twice"),
+    pytest.param(
+        "queries.tsv", "q1\tagain", "query q1 stands twice (before at line 1); keep one", id="twice"
+    ),
     pytest.param("queries.jsonl", '{"_id": "q3"}', 'has "_id" and "text"', id="JSON without text"),
     pytest.param("queries.jsonl", "q3\ttext", "not JSON", id="no JSON"),
 ]
@@ -101,7 +103,8 @@ BAD_CANDIDATES = [
     pytest.param('{"query": {"qid": "q3"}, "candidates": []}', "no qid or no text", id="no text"),
     pytest.param('{"query": "q3", "candidates": []}', '{"query": {"qid", "text"}', id="plain"),
     pytest.param('{"query": {"qid": "q3", "text": "t"}}', "no candidates list", id="no candidates"),
-    pytest.param(candidates_line("q1", "again", "d1"), "query q1 stands twice; keep", id="twice"),
+    pytest.param(candidates_line("q1", "again", "d1"), "query q1 stands twice (before at line 1)",
+                 id="twice"),
     pytest.param(candidates_line("q3", "t", "d1", "d1"), "document d1 stands twice for q3",
                  id="a document twice"),
     pytest.param("q1 Q0 d1 1 9.5 bm25", "not JSON", id="a run"),
@@ -284,7 +287,7 @@ def test_doc_ids_with_blanks_are_accepted(desk, separator):
 def test_the_collection_with_blanks_in_its_doc_ids_goes_through_whole(desk, shared):
     run = shared / "collections/bright-stackoverflow/reasonir_gpt4cot.trec"
     before = {query_id: [each.doc_id for each in entries] for query_id, entries in
-              read_run(run).items()}  # fmt: skip
+              RunFile(run).items()}  # fmt: skip
     assert desk.run("--allow_missing", run_path=run) == 0
     assert orders(desk.out) == before
     assert sum(" " in line.split("\t")[2] for line in desk.out.read_text().splitlines()) == 12

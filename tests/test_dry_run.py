@@ -9,16 +9,16 @@ import pytest
 from desk import CORPUS, TEXTS, Desk, LongestFirst
 
 from llmrankers_groupwise import GroupwiseLlmRanker
-from llmrankers_groupwise.candidates import CandidatePassages
 from llmrankers_groupwise.engines.chat import Prompt
 from llmrankers_groupwise.engines.dry import DryRun
 from llmrankers_groupwise.engines.protocol import ENGINES, Engine, EngineSettings
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.experiment import Experiment
 from llmrankers_groupwise.first_stage import FirstStage
+from llmrankers_groupwise.passages import MemoryPassages
 from llmrankers_groupwise.prompts import load_prompt, render
+from llmrankers_groupwise.runs import RunEntry
 from llmrankers_groupwise.testing import ScriptedEngine, save_random_model
-from llmrankers_groupwise.trec import RunEntry
 from llmrankers_groupwise.types import Request, Sampling
 
 PASSAGES = ["one two three", "four five", "six"]
@@ -151,7 +151,7 @@ def test_an_attribute_of_that_name_that_is_no_function_makes_no_prompts():
 def first_stage() -> FirstStage:
     run = {"q": [RunEntry(f"d{rank}", 10.0 - rank) for rank in range(3)]}
     texts = {("q", f"d{rank}"): text for rank, text in enumerate(PASSAGES)}
-    return FirstStage(run, {"q": "query"}, CandidatePassages(texts, {}))
+    return FirstStage(run, {"q": "query"}, MemoryPassages(texts))
 
 
 @pytest.mark.parametrize("settings", [{}, {"final_round": 2}, {"first_stage_weight": 0.5}])

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from llmrankers_groupwise import GroupwiseLlmRanker
-from llmrankers_groupwise.candidates import CandidatePassages
 from llmrankers_groupwise.errors import (
     EngineError,
     FailureRateError,
@@ -26,12 +25,14 @@ from llmrankers_groupwise.errors import (
     InputError,
     SettingsError,
 )
-from llmrankers_groupwise.experiment import Experiment, Ranked, Summary
+from llmrankers_groupwise.experiment import Experiment
 from llmrankers_groupwise.first_stage import FirstStage
+from llmrankers_groupwise.passages import MemoryPassages
 from llmrankers_groupwise.prompts import bundled_prompts
+from llmrankers_groupwise.results import Ranked, Summary
+from llmrankers_groupwise.runs import RunEntry, RunFile
 from llmrankers_groupwise.summary import side_by_side, summary_table
 from llmrankers_groupwise.testing import ScriptedEngine, filled_reply, json_reply
-from llmrankers_groupwise.trec import RunEntry, read_run
 from llmrankers_groupwise.types import (
     Candidate,
     Query,
@@ -59,9 +60,8 @@ def first_stage(queries: int = 3, documents: int = 25, untold: tuple[str, ...] =
         for rank, entry in enumerate(entries)
         if entry.doc_id not in untold
     }
-    missing = dict.fromkeys(untold, "left out by the test")
     known = {query_id: f"query number {query_id}" for query_id in ids}
-    return FirstStage(run, known, CandidatePassages(texts, missing))
+    return FirstStage(run, known, MemoryPassages(texts))
 
 
 def last_number(passage: str) -> int:
@@ -127,7 +127,7 @@ def test_a_run_read_back_has_the_order_in_which_it_was_written(tmp_path):
     out = tmp_path / "out.trec"
     Experiment(first_stage=first_stage(), ranker=ranker_of(), save_path=out).run()
     read = [
-        (query_id, each.doc_id) for query_id, entries in read_run(out).items() for each in entries
+        (query_id, each.doc_id) for query_id, entries in RunFile(out).items() for each in entries
     ]
     assert read == [(row[0], row[2]) for row in columns_of(out)]
 
@@ -159,11 +159,11 @@ def test_doc_ids_with_blanks_survive_the_run(tmp_path):
     stage = FirstStage(
         {"q": [RunEntry("my doc.txt", 2.0), RunEntry("größe/日本 語", 1.0)]},
         {"q": "a query"},
-        CandidatePassages({("q", "my doc.txt"): "one 1", ("q", "größe/日本 語"): "two 9"}, {}),
+        MemoryPassages({("q", "my doc.txt"): "one 1", ("q", "größe/日本 語"): "two 9"}),
     )
     out = tmp_path / "out.trec"
     Experiment(first_stage=stage, ranker=ranker_of(), save_path=out).run()
-    assert [each.doc_id for each in read_run(out)["q"]] == ["größe/日本 語", "my doc.txt"]
+    assert [each.doc_id for each in RunFile(out)["q"]] == ["größe/日本 語", "my doc.txt"]
 
 
 def test_the_same_run_twice_gives_the_same_bytes(tmp_path):
@@ -394,11 +394,11 @@ def test_a_tenth_of_failed_groups_is_allowed_and_they_keep_their_first_stage_ord
     assert summary.statuses["failed"] == summary.usage.errors == 4
     unchanged = [
         query_id
-        for query_id, entries in read_run(out).items()
+        for query_id, entries in RunFile(out).items()
         if [each.doc_id for each in entries] == [each.doc_id for each in stage.run[query_id]]
     ]
     assert len(unchanged) == 4
-    assert read_run(out).keys() == stage.run.keys()
+    assert RunFile(out).keys() == stage.run.keys()
 
 
 def test_a_failed_group_keeps_its_places_among_the_groups_that_were_scored(tmp_path):
@@ -574,7 +574,7 @@ def test_a_query_without_a_text_keeps_its_first_stage_order_wholly(tmp_path, que
         save_path=out,
         allow_missing=True,
     ).run()
-    orders = {query_id: [each.doc_id for each in run] for query_id, run in read_run(out).items()}
+    orders = {query_id: [each.doc_id for each in run] for query_id, run in RunFile(out).items()}
     assert orders["q1"] == [f"d{rank}" for rank in range(8)]
     assert orders["q0"] != orders["q1"]
     assert [request.query for request in engine.requests] == ["query"]

@@ -12,8 +12,8 @@ import llmrankers_groupwise
 PACKAGE = Path(llmrankers_groupwise.__file__).parent
 
 LAYERS = (
-    ("errors", "types", "textfiles"),
-    ("grouping", "prompts", "parsing", "fusion", "trec", "evaluation"),
+    ("errors", "types", "textfiles", "records"),
+    ("grouping", "prompts", "parsing", "fusion", "runblocks", "runs", "trec", "evaluation"),
     ("passages", "candidates", "lucene", "first_stage", "conversion", "upstream",
      "testing", "tally", "background", "keys", "journal_file",
      "journal_check", "journal"),
@@ -29,7 +29,7 @@ LAYERS = (
      "engines.ray", "engines.ray_workers", "engines.ray_actor", "engines.ray_cluster",
      "engines"),
     ("asking", "methods.groupwise", "methods"),
-    ("presets", "method_ranker", "ranker", "experiment", "summary", "merging"),
+    ("presets", "method_ranker", "ranker", "results", "experiment", "summary", "merging"),
     ("worker_options", "options", "option_groups", "prompt_command", "journal_command"),
     ("cli",),
 )  # fmt: skip

@@ -14,7 +14,8 @@ from llmrankers_groupwise import lucene
 from llmrankers_groupwise.errors import InputError, MissingDependencyError
 from llmrankers_groupwise.evaluation import evaluate
 from llmrankers_groupwise.lucene import LucenePassages, find_jdk, lucene_topics, pyserini_lucene
-from llmrankers_groupwise.trec import read_qrels, read_queries, read_run
+from llmrankers_groupwise.runs import RunFile
+from llmrankers_groupwise.trec import read_qrels, read_queries
 
 ROOT = Path(__file__).parents[1]
 
@@ -119,46 +120,47 @@ def bm25(index: Path, vaswani: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_texts_of_an_index_are_those_of_the_corpus_it_was_built_from(index, corpus):
     wanted = sorted(corpus)[::7]
-    passages = LucenePassages(str(index), wanted)
-    assert passages.missing == {}
+    passages = LucenePassages(str(index))
+    assert passages.problems("any", wanted) == {}
     assert len(wanted) > 1000
-    assert {doc_id: passages.text("any", doc_id) for doc_id in wanted} == {
-        doc_id: corpus[doc_id] for doc_id in wanted
-    }
+    assert passages.texts("any", wanted) == [corpus[doc_id] for doc_id in wanted]
 
 
 def test_a_title_stands_before_the_text(index):
-    passages = LucenePassages(str(index), ["my doc.txt", "untitled"])
-    assert passages.text("any", "my doc.txt") == "Größe a doc_id with a blank, “quotes”, 日本語"
-    assert passages.text("any", "untitled") == "no title here"
+    assert LucenePassages(str(index)).texts("any", ["my doc.txt", "untitled"]) == [
+        "Größe a doc_id with a blank, “quotes”, 日本語",
+        "no title here",
+    ]
 
 
 def test_what_an_index_does_not_hold_is_told(index):
-    passages = LucenePassages(str(index), ["1", "none such"])
-    assert passages.missing == {"none such": f"not in {index}"}
+    passages = LucenePassages(str(index))
+    assert passages.problems("any", ["1", "none such"]) == {"none such": f"not in {index}"}
+    assert passages.texts("any", ["none such"]) == [None]
 
 
 def test_an_index_without_stored_texts_is_an_error_that_says_what_to_do(jdk, tmp_path):
     index = build_index(jdk, tmp_path, EXTRA)
+    passages = LucenePassages(str(index))
     with pytest.raises(InputError, match=r"no raw text for untitled; build it with --storeRaw"):
-        LucenePassages(str(index), ["untitled"])
+        passages.problems("any", ["untitled"])
 
 
 def test_a_folder_that_is_no_index_is_an_error(jdk, tmp_path):
     with pytest.raises(InputError, match="cannot open the index") as caught:
-        LucenePassages(str(tmp_path), ["1"])
+        LucenePassages(str(tmp_path))
     assert str(tmp_path) in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["no-such-index", "/no/such/folder"])
 def test_an_unknown_index_name_is_an_error(jdk, name):
     with pytest.raises(InputError) as caught:
-        LucenePassages(name, ["1"])
+        LucenePassages(name)
     assert f"{name!r} is neither a folder nor the name of a prebuilt index" in str(caught.value)
 
 
 def test_a_run_searched_with_pyserini_measures_as_the_known_one(bm25, vaswani):
-    run = read_run(bm25)
+    run = RunFile(bm25)
     scores = {q: {each.doc_id: each.score for each in entries} for q, entries in run.items()}
     measured = evaluate(read_qrels(vaswani / "qrels.txt"), scores, ["nDCG@10"])
     assert measured["nDCG@10"] == pytest.approx(0.4414, abs=0.02)
@@ -182,7 +184,7 @@ def test_a_run_is_reranked_from_an_index_without_java_home_and_openai_key(
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     summary = json.loads(ended.stdout)
-    first, reranked = read_run(few, 30), read_run(out)
+    first, reranked = RunFile(few, 30), RunFile(out)
     assert list(reranked) == list(first) == ["1", "2", "3", "4", "5"]
     for query_id, entries in first.items():
         before = [entry.doc_id for entry in entries]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from llmrankers_groupwise.candidates import read_candidates
+from llmrankers_groupwise.candidates import CandidateFile
 from llmrankers_groupwise.errors import FileError, InputError
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.passages import (
@@ -17,7 +17,8 @@ from llmrankers_groupwise.passages import (
     ir_dataset_queries,
     passage_text,
 )
-from llmrankers_groupwise.trec import RunEntry, read_queries, read_run
+from llmrankers_groupwise.runs import RunEntry, RunFile
+from llmrankers_groupwise.trec import read_queries
 
 
 def written(path: Path, content: bytes | str) -> Path:
@@ -64,19 +65,18 @@ def test_the_text_is_found_under_any_of_its_keys(key):
 
 def test_every_document_of_a_run_reads_as_a_plain_load_of_the_corpus_has_it(shared):
     folder = shared / "collections/scifact"
-    run = read_run(folder / "runs/bm25.trec")
+    run = RunFile(folder / "runs/bm25.trec")
     wanted = sorted({entry.doc_id for entries in run.values() for entry in entries})
-    expected = {}
+    expected: dict[str, str] = {}
     for line in (folder / "corpus.jsonl").read_text(encoding="utf-8").split("\n"):
         if line:
             record = json.loads(line)
             expected[record["_id"]] = f"{record['title']} {record['text']}".strip()
-    passages = JsonlPassages(folder / "corpus.jsonl", wanted)
-    assert passages.missing == {}
+    passages = JsonlPassages(folder / "corpus.jsonl")
+    assert passages.problems("any", wanted) == {}
     random.Random(1).shuffle(wanted)
     assert len(wanted) > 1000
-    for doc_id in wanted:
-        assert passages.text("any", doc_id) == expected[doc_id]
+    assert passages.texts("any", wanted) == [expected[doc_id] for doc_id in wanted]
 
 
 CORPUS = jsonl(
@@ -106,31 +106,37 @@ WANTED = {
 )
 def test_documents_are_found_in_any_order_and_again(tmp_path, content):
     path = written(tmp_path / "corpus.jsonl", content)
-    passages = JsonlPassages(path, set(WANTED))
-    assert passages.missing == {}
-    for doc_id in [*WANTED, *reversed(WANTED)]:
-        assert passages.text("any", doc_id) == WANTED[doc_id]
+    passages = JsonlPassages(path)
+    wanted = [*WANTED, *reversed(WANTED)]
+    assert passages.problems("any", wanted) == {}
+    assert passages.texts("any", wanted) == [WANTED[doc_id] for doc_id in wanted]
+    for doc_id in wanted:
+        assert passages.texts("any", [doc_id]) == [WANTED[doc_id]]
 
 
 @pytest.mark.parametrize("key", ["_id", "id", "docid", "doc_id", "pid"])
 def test_the_doc_id_is_found_under_any_of_its_keys(tmp_path, key):
     path = written(tmp_path / "c.jsonl", jsonl({key: "d", "text": "x"}))
-    assert JsonlPassages(path, ["d"]).text("any", "d") == "x"
+    assert JsonlPassages(path).texts("any", ["d"]) == ["x"]
 
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
 def test_what_has_no_text_is_told_with_the_reason(tmp_path, compress):
     content = jsonl({"_id": "d1", "text": "x"}, {"_id": "d2", "title": "", "text": " \n"})
     path = written(tmp_path / "c.jsonl", compress(content.encode()))
-    passages = JsonlPassages(path, ["d1", "d2", "d3"])
-    assert passages.missing == {"d2": f"empty text at {path}:2", "d3": f"not in {path}"}
+    passages = JsonlPassages(path)
+    asked = ["d1", "d2", "d3"]
+    assert passages.problems("any", asked) == {
+        "d2": f"empty text at {path}:2", "d3": f"not in {path}",
+    }  # fmt: skip
+    assert passages.texts("any", asked) == ["x", None, None]
 
 
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
         pytest.param('{"_id": "d1", "text": "again"}', "document d1 stands twice (before at line 1)"
-                     "; keep one", id="a wanted document twice"),
+                     "; keep one", id="a document twice"),
         pytest.param('{"text": "x"}', 'has "_id" and "text"; this one has ["text"]', id="no id"),
         pytest.param('{"_id": null, "text": "x"}', 'has "_id" and "text"', id="null as id"),
         pytest.param('{"_id": "d2"}', 'has "_id" and "text"; this one has ["_id"]', id="no text"),
@@ -143,7 +149,7 @@ def test_what_has_no_text_is_told_with_the_reason(tmp_path, compress):
 def test_a_malformed_document_is_named_with_file_and_line(tmp_path, line, complaint):
     path = written(tmp_path / "c.jsonl", f'{{"_id": "d1", "text": "x"}}\n\n{line}\n')
     with pytest.raises(FileError) as caught:
-        JsonlPassages(path, ["d1"])
+        JsonlPassages(path)
     assert str(caught.value).startswith(f"{path}:3: ")
     assert complaint in str(caught.value)
 
@@ -159,7 +165,7 @@ def test_a_malformed_document_is_named_with_file_and_line(tmp_path, line, compla
 def test_an_unreadable_corpus_is_named(tmp_path, content, complaint):
     path = written(tmp_path / "c.jsonl", content)
     with pytest.raises(FileError) as caught:
-        JsonlPassages(path, ["d1"])
+        JsonlPassages(path)
     assert str(caught.value).startswith(f"{path}{complaint}")
 
 
@@ -186,57 +192,57 @@ def line_of(qid: object, query: object, *candidates: object) -> dict[str, object
 )
 def test_the_shared_candidates_read_as_a_plain_load_has_them(shared, name):
     path = shared / f"collections/{name}.jsonl"
-    queries, run, passages = read_candidates(path)
+    file = CandidateFile(path)
+    queries, run = file.queries, file.run
     values = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
     assert queries == {str(each["query"]["qid"]): each["query"]["text"].strip() for each in values}
     assert list(run) == list(queries)
-    assert not passages.missing
     for value in values:
         query_id = str(value["query"]["qid"])
         best_first = sorted(value["candidates"], key=lambda each: -each["score"])
         assert run[query_id] == [RunEntry(str(each["docid"]), each["score"]) for each in best_first]
-        for each in value["candidates"]:
-            text = passages.text(query_id, str(each["docid"]))
-            assert text == each["doc"]["contents"].strip()
+        doc_ids = [str(each["docid"]) for each in value["candidates"]]
+        texts = [each["doc"]["contents"].strip() for each in value["candidates"]]
+        assert file.texts(query_id, doc_ids) == texts
+        assert file.problems(query_id, doc_ids) == {}
 
 
 def test_candidates_equal_run_corpus_and_queries_of_the_same_collection(shared):
     folder = shared / "collections/trec-dl19"
-    queries, run, passages = read_candidates(folder / "candidates/bm25.jsonl")
-    assert queries == read_queries(folder / "queries.tsv")
-    other = read_run(folder / "runs/bm25.trec")
-    assert run == other
-    doc_ids = {entry.doc_id for entries in other.values() for entry in entries}
-    corpus = JsonlPassages(folder / "corpus.jsonl", doc_ids)
+    file = CandidateFile(folder / "candidates/bm25.jsonl")
+    assert file.queries == read_queries(folder / "queries.tsv")
+    other = RunFile(folder / "runs/bm25.trec")
+    assert file.run == other
+    corpus = JsonlPassages(folder / "corpus.jsonl")
     for query_id, entries in other.items():
-        for entry in entries:
-            in_candidates = passages.text(query_id, entry.doc_id)
-            assert in_candidates == corpus.text(query_id, entry.doc_id)
+        doc_ids = [entry.doc_id for entry in entries]
+        assert file.texts(query_id, doc_ids) == corpus.texts(query_id, doc_ids)
 
 
 @pytest.mark.parametrize(("hits", "kept"), [(None, 100), (1, 1), (20, 20), (1000, 100)])
 def test_hits_keeps_the_best_candidates_of_each_query(shared, hits, kept):
     path = shared / "collections/trec-dl19/candidates/bm25.jsonl"
-    _, whole, _ = read_candidates(path)
-    _, run, _ = read_candidates(path, hits)
-    assert run == {query_id: entries[:kept] for query_id, entries in whole.items()}
+    whole = CandidateFile(path).run
+    assert CandidateFile(path, hits).run == {
+        query_id: entries[:kept] for query_id, entries in whole.items()
+    }
 
 
 def test_candidates_are_sorted_by_score_and_equal_scores_by_their_place(tmp_path):
     content = jsonl(line_of(1, " q ", candidate("a", 1, "A"), candidate(7, 2.5, "B"),
                             candidate("c", 1.0, "C")))  # fmt: skip
-    queries, run, passages = read_candidates(written(tmp_path / "c.jsonl", content))
-    assert queries == {"1": "q"}
-    assert run == {"1": [RunEntry("7", 2.5), RunEntry("a", 1.0), RunEntry("c", 1.0)]}
-    assert [passages.text("1", doc_id) for doc_id in ("a", "7", "c")] == ["A", "B", "C"]
+    file = CandidateFile(written(tmp_path / "c.jsonl", content))
+    assert file.queries == {"1": "q"}
+    assert file.run == {"1": [RunEntry("7", 2.5), RunEntry("a", 1.0), RunEntry("c", 1.0)]}
+    assert file.texts("1", ["a", "7", "c"]) == ["A", "B", "C"]
 
 
 def test_candidates_are_read_from_gzip(tmp_path):
     content = jsonl(line_of("1", "q", candidate("a", 1, "größe")))
     path = written(tmp_path / "c.jsonl.gz", gzip.compress(content.encode()))
-    queries, run, passages = read_candidates(path)
-    assert (queries, run) == ({"1": "q"}, {"1": [RunEntry("a", 1.0)]})
-    assert passages.text("1", "a") == "größe"
+    file = CandidateFile(path)
+    assert (file.queries, file.run) == ({"1": "q"}, {"1": [RunEntry("a", 1.0)]})
+    assert file.texts("1", ["a"]) == ["größe"]
 
 
 def test_a_document_may_have_another_text_for_each_query(tmp_path):
@@ -244,14 +250,15 @@ def test_a_document_may_have_another_text_for_each_query(tmp_path):
         line_of("1", "one", candidate("d", 1, "the first snippet")),
         line_of("2", "two", candidate("d", 1, "the second snippet")),
     )
-    _, _, passages = read_candidates(written(tmp_path / "c.jsonl", content))
-    assert passages.text("1", "d") == "the first snippet"
-    assert passages.text("2", "d") == "the second snippet"
+    file = CandidateFile(written(tmp_path / "c.jsonl", content))
+    assert file.texts("1", ["d"]) == ["the first snippet"]
+    assert file.texts("2", ["d"]) == ["the second snippet"]
+    assert file.texts("3", ["d"]) == [None]
 
 
 def test_a_query_without_candidates_is_kept(tmp_path):
-    _, run, _ = read_candidates(written(tmp_path / "c.jsonl", jsonl(line_of("1", "q"))))
-    assert run == {"1": []}
+    file = CandidateFile(written(tmp_path / "c.jsonl", jsonl(line_of("1", "q"))))
+    assert file.run == {"1": []}
 
 
 def test_a_candidate_with_an_empty_text_is_told_with_file_and_line(tmp_path):
@@ -260,16 +267,19 @@ def test_a_candidate_with_an_empty_text_is_told_with_file_and_line(tmp_path):
         line_of("2", "q", candidate("b", 1, " "), candidate("c", 1, "C")),
     )
     path = written(tmp_path / "c.jsonl", content)
-    queries, run, passages = read_candidates(path)
-    assert dict(passages.missing) == {"b": f"empty text at {path}:2"}
+    file = CandidateFile(path)
+    assert file.problems("1", ["a"]) == {}
+    assert file.problems("2", ["c", "b", "x"]) == {
+        "b": f"empty text at {path}:2", "x": f"not in {path}",
+    }  # fmt: skip
     with pytest.raises(InputError, match=r"1 documents of the run have no text: b .*c.jsonl:2"):
-        FirstStage(run, queries, passages).check()
+        FirstStage(file.run, file.queries, file).check()
 
 
 def test_an_empty_text_beyond_hits_does_not_matter(tmp_path):
     content = jsonl(line_of("1", "q", candidate("a", 2, "A"), candidate("b", 1, "")))
-    _, _, passages = read_candidates(written(tmp_path / "c.jsonl", content), hits=1)
-    assert not passages.missing
+    file = CandidateFile(written(tmp_path / "c.jsonl", content), hits=1)
+    assert FirstStage(file.run, file.queries, file).check() == []
 
 
 def test_a_document_without_text_for_one_query_keeps_its_text_for_another(tmp_path):
@@ -277,11 +287,13 @@ def test_a_document_without_text_for_one_query_keeps_its_text_for_another(tmp_pa
         line_of("1", "one", candidate("d", 1, "")),
         line_of("2", "two", candidate("d", 1, "the second snippet")),
     )
-    queries, run, passages = read_candidates(written(tmp_path / "c.jsonl", content))
-    first_stage = FirstStage(run, queries, passages)
+    file = CandidateFile(written(tmp_path / "c.jsonl", content))
+    first_stage = FirstStage(file.run, file.queries, file)
     texts = {
-        query_id: [each.text for each in first_stage.candidates(query_id, as_is, 99, 99)[1]]
-        for query_id in queries
+        query_id: [
+            each.text for each in first_stage.candidates(query_id, entries, as_is, 99, 99)[1]
+        ]
+        for query_id, entries in file.run.items()
     }
     assert texts == {"1": [None], "2": ["the second snippet"]}
 
@@ -316,14 +328,14 @@ MALFORMED = [
 def test_a_malformed_line_of_candidates_is_named_with_file_and_line(tmp_path, value, complaint):
     path = written(tmp_path / "c.jsonl", jsonl(line_of("q1", "q", GOOD), value))
     with pytest.raises(FileError) as caught:
-        read_candidates(path)
+        CandidateFile(path)
     assert str(caught.value).startswith(f"{path}:2: ")
     assert complaint in str(caught.value).replace(str(path), "")
 
 
 def test_an_empty_candidates_file_is_an_error(tmp_path):
     with pytest.raises(FileError, match="the file is empty"):
-        read_candidates(written(tmp_path / "c.jsonl", ""))
+        CandidateFile(written(tmp_path / "c.jsonl", ""))
 
 
 # --- What a run needs and what there is -------------------------------------------------------
@@ -331,9 +343,9 @@ def test_an_empty_candidates_file_is_an_error(tmp_path):
 
 def test_up_to_five_of_what_is_missing_are_listed_with_their_number(tmp_path):
     lines = [f"q{number} Q0 d{number} 1 1.0 t" for number in range(1, 8)]
-    run = read_run(written(tmp_path / "run", "\n".join(lines)))
+    run = RunFile(written(tmp_path / "run", "\n".join(lines)))
     path = written(tmp_path / "c.jsonl", jsonl({"_id": "d7", "text": "x"}))
-    passages = JsonlPassages(path, [f"d{number}" for number in range(1, 8)])
+    passages = JsonlPassages(path)
     with pytest.raises(InputError) as caught:
         FirstStage(run, {"q1": "", "q7": "x"}, passages).check()
     message = str(caught.value)
@@ -390,26 +402,28 @@ DOCUMENTS = [("d1", "Größe", "eins"), ("d2", "", "zwei"), ("d3", "", " "), ("d
 
 
 def test_passages_of_a_dataset_are_title_and_text(dataset):
-    passages = IrDatasetPassages(dataset(DOCUMENTS), {"d1", "d2"})
-    assert passages.missing == {}
-    assert passages.text("any", "d1") == "Größe eins"
-    assert passages.text("any", "d2") == "zwei"
+    passages = IrDatasetPassages(dataset(DOCUMENTS))
+    assert passages.problems("any", ["d1", "d2"]) == {}
+    assert passages.texts("any", ["d2", "d1"]) == ["zwei", "Größe eins"]
 
 
 def test_what_a_dataset_has_no_text_for_is_told_with_the_reason(dataset):
     name = dataset(DOCUMENTS)
-    passages = IrDatasetPassages(name, {"d1", "d3", "d9"})
-    assert passages.missing == {"d3": f"empty text in {name}", "d9": f"not in {name}"}
+    passages = IrDatasetPassages(name)
+    assert passages.problems("any", ["d1", "d3", "d9"]) == {
+        "d3": f"empty text in {name}", "d9": f"not in {name}",
+    }  # fmt: skip
+    assert passages.texts("any", ["d3", "d1", "d9"]) == [None, "Größe eins", None]
 
 
 def test_a_document_without_a_text_field_gives_what_its_dataset_calls_the_text(dataset):
     name = dataset([("p1", "http://x", " the body ")], document_class=Page)
-    assert IrDatasetPassages(name, {"p1"}).text("any", "p1") == "http://x  the body"
+    assert IrDatasetPassages(name).texts("any", ["p1"]) == ["http://x  the body"]
 
 
 def test_a_null_title_adds_nothing(dataset):
     name = dataset([("d1", None, "eins")])
-    assert IrDatasetPassages(name, {"d1"}).text("any", "d1") == "eins"
+    assert IrDatasetPassages(name).texts("any", ["d1"]) == ["eins"]
 
 
 def test_queries_of_a_dataset_are_read(dataset):
@@ -420,7 +434,7 @@ def test_queries_of_a_dataset_are_read(dataset):
 def test_a_query_of_blanks_in_a_dataset_counts_as_empty(dataset):
     name = dataset(DOCUMENTS, "1\t \n")
     first_stage = FirstStage(
-        {"1": [RunEntry("d1", 1.0)]}, ir_dataset_queries(name), IrDatasetPassages(name, {"d1"})
+        {"1": [RunEntry("d1", 1.0)]}, ir_dataset_queries(name), IrDatasetPassages(name)
     )
     with pytest.raises(InputError, match="1 queries of the run have an empty text: 1"):
         first_stage.check()
@@ -428,7 +442,7 @@ def test_a_query_of_blanks_in_a_dataset_counts_as_empty(dataset):
 
 def test_an_unknown_dataset_is_named():
     pytest.importorskip("ir_datasets")
-    for read in (ir_dataset_queries, lambda name: IrDatasetPassages(name, {"d1"})):
+    for read in (ir_dataset_queries, IrDatasetPassages):
         with pytest.raises(InputError, match=r"no dataset 'groupwise-tests/none'.*catalogue"):
             read("groupwise-tests/none")
 
@@ -442,4 +456,4 @@ def test_a_dataset_without_queries_is_named(dataset):
 def test_a_dataset_without_documents_is_named(dataset):
     name = dataset(queries="1\tone\n")
     with pytest.raises(InputError, match=name):
-        IrDatasetPassages(name, {"d1"})
+        IrDatasetPassages(name)

@@ -11,14 +11,8 @@ from hypothesis import strategies as st
 
 from llmrankers_groupwise.errors import FileError, InputError
 from llmrankers_groupwise.evaluation import evaluate
-from llmrankers_groupwise.trec import (
-    Run,
-    RunEntry,
-    read_qrels,
-    read_queries,
-    read_run,
-    write_ranking,
-)
+from llmrankers_groupwise.runs import Run, RunEntry, RunFile
+from llmrankers_groupwise.trec import read_qrels, read_queries, write_ranking
 from llmrankers_groupwise.types import RankedDocument
 
 
@@ -28,7 +22,8 @@ def written(path: Path, content: bytes | str) -> Path:
 
 
 def run_of(tmp_path: Path, *lines: str, hits: int | None = None) -> Run:
-    return read_run(written(tmp_path / "run.trec", "\n".join(lines) + "\n"), hits)
+    path = written(tmp_path / "run.trec", "\n".join(lines) + "\n")
+    return dict(RunFile(path, hits).items())
 
 
 def doc_ids(run: Run) -> dict[str, list[str]]:
@@ -124,7 +119,7 @@ def test_a_doc_id_is_what_stands_between_the_outer_columns(tmp_path, line, doc_i
 )
 def test_line_ends_marks_and_compression_make_no_difference(tmp_path, content):
     path = written(tmp_path / "run", content)
-    assert read_run(path) == {"1": [RunEntry("a", 2.0), RunEntry("b", 1.0)]}
+    assert RunFile(path) == {"1": [RunEntry("a", 2.0), RunEntry("b", 1.0)]}
 
 
 # --- Runs: malformed --------------------------------------------------------------------------
@@ -156,7 +151,7 @@ def test_a_malformed_line_is_named_with_file_line_and_complaint(
     content = f"1 Q0 d1 1 5.5 t\n\n{line}\n1 Q0 d2 2 1.5 t\n"
     path = written(tmp_path / "run.trec", compress(content.encode()))
     with pytest.raises(FileError) as caught:
-        read_run(path)
+        RunFile(path)
     assert str(caught.value).startswith(f"{path}:3: ")
     assert complaint in str(caught.value)
     assert (caught.value.path, caught.value.line) == (path, 3)
@@ -189,13 +184,13 @@ def test_one_document_under_two_queries_is_no_duplicate(tmp_path):
 def test_an_unreadable_run_is_named(tmp_path, content, complaint):
     path = written(tmp_path / "run", content)
     with pytest.raises(FileError) as caught:
-        read_run(path)
+        RunFile(path)
     assert str(caught.value).startswith(f"{path}{complaint}")
 
 
 def test_a_missing_run_is_named(tmp_path):
     with pytest.raises(FileError, match="cannot be read: No such file"):
-        read_run(tmp_path / "none.trec")
+        RunFile(tmp_path / "none.trec")
 
 
 # --- The shared collections -------------------------------------------------------------------
@@ -203,7 +198,7 @@ def test_a_missing_run_is_named(tmp_path):
 
 def test_every_line_of_the_run_with_blanks_in_doc_ids_is_read(shared):
     path = shared / "collections/bright-stackoverflow/reasonir_gpt4cot.trec"
-    run = read_run(path)
+    run = RunFile(path)
     count = sum(bool(line.strip()) for line in path.read_text(encoding="utf-8").splitlines())
     assert sum(map(len, run.values())) == count
     blanks = [entry.doc_id for entries in run.values() for entry in entries if " " in entry.doc_id]
@@ -214,7 +209,7 @@ def test_every_line_of_the_run_with_blanks_in_doc_ids_is_read(shared):
 
 def test_the_run_with_blanks_in_doc_ids_reaches_its_known_measure(shared):
     folder = shared / "collections/bright-stackoverflow"
-    run = read_run(folder / "reasonir_gpt4cot.trec")
+    run = RunFile(folder / "reasonir_gpt4cot.trec")
     measured = evaluate(read_qrels(folder / "qrels.txt"), scores(run), ["nDCG@10"])
     assert round(measured["nDCG@10"], 4) == 0.3096
 
@@ -233,7 +228,7 @@ def test_every_line_of_tab_separated_qrels_is_read(shared):
 )
 def test_bm25_of_the_collections_reaches_its_known_measure(shared, name, known):
     folder = shared / "collections" / name
-    run = read_run(folder / "runs/bm25.trec")
+    run = RunFile(folder / "runs/bm25.trec")
     measured = evaluate(read_qrels(folder / "qrels.txt"), scores(run), ["nDCG@10"])
     assert round(measured["nDCG@10"], 4) == known
 
@@ -247,7 +242,7 @@ def test_the_queries_of_the_collections_cover_their_runs(shared, name, count):
     assert len(queries) == count
     assert all(queries.values())
     for path in (folder / "runs").iterdir():
-        assert set(read_run(path)) <= set(queries)
+        assert set(RunFile(path)) <= set(queries)
 
 
 # --- Writing ----------------------------------------------------------------------------------
@@ -290,7 +285,7 @@ def test_rankings_written_are_read_back_in_the_same_order(tmp_path_factory, list
         for query_id, ids in lists.items():
             documents = ranked(*((each, -rank / 1e6) for rank, each in enumerate(ids)))
             write_ranking(file, query_id, documents, "t")
-    assert doc_ids(read_run(path)) == lists
+    assert doc_ids(RunFile(path)) == lists
 
 
 # --- Queries ----------------------------------------------------------------------------------
@@ -324,9 +319,24 @@ def test_queries_are_read_from_gzip_of_either_kind(tmp_path):
         pytest.param("q.tsv", "2 two", "two columns: query_id TAB text", id="a blank, no tab"),
         pytest.param("q.tsv", "2", "two columns: query_id TAB text", id="an id alone"),
         pytest.param("q.tsv", "\ttwo", "two columns: query_id TAB text", id="no id"),
-        pytest.param("q.tsv", "1\ttwo", "query 1 stands twice", id="a TSV duplicate"),
-        pytest.param("q.jsonl", '{"_id": "1", "text": "b"}', "query 1 stands twice", id="twice"),
-        pytest.param("q.jsonl", '{"_id": 1, "text": "b"}', "query 1 stands twice", id="1 is '1'"),
+        pytest.param(
+            "q.tsv",
+            "1\ttwo",
+            "query 1 stands twice (before at line 1); keep one",
+            id="a TSV duplicate",
+        ),
+        pytest.param(
+            "q.jsonl",
+            '{"_id": "1", "text": "b"}',
+            "query 1 stands twice (before at line 1); keep one",
+            id="twice",
+        ),
+        pytest.param(
+            "q.jsonl",
+            '{"_id": 1, "text": "b"}',
+            "query 1 stands twice (before at line 1); keep one",
+            id="1 is '1'",
+        ),
         pytest.param("q.jsonl", '{"text": "two"}', 'has "_id" and "text"', id="no _id"),
         pytest.param("q.jsonl", '{"_id": null, "text": "a"}', 'has "_id" and "text"', id="null"),
         pytest.param("q.jsonl", '{"_id": "", "text": "a"}', 'has "_id" and "text"', id="empty _id"),
