@@ -525,9 +525,12 @@ def test_an_interrupted_command_exits_with_130_and_leaves_the_old_files(desk):
     )
     ended = in_a_process_of_its_own(desk, preparation, "Interrupted")
     assert ended.returncode == 130, ended.stderr
-    assert ended.stderr == "run-groupwise: interrupted; no run file was written\n"
+    assert ended.stderr.splitlines()[-1] == "run-groupwise: interrupted; no run file was written"
+    assert "Traceback" not in ended.stderr
     assert ended.stdout == ""
-    assert [path.name for path in desk.outputs.iterdir()] == ["out.trec"]
+    # The reply of that moment may or may not have been kept.
+    left = {path.name for path in desk.outputs.iterdir()} - {"out.trec.journal.sqlite"}
+    assert left == {"out.trec"}
     assert desk.out.read_text() == "old"
 
 
