@@ -19,7 +19,9 @@ from dataclasses import dataclass, field
 
 from llmrankers_groupwise.types import MAX_SCORE, GroupScores, Reply, Status
 
-__all__ = ["blank_with_mean", "expected_score", "parse_scores", "read_reply"]
+__all__ = [
+    "blank_with_mean", "expected_score", "parse_scores", "read_reply", "without_reasoning",
+]  # fmt: skip
 
 
 _PROBABILITY_SLACK = 1e-3
@@ -65,7 +67,7 @@ def parse_scores(text: str, n: int) -> GroupScores:
     whole numbers 0..10 as values; REPAIRED when every label has a score all the same; PARTIAL
     when some have none; FAILED when none has.
     """
-    outside = _without_reasoning(text)
+    outside = without_reasoning(text)
     best = _best_answer(outside, n)
     if not best.scores and outside != text:
         quoted = _best_answer(text, n)
@@ -167,7 +169,7 @@ def _named_scores(text: str) -> Iterator[str]:
         yield "\n".join(found) + _END
 
 
-def _without_reasoning(text: str) -> str:
+def without_reasoning(text: str) -> str:
     """Text less its reasoning: from the first opening tag (or the start) to the last closing one.
 
     Reasoning that is never closed reaches to the next <answer>, or to the end.

@@ -1,0 +1,135 @@
+"""The listwise method: a window of the list at a time, from its end to its beginning.
+
+RankZephyr (arXiv 2312.02724), ReasonRank (2508.07050) and their kin are asked so: the model orders
+a window, which then slides towards the top by fewer documents than it holds, so that the best of
+each window are seen again in the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.orders import OrderRule, check_order_rule, read_order
+from llmrankers_groupwise.prompts import PromptFile, render
+from llmrankers_groupwise.types import (
+    Ask,
+    Candidate,
+    Group,
+    JudgedGroup,
+    Origin,
+    Query,
+    RankedDocument,
+    Ranking,
+    Request,
+)
+
+__all__ = ["ListwiseSettings", "listwise", "ranking_of", "windows"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListwiseSettings:
+    """The settings of the listwise method.
+
+    Attributes:
+        prompt: the prompt file that requests are rendered from.
+        window_size: the most documents of one call.
+        step_size: how far the window slides; below window_size, so that the best go with it.
+        num_repeat: how often the whole list is gone through.
+        parsing: how replies are read; see `orders.read_order`.
+
+    Raises:
+        SettingsError: a setting is out of its range.
+    """
+
+    prompt: PromptFile
+    window_size: int = 20
+    step_size: int = 10
+    num_repeat: int = 1
+    parsing: OrderRule = "labels"
+
+    def __post_init__(self) -> None:
+        for name, least in (("window_size", 2), ("step_size", 1), ("num_repeat", 1)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise SettingsError(f"{name} is {value!r}: give a whole number from {least}")
+        if self.step_size >= self.window_size:
+            raise SettingsError(
+                f"step_size is {self.step_size}: give less than window_size ({self.window_size}), "
+                f"or no document could climb from one window to the next"
+            )
+        check_order_rule(self.parsing)
+
+
+async def listwise(
+    query: Query, candidates: Sequence[Candidate], ask: Ask, settings: ListwiseSettings
+) -> Ranking:
+    """Order window after window, one call each, and the whole list `num_repeat` times.
+
+    Candidates come best first by the first stage; those without text are not asked about and keep
+    their place. Labels that a reply does not mention follow those that it does, in the order they
+    had; a window whose reply cannot be read stays as it is.
+    """
+    order = [position for position, each in enumerate(candidates) if each.text is not None]
+    judged: list[JudgedGroup] = []
+    for repeat in range(settings.num_repeat):
+        for start, end in windows(len(order), settings.window_size, settings.step_size):
+            group = Group(repeat, tuple(order[start:end]))
+            (reply,) = await ask([_request(query, candidates, group, settings)])
+            read = read_order(reply, end - start, settings.parsing)
+            judged.append(JudgedGroup(group, read, reply))
+            labels = [*sorted(read.scores, key=lambda label: -read.scores[label]), *read.missing]
+            order[start:end] = [group.members[label - 1] for label in labels]
+    return ranking_of(candidates, order, judged)
+
+
+def windows(n: int, size: int, step: int) -> list[tuple[int, int]]:
+    """(start, end) of each window over n documents, from the last to the first.
+
+    Every document is in one at least, and the first window begins with document 0. One document
+    alone is in none, as there is nothing to order.
+    """
+    found = []
+    end = n if n > 1 else 0
+    while end > 0:
+        start = max(0, end - size)
+        found.append((start, end))
+        end = end - step if start > 0 else 0
+    return found
+
+
+def _request(
+    query: Query, candidates: Sequence[Candidate], group: Group, settings: ListwiseSettings
+) -> Request:
+    members = [candidates[member] for member in group.members]
+    return render(
+        query.text,
+        [each.text or "" for each in members],
+        settings.prompt,
+        scores=False,
+        origin=Origin(query.query_id, tuple(str(each.doc_id) for each in members), group.repeat),
+    )
+
+
+def ranking_of(
+    candidates: Sequence[Candidate], order: Sequence[int], judged: Sequence[JudgedGroup]
+) -> Ranking:
+    """The ranking of an order without scores: n for the first of n, 1 for the last.
+
+    Args:
+        candidates: all of them, in first-stage order.
+        order: positions of those that have a text, best first.
+        judged: the calls that it came from.
+    """
+    best_first = iter(order)
+    n = len(candidates)
+    positions = [
+        position if each.text is None else next(best_first)
+        for position, each in enumerate(candidates)
+    ]
+    documents = tuple(
+        RankedDocument(candidates[position].doc_id, float(n - place), None, position + 1)
+        for place, position in enumerate(positions)
+    )
+    return Ranking(documents, tuple(judged))

@@ -1,0 +1,222 @@
+"""The setwise method: a sort whose comparison picks the best of several documents.
+
+Zhuang et al., A Setwise Approach for Effective and Highly Efficient Zero-shot Ranking with Large
+Language Models (SIGIR 2024); Rank-R1 (arXiv 2503.06034) reasons before it picks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from llmrankers_groupwise.background import together
+from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.grouping import seeded
+from llmrankers_groupwise.methods.listwise import ranking_of
+from llmrankers_groupwise.orders import read_choice
+from llmrankers_groupwise.prompts import PromptFile, render
+from llmrankers_groupwise.types import (
+    Ask,
+    Candidate,
+    Group,
+    JudgedGroup,
+    Origin,
+    Query,
+    Ranking,
+    Request,
+)
+
+__all__ = ["SetwiseSettings", "Sort", "setwise"]
+
+Sort = Literal["heapsort", "bubblesort"]
+_SORTS = ("heapsort", "bubblesort")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetwiseSettings:
+    """The settings of the setwise method.
+
+    Attributes:
+        prompt: the prompt file that requests are rendered from.
+        num_child: a comparison is of so many documents and one more.
+        method: the sort, "heapsort" or "bubblesort".
+        k: how many documents are ranked; the others follow in first-stage order.
+        num_permutation: how often a comparison is asked, each time in another order; the
+            documents vote, and of equals the better one of the first stage wins.
+        upstream_behaviour: as llm-rankers does it where that changes a ranking: a reply that
+            cannot be read leaves the first document of the comparison the winner, documents of a
+            comparison are always shuffled, and bubblesort skips what it takes for sorted.
+        seed: for the shuffling.
+
+    Raises:
+        SettingsError: a setting is out of its range.
+    """
+
+    prompt: PromptFile
+    num_child: int = 3
+    method: Sort = "heapsort"
+    k: int = 10
+    num_permutation: int = 1
+    upstream_behaviour: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("num_child", "k", "num_permutation"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise SettingsError(f"{name} is {value!r}: give a whole number from 1")
+        if self.method not in _SORTS:
+            raise SettingsError(f"method is {self.method!r}: give one of {', '.join(_SORTS)}")
+
+
+async def setwise(
+    query: Query, candidates: Sequence[Candidate], ask: Ask, settings: SetwiseSettings
+) -> Ranking:
+    """Sort out the best k, one call for each comparison and permutation.
+
+    Candidates come best first by the first stage; those without text are not asked about and keep
+    their place. Comparisons that do not depend on one another, as in building a heap, are asked
+    together, and none is asked twice.
+    """
+    order = [position for position, each in enumerate(candidates) if each.text is not None]
+    comparisons = _Comparisons(query, candidates, ask, settings)
+    if settings.method == "heapsort":
+        best = await _heapsort(order, comparisons)
+    elif settings.upstream_behaviour:
+        best = await _skipping_bubblesort(order, comparisons)
+    else:
+        best = await _bubblesort(order, comparisons)
+    chosen = set(best)
+    rest = [position for position in order if position not in chosen]
+    return ranking_of(candidates, best + rest, comparisons.judged)
+
+
+@dataclass
+class _Comparisons:
+    """Which of several documents is the best one, by asking."""
+
+    query: Query
+    candidates: Sequence[Candidate]
+    ask: Ask
+    settings: SetwiseSettings
+    judged: list[JudgedGroup] = field(default_factory=list)
+    _known: dict[tuple[int, ...], int] = field(default_factory=dict)
+
+    async def best(self, members: Sequence[int]) -> int:
+        """The index in `members` of the best one."""
+        key = tuple(members)
+        if len(key) > 1 and key not in self._known:
+            self._known[key] = await self._asked(key)
+        return self._known.get(key, 0)
+
+    async def _asked(self, members: tuple[int, ...]) -> int:
+        groups = [Group(number, shown) for number, shown in enumerate(self._shown(members))]
+        replies = await self.ask([self._request(group) for group in groups])
+        votes: Counter[int] = Counter()
+        for group, reply in zip(groups, replies, strict=True):
+            read = read_choice(reply, len(members), self.settings.prompt.pattern)
+            self.judged.append(JudgedGroup(group, read, reply))
+            votes.update(group.members[label - 1] for label in read.scores)
+        if not votes:
+            unread = members[0] if self.settings.upstream_behaviour else min(members)
+            return members.index(unread)
+        most = max(votes.values())
+        return members.index(min(member for member, count in votes.items() if count == most))
+
+    def _shown(self, members: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """The orders in which the documents are shown."""
+        settings, orders = self.settings, []
+        for number in range(settings.num_permutation):
+            shown = list(members)
+            if settings.num_permutation > 1 or settings.upstream_behaviour:
+                seeded(settings.seed, number, *members, self.query.text).shuffle(shown)
+            orders.append(tuple(shown))
+        return orders
+
+    def _request(self, group: Group) -> Request:
+        members = [self.candidates[member] for member in group.members]
+        doc_ids = tuple(str(each.doc_id) for each in members)
+        return render(
+            self.query.text,
+            [each.text or "" for each in members],
+            self.settings.prompt,
+            scores=False,
+            origin=Origin(self.query.query_id, doc_ids, group.repeat),
+        )
+
+
+async def _heapsort(order: Sequence[int], comparisons: _Comparisons) -> list[int]:
+    """The best k, by a heap of num_child children for each node."""
+    heap, children = list(order), comparisons.settings.num_child
+
+    async def sift(node: int, size: int) -> None:
+        """Let a document sink to where none of its children is better."""
+        while (first := children * node + 1) < size:
+            family = [node, *range(first, min(first + children, size))]
+            best = family[await comparisons.best([heap[each] for each in family])]
+            if best == node:
+                return
+            heap[node], heap[best] = heap[best], heap[node]
+            node = best
+
+    for level in reversed(_levels(len(heap), children)):
+        await together(sift(node, len(heap)) for node in level)  # their subtrees are disjoint
+    best_first: list[int] = []
+    while heap and len(best_first) < comparisons.settings.k:
+        best_first.append(heap[0])
+        last = heap.pop()
+        if heap and len(best_first) < comparisons.settings.k:
+            heap[0] = last
+            await sift(0, len(heap))
+    return best_first
+
+
+def _levels(n: int, children: int) -> list[list[int]]:
+    """The nodes of a heap of n that have children, level by level from the root."""
+    levels, start, width = [], 0, 1
+    while children * start + 1 < n:
+        nodes = range(start, min(start + width, n))
+        levels.append([node for node in nodes if children * node + 1 < n])
+        start, width = start + width, width * children
+    return levels
+
+
+async def _bubblesort(order: Sequence[int], comparisons: _Comparisons) -> list[int]:
+    """The best k, each carried up from the end by windows that overlap by one document."""
+    row, children = list(order), comparisons.settings.num_child
+    for place in range(min(comparisons.settings.k, len(row))):
+        start = len(row) - (children + 1)
+        while True:
+            start = max(start, place)
+            best = start + await comparisons.best(row[start : start + children + 1])
+            row[start], row[best] = row[best], row[start]
+            if start == place:
+                break
+            start -= children
+    return row[: comparisons.settings.k]
+
+
+async def _skipping_bubblesort(order: Sequence[int], comparisons: _Comparisons) -> list[int]:
+    """The same as llm-rankers does it: each round begins where the one before changed something."""
+    row, children = list(order), comparisons.settings.num_child
+    bottom = last_start = len(row) - (children + 1)
+    for place in range(min(comparisons.settings.k, len(row))):
+        start, end = last_start, last_start + children + 1
+        changed = False
+        while True:
+            start = max(start, place)
+            window = row[start:end]
+            best = await comparisons.best(window)
+            if best:
+                row[start], row[start + best] = row[start + best], row[start]
+                if not changed and last_start != bottom and best == len(window) - 1:
+                    last_start += len(window) - 1
+                changed = True
+            if start == place:
+                break
+            if not changed:
+                last_start -= children
+            start, end = start - children, end - children
+    return row[: comparisons.settings.k]
