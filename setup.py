@@ -37,7 +37,12 @@ setup(
         "llmrankers_groupwise": ["py.typed"],
         "llmrankers_groupwise.prompt_files": ["*.toml"],
     },
-    install_requires=["ir_measures>=0.4", "llm-rankers==0.0.2", "tqdm>=4.60"],
+    install_requires=[
+        "filelock>=3.12",
+        "ir_measures>=0.4",
+        "llm-rankers==0.0.2",
+        "tqdm>=4.60",
+    ],
     extras_require={
         **EXTRAS,
         "all": sorted({each for name, extra in EXTRAS.items() if name != "vllm" for each in extra}),

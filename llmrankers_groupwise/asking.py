@@ -1,4 +1,4 @@
-"""`ask`: the one thing a method is given, with an engine and the counters behind it."""
+"""`ask`, the one thing a method is given: an engine, with its journal and counters behind it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from llmrankers_groupwise.engines.protocol import Engine
+from llmrankers_groupwise.background import Eventually
+from llmrankers_groupwise.engines.protocol import Engine, engine_identity
 from llmrankers_groupwise.errors import EngineError
+from llmrankers_groupwise.journal import Journal
+from llmrankers_groupwise.keys import drawn, question_key
 from llmrankers_groupwise.types import Reply, Request, Sampling, Usage
 
 __all__ = ["Asker", "together"]
@@ -36,11 +39,25 @@ class Asker:
     A request that the engine cannot answer comes back as a Reply with `error` set and leaves the
     others alone; any other exception is a defect, cancels the rest and propagates. `usage` counts
     what was asked so far.
+
+    Args:
+        engine: who answers.
+        sampling: how it draws tokens; a repeat draws from a seed of its own.
+        journal: where replies are kept, and looked for first; None asks everything.
+        identity: the engine's `engines.protocol.engine_identity`, which the journal needs.
     """
 
-    def __init__(self, engine: Engine, sampling: Sampling) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        sampling: Sampling,
+        journal: Journal | None = None,
+        identity: Eventually[Mapping[str, object]] | None = None,
+    ) -> None:
         self._engine = engine
         self._sampling = sampling
+        self._journal = journal
+        self._identity = identity or Eventually(lambda: engine_identity(engine))
         self.usage = Usage()
 
     async def __call__(self, requests: Sequence[Request]) -> list[Reply]:
@@ -48,21 +65,34 @@ class Asker:
         return await together(self._answer(request) for request in requests)
 
     async def _answer(self, request: Request) -> Reply:
-        started = time.perf_counter()
         try:
-            reply = await self._engine.answer(request, self._sampling)
-            _check(request, reply, self._engine)
+            reply = await self._reply(request, drawn(self._sampling, request.origin.repeat))
         except EngineError as error:
             logger.warning("a group of %d got no answer: %s", len(request.labels), error)
             reply = Reply(error=str(error) or type(error).__name__, finish_reason="error")
-        reply = dataclasses.replace(reply, seconds=time.perf_counter() - started)
         self._count(reply)
         logger.debug("prompt: %s\nreply: %s", request.messages, reply)
         return reply
 
+    async def _reply(self, request: Request, sampling: Sampling) -> Reply:
+        """The journal's reply, or the engine's."""
+        if self._journal is None:
+            return await self._ask(request, sampling)
+        reads_prompts = getattr(self._engine, "reads_prompts", True)
+        identity = await self._identity.value()
+        key = question_key(identity, request, sampling, prompts=reads_prompts)
+        return await self._journal.reply(key, request.origin, lambda: self._ask(request, sampling))
+
+    async def _ask(self, request: Request, sampling: Sampling) -> Reply:
+        started = time.perf_counter()
+        reply = await self._engine.answer(request, sampling)
+        _check(request, reply, self._engine)
+        return dataclasses.replace(reply, seconds=reply.seconds or time.perf_counter() - started)
+
     def _count(self, reply: Reply) -> None:
         self.usage += Usage(
             calls=1,
+            reused=int(reply.reused),
             errors=int(reply.error is not None),
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens,

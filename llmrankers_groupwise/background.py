@@ -15,7 +15,14 @@ from typing import Any, Generic, TypeVar
 
 from llmrankers_groupwise.errors import ModelError
 
-__all__ = ["HomeProcess", "Once", "end_in_background", "in_background", "run_in_background"]
+__all__ = [
+    "Eventually",
+    "HomeProcess",
+    "Once",
+    "end_in_background",
+    "in_background",
+    "run_in_background",
+]
 
 Result = TypeVar("Result")
 
@@ -91,6 +98,33 @@ class Once(Generic[Result]):
         with self._lock:
             made, self._made = self.made, None
             return made
+
+
+class Eventually(Generic[Result]):
+    """A value that a thread of its own makes at the first wait for it, for all event loops.
+
+    Args:
+        make: makes the value; it may block, and may use the background loop.
+    """
+
+    def __init__(self, make: Callable[[], Result]) -> None:
+        self._make = make
+        self._future: Future[Result] = Future()
+        self._lock = threading.Lock()
+
+    async def value(self) -> Result:
+        """The value, or the exception of making it; cancelling the wait does not end that."""
+        with self._lock:
+            if not self._future.running() and not self._future.done():
+                self._future.set_running_or_notify_cancel()
+                threading.Thread(target=self._run, name="groupwise-eventually", daemon=True).start()
+        return await asyncio.wrap_future(self._future)
+
+    def _run(self) -> None:
+        try:
+            self._future.set_result(self._make())
+        except BaseException as error:
+            self._future.set_exception(error)
 
 
 def run_in_background(coroutine: Coroutine[Any, Any, Result]) -> Result:

@@ -28,7 +28,10 @@ from llmrankers_groupwise.errors import (
 from llmrankers_groupwise.evaluation import check_measures
 from llmrankers_groupwise.experiment import IN_FLIGHT, Experiment, Ranked, Summary
 from llmrankers_groupwise.first_stage import FirstStage
+from llmrankers_groupwise.journal import Journal
+from llmrankers_groupwise.journal_command import run_journal
 from llmrankers_groupwise.lucene import LucenePassages, lucene_topics
+from llmrankers_groupwise.merging import Recorded
 from llmrankers_groupwise.methods.groupwise import GroupwiseSettings
 from llmrankers_groupwise.options import (
     GROUPWISE_OPTIONS,
@@ -64,11 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 when a run failed; 2 for bad input; 130 when interrupted. Ended by
         SIGTERM it is 143.
     """
-    arguments = parse_arguments(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
+        arguments = parse_arguments(argv)
         with _ended_in_order():
-            (run_prompts if arguments.command == "prompts" else _run)(arguments)
+            _COMMANDS[arguments.command](arguments)
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (InputError, ImportError) as error:
@@ -104,6 +107,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.save_path is not None:
         check_writable(arguments.save_path)
         _check_no_input(arguments)
+    journal = _journal(arguments)
     check_measures(arguments.measures)
     check_failure_rate(arguments.max_failure_rate)
     _check_settings(arguments)
@@ -114,13 +118,15 @@ def _run(arguments: argparse.Namespace) -> None:
             shown.append(ranked)
 
     dry = None
-    with clear_output(arguments), _checked_ranker(arguments) as ranker:
+    with clear_output(arguments), _replies_kept(journal), _checked_ranker(arguments) as ranker:
         qrels = read_qrels(arguments.qrels) if arguments.qrels else None
         first_stage = _first_stage(arguments)
         _check_shown(arguments.show, first_stage.run)
         if arguments.dry_run:
             ranker.engine = dry = DryRun(ranker.engine)
-        summary = Experiment(
+        elif journal is not None:
+            ranker.journal = Journal(journal)
+        experiment = Experiment(
             first_stage=first_stage,
             ranker=ranker,
             save_path=None if dry else arguments.save_path,
@@ -130,24 +136,93 @@ def _run(arguments: argparse.Namespace) -> None:
             measures=arguments.measures,
             allow_missing=arguments.allow_missing,
             max_failure_rate=arguments.max_failure_rate,
+            number_of_shards=arguments.dataset_number_of_shards,
+            shard_index=arguments.dataset_shard_index,
             tag=arguments.tag,
             settings={name: getattr(arguments, name) for name in INPUT_OPTIONS},
             in_flight=IN_FLIGHT * (arguments.num_workers or 1),
             progress=sys.stderr.isatty(),
             watch=watch,
-        ).run()
+        )
+        with _table_at_any_end(experiment):
+            summary = experiment.run()
         engine = ranker.engine.describe()
     if dry:
         _report_dry(summary, dry.sizes, engine, as_json=arguments.json)
         return
+    if not arguments.json:
+        for each in shown:
+            print(side_by_side(each, (qrels or {}).get(each.query.query_id)), end="\n\n")
+    _report(arguments, summary, engine)
+
+
+def _merge(arguments: argparse.Namespace) -> None:
+    check_writable(arguments.save_path)
+    check_measures(arguments.measures)
+    check_failure_rate(arguments.max_failure_rate)
+    qrels = read_qrels(arguments.qrels) if arguments.qrels else None
+    settings = {name: getattr(arguments, name) for name in GROUPWISE_OPTIONS}
+    with Recorded(arguments.journal) as recorded:
+        ranker = recorded.ranker(settings, lenient=arguments.allow_missing)
+        experiment = Experiment(
+            first_stage=recorded.first_stage(),
+            ranker=ranker,
+            save_path=arguments.save_path,
+            query_length=recorded.described["run"]["query_length"],
+            passage_length=recorded.described["run"]["passage_length"],
+            qrels=qrels,
+            measures=arguments.measures,
+            allow_missing=arguments.allow_missing,
+            max_failure_rate=arguments.max_failure_rate,
+            tag=arguments.tag,
+            settings={"journals": arguments.journal, "merged": recorded.described["run"]},
+        )
+        with _table_at_any_end(experiment):
+            summary = experiment.run()
+    _report(arguments, summary, ranker.engine.describe())
+
+
+@contextlib.contextmanager
+def _table_at_any_end(experiment: Experiment) -> Iterator[None]:
+    """A run that does not end well shows what it did until then."""
+    try:
+        yield
+    except BaseException:
+        if experiment.summary.queries:
+            print(f"until then: {summary_table(experiment.summary)}", file=sys.stderr)
+        raise
+
+
+@contextlib.contextmanager
+def _replies_kept(journal: Path | None) -> Iterator[None]:
+    """A run that does not end well says where its replies are, if it has any."""
+    try:
+        yield
+    except BaseException:
+        if journal is not None and journal.exists():
+            print(
+                f"replies are kept in {journal}: the same command goes on from there",
+                file=sys.stderr,
+            )
+        raise
+
+
+def _report(arguments: argparse.Namespace, summary: Summary, engine: dict[str, object]) -> None:
     if arguments.json:
         print(json.dumps(summary.as_dict() | {"engine": engine}, ensure_ascii=False))
         return
-    for each in shown:
-        print(side_by_side(each, (qrels or {}).get(each.query.query_id)), end="\n\n")
     print(summary_table(summary))
     print(_named(engine))
     print(f"saved {arguments.save_path}")
+
+
+def _journal(arguments: argparse.Namespace) -> Path | None:
+    """Where replies are to be kept; None for nowhere."""
+    if arguments.no_journal and arguments.journal:
+        raise SettingsError("--journal and --no_journal contradict: give one of them")
+    if arguments.no_journal or arguments.save_path is None:
+        return None
+    return Path(arguments.journal or f"{arguments.save_path}.journal.sqlite")
 
 
 def _report_dry(
@@ -271,6 +346,14 @@ def _only_source(arguments: argparse.Namespace, what: str, names: Sequence[str])
         options = ", ".join(f"--{name}" for name in names)
         raise SettingsError(f"give {what} by one of {options}; {len(given) or 'none'} given")
     return given[0]
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "run": _run,
+    "merge": _merge,
+    "journal": run_journal,
+    "prompts": run_prompts,
+}
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ GroupwiseError
 │   └── FileError                   a run, query, corpus, qrels or candidates file is malformed
 ├── MissingDependencyError (ImportError)   an optional part is not installed; names the pip line
 ├── DownloadError                   a published file could not be fetched as it should be
+├── JournalError                    a journal cannot be read or written
 ├── EngineError                     an engine could not answer one request
 ├── ModelError                      an engine's model cannot be used at all
 └── FailureRateError                more groups failed than the run allows
@@ -23,6 +24,7 @@ __all__ = [
     "FileError",
     "GroupwiseError",
     "InputError",
+    "JournalError",
     "MissingDependencyError",
     "ModelError",
     "PromptError",
@@ -72,6 +74,10 @@ class MissingDependencyError(GroupwiseError, ImportError):
 
 class DownloadError(GroupwiseError):
     """A published file could not be fetched, or is not the one that was expected."""
+
+
+class JournalError(GroupwiseError):
+    """A journal is damaged, in use by another run, or cannot be written."""
 
 
 class EngineError(GroupwiseError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import platform
 import time
@@ -19,9 +20,10 @@ from tqdm import tqdm
 from llmrankers_groupwise.errors import InputError, SettingsError
 from llmrankers_groupwise.evaluation import DEFAULT_MEASURES, check_measures, evaluate
 from llmrankers_groupwise.first_stage import FirstStage
+from llmrankers_groupwise.journal import Journal
 from llmrankers_groupwise.tally import Tally, check_failure_rate
 from llmrankers_groupwise.textfiles import check_writable, write_atomically
-from llmrankers_groupwise.trec import Qrels, write_ranking
+from llmrankers_groupwise.trec import Qrels, Run, write_ranking
 from llmrankers_groupwise.types import Candidate, Query, Ranking, Usage
 
 __all__ = ["Experiment", "Ranked", "Ranker", "Summary"]
@@ -36,7 +38,14 @@ AHEAD = 1024
 
 
 class Ranker(Protocol):
-    """What an experiment needs of a ranker."""
+    """What an experiment needs of a ranker.
+
+    `journal` is where its replies are kept, None if nowhere.
+    """
+
+    @property
+    def journal(self) -> Journal | None:
+        """Where replies are kept."""
 
     async def rank(self, query: Query, candidates: Sequence[Candidate]) -> tuple[Ranking, Usage]:
         """The ranking of one query, and what it cost."""
@@ -46,6 +55,9 @@ class Ranker(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Engine, method and settings as resolved."""
+
+    def asked(self) -> dict[str, Any]:
+        """What tells the ranker's questions from another one's, ready for JSON."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +74,8 @@ class Ranked:
 class Summary:
     """What a run did.
 
-    `documents` counts candidates, `statuses` groups; `skipped` says what had no text. Where there
+    `documents` counts candidates, `statuses` groups, `spared` groups that were not asked about as
+    the ranking was stable without them; `skipped` says what had no text. Where there
     are judgements, `measures` is measure -> {"before": value, "after": value}, a mean over all
     judged queries, of which those missing from the run count 0.
     """
@@ -70,6 +83,7 @@ class Summary:
     queries: int = 0
     documents: int = 0
     groups: int = 0
+    spared: int = 0
     statuses: Mapping[str, int] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0
@@ -97,11 +111,14 @@ class Experiment:
         measures: names of ir_measures.
         allow_missing: keep what has no text in first-stage order instead of raising.
         max_failure_rate: the share of failed groups above which the run ends.
+        number_of_shards, shard_index: rerank one of so many parts of the run, counted from 0:
+            neighbouring queries, as llm-rankers cuts them.
         tag: the run's name, the last column of the run file.
         settings: what the manifest should say besides, e.g. the command's options.
         in_flight: so many queries are asked about together.
         progress: show a progress bar on standard error.
         watch: is shown every reranked query, in the order of the run.
+        summary: what was done so far, also where `run` ends by an exception.
     """
 
     first_stage: FirstStage
@@ -113,23 +130,31 @@ class Experiment:
     measures: Sequence[str] = DEFAULT_MEASURES
     allow_missing: bool = False
     max_failure_rate: float = 0.1
+    number_of_shards: int = 1
+    shard_index: int = 0
     tag: str = "groupwise"
     settings: Mapping[str, Any] = field(default_factory=dict)
     in_flight: int = IN_FLIGHT
     progress: bool = False
     watch: Callable[[Ranked], None] | None = None
+    summary: Summary = field(init=False, default_factory=Summary)
 
     def run(self) -> Summary:
         """Rerank everything, then put manifest and run file in place.
 
-        Where an event loop runs already, call `await asyncio.to_thread(experiment.run)`.
+        Where an event loop runs already, call `await asyncio.to_thread(experiment.run)`. With a
+        journal in the ranker, what is in that is not asked again.
 
         Raises:
             InputError: what would stop the run, found out before anything is asked.
             FailureRateError: too many groups failed; neither file is written.
+            JournalError: the journal cannot be written.
         """
         self._check()
-        summary = Summary(skipped=self.first_stage.check(allow_missing=self.allow_missing))
+        self.summary = summary = Summary(
+            skipped=self.first_stage.check(allow_missing=self.allow_missing)
+        )
+        self._begin()
         if self.save_path is None:
             self._fill(summary, None)
             return summary
@@ -139,6 +164,26 @@ class Experiment:
             json.dump(described, manifest, indent=2, ensure_ascii=False, default=str)
             manifest.write("\n")
         return summary
+
+    def _begin(self) -> None:
+        """Tell the journal what is going to be asked."""
+        if self.ranker.journal is None:
+            return
+        lengths = {"query_length": self.query_length, "passage_length": self.passage_length}
+        described = {
+            **self.ranker.describe(),
+            "versions": _versions(),
+            "run": self._settings(),
+            "queries": len(self.first_stage.run),
+        }
+        asked = {**self.ranker.asked(), **lengths, "first_stage": _digest(self.first_stage.run)}
+        self.ranker.journal.begin(_plain(asked), _plain(described))
+
+    def _places(self) -> range:
+        """The numbers of the queries to rerank: with shards, the part that is this one's."""
+        each, longer = divmod(len(self.first_stage.run), self.number_of_shards)
+        before = self.shard_index * each + min(self.shard_index, longer)
+        return range(before, before + each + (self.shard_index < longer))
 
     @property
     def _manifest(self) -> Path:
@@ -158,6 +203,21 @@ class Experiment:
         for name in ("query_length", "passage_length"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}: give 1 or more tokens")
+        self._check_shard()
+
+    def _check_shard(self) -> None:
+        shards, index, queries = self.number_of_shards, self.shard_index, len(self.first_stage.run)
+        if not 1 <= shards <= queries:
+            raise SettingsError(
+                f"the number of shards is {shards}: give 1 to {queries}, the queries of the run"
+            )
+        if not 0 <= index < shards:
+            raise SettingsError(f"the shard index is {index}: give 0 to {shards - 1}")
+        if shards > 1 and self.qrels is not None:
+            raise SettingsError(
+                "a shard has not all judged queries: give the qrels when its journal is merged "
+                "with the others'"
+            )
 
     def _fill(self, summary: Summary, out: IO[str] | None) -> None:
         """Rerank everything into `out`, and note in the summary what came of it."""
@@ -170,19 +230,20 @@ class Experiment:
         """Write every ranking to `out`, and return the scores of the judged queries."""
         reranked: dict[str, dict[str, float]] = {}
         tally = Tally(self.max_failure_rate)
-        queries = len(self.first_stage.run)
-        bar = tqdm(total=queries, unit="query", disable=not self.progress)
+        bar = tqdm(total=len(self._places()), unit="query", disable=not self.progress)
         async with contextlib.aclosing(self._in_order()) as stream:
             async for ranked in stream:
                 query_id, documents = ranked.query.query_id, ranked.ranking.documents
                 if out is not None:
                     write_ranking(out, query_id, documents, self.tag)
                 tally.add(ranked.ranking)
-                tally.check()
+                summary.statuses = tally.as_dict()
                 summary.queries += 1
                 summary.documents += len(documents)
                 summary.groups += len(ranked.ranking.groups)
+                summary.spared += ranked.ranking.spared
                 summary.usage += ranked.usage
+                tally.check()
                 if self.qrels and query_id in self.qrels:
                     reranked[query_id] = {each.doc_id: each.score for each in documents}
                 if self.watch:
@@ -190,16 +251,16 @@ class Experiment:
                 bar.update()
         bar.close()
         tally.check(at_end=True)
-        summary.statuses = tally.as_dict()
         return reranked
 
     async def _in_order(self) -> AsyncGenerator[Ranked, None]:
         """All queries reranked, in the order of the run, `in_flight` of them at a time."""
         waiting: deque[asyncio.Task[Ranked]] = deque()
-        places = asyncio.Semaphore(self.in_flight)
+        places, mine = asyncio.Semaphore(self.in_flight), self._places()
         try:
-            for query_id in self.first_stage.run:
-                waiting.append(asyncio.create_task(self._ranked(query_id, places)))
+            for place, query_id in enumerate(self.first_stage.run):
+                if place in mine:
+                    waiting.append(asyncio.create_task(self._ranked(place, query_id, places)))
                 if len(waiting) >= max(AHEAD, 2 * self.in_flight):
                     yield await waiting.popleft()
             while waiting:
@@ -209,11 +270,13 @@ class Experiment:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
 
-    async def _ranked(self, query_id: str, places: asyncio.Semaphore) -> Ranked:
+    async def _ranked(self, place: int, query_id: str, places: asyncio.Semaphore) -> Ranked:
         async with places:
             query, candidates = self.first_stage.candidates(
                 query_id, self.ranker.truncate, self.query_length, self.passage_length
             )
+            if self.ranker.journal is not None:
+                self.ranker.journal.add_query(place, query, candidates)
             ranking, usage = await self.ranker.rank(query, candidates)
             return Ranked(query, candidates, ranking, usage)
 
@@ -237,21 +300,39 @@ class Experiment:
 
     def _described(self, summary: Summary) -> dict[str, Any]:
         return {
-            "versions": {
-                "python": platform.python_version(),
-                **{name: _version(name) for name in _PACKAGES},
-            },
-            "run": {
-                "query_length": self.query_length,
-                "passage_length": self.passage_length,
-                "allow_missing": self.allow_missing,
-                "max_failure_rate": self.max_failure_rate,
-                "tag": self.tag,
-                **self.settings,
-            },
+            "versions": _versions(),
+            "run": self._settings(),
             **self.ranker.describe(),
             "counters": summary.as_dict(),
         }
+
+    def _settings(self) -> dict[str, Any]:
+        """The run's own settings, for manifest and journal."""
+        names = (
+            "query_length", "passage_length", "allow_missing", "max_failure_rate",
+            "number_of_shards", "shard_index", "tag",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names} | dict(self.settings)
+
+
+def _digest(run: Run) -> str:
+    """A digest of a run's queries and documents, in their order."""
+    found = hashlib.blake2b(digest_size=16)
+    for query_id, entries in run.items():
+        line = "\t".join([query_id, *(entry.doc_id for entry in entries)])
+        found.update(f"{line}\n".encode("utf-8", "surrogatepass"))
+    return found.hexdigest()
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    """As JSON has it."""
+    plain: dict[str, Any] = json.loads(json.dumps(value, default=str))
+    return plain
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: _version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **packages}
 
 
 def _version(distribution: str) -> str:

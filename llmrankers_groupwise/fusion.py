@@ -7,6 +7,7 @@ the first stage instead of sinking to the bottom.
 
 from __future__ import annotations
 
+import random
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from llmrankers_groupwise.types import Candidate, JudgedGroup
 
 __all__ = [
     "Fusion",
+    "Ties",
     "check_fusion",
     "fused_scores",
     "interpolate",
@@ -24,11 +26,14 @@ __all__ = [
     "min_max",
     "ranked_positions",
     "reciprocal_rank",
+    "tie_order",
     "written_scores",
 ]
 
 Fusion = Literal["mean", "rrf"]
 _FUSIONS = ("mean", "rrf")
+Ties = Literal["first_stage", "doc_id", "random"]
+_TIES = ("first_stage", "doc_id", "random")
 
 RRF_K = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009)."""
@@ -36,12 +41,14 @@ RRF_K = 60
 _MICRO = 1_000_000
 
 
-def check_fusion(fusion: str, first_stage_weight: float) -> None:
-    """Raise SettingsError for an unknown fusion or a weight outside 0..1."""
+def check_fusion(fusion: str, first_stage_weight: float, ties: str = "first_stage") -> None:
+    """Raise SettingsError for an unknown fusion or rule for ties, or a weight outside 0..1."""
     if fusion not in _FUSIONS:
         raise SettingsError(f"fusion is {fusion!r}: give one of {', '.join(_FUSIONS)}")
     if not 0.0 <= first_stage_weight <= 1.0:
         raise SettingsError(f"first_stage_weight is {first_stage_weight}: give a number 0..1")
+    if ties not in _TIES:
+        raise SettingsError(f"ties is {ties!r}: give one of {', '.join(_TIES)}")
 
 
 def fused_scores(
@@ -126,19 +133,43 @@ def reciprocal_rank(
     ]
 
 
-def ranked_positions(positions: Sequence[int], scores: Sequence[float | None]) -> list[int]:
+def ranked_positions(
+    positions: Sequence[int],
+    scores: Sequence[float | None],
+    ties: Sequence[int] | None = None,
+) -> list[int]:
     """`positions` best first: scored ones sorted over the places of scored ones, others unmoved.
 
-    Equal scores go by first-stage rank. Positions are unique, so that doc_ids never have to
-    decide within one query.
+    Equal scores go by `ties`, each position's rank among them, or by first-stage rank. Both are
+    unique, so that nothing else has to decide within one query.
     """
+
+    def key(position: int) -> tuple[float, int]:
+        return -(scores[position] or 0.0), ties[position] if ties else position
+
     scored = [position for position in positions if scores[position] is not None]
-    best_first = iter(_best_first(scored, scores))
+    best_first = iter(sorted(scored, key=key))
     return [position if scores[position] is None else next(best_first) for position in positions]
 
 
-def _best_first(positions: Sequence[int], scores: Sequence[float | None]) -> list[int]:
-    return sorted(positions, key=lambda position: (-(scores[position] or 0.0), position))
+def tie_order(doc_ids: Sequence[str], ties: Ties, rng: random.Random) -> list[int]:
+    """For each position its rank among equal scores.
+
+    Args:
+        doc_ids: the candidates', in first-stage order.
+        ties: "first_stage" keeps that; "doc_id" puts the later one first, as trec_eval does;
+            "random" draws an order.
+        rng: what "random" draws from.
+    """
+    order = list(range(len(doc_ids)))
+    if ties == "doc_id":
+        order.sort(key=lambda position: doc_ids[position], reverse=True)
+    elif ties == "random":
+        rng.shuffle(order)
+    ranks = [0] * len(order)
+    for rank, position in enumerate(order):
+        ranks[position] = rank
+    return ranks
 
 
 def written_scores(scores: Sequence[float | None]) -> list[float]:

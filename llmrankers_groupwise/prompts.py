@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrankers_groupwise.errors import PromptError
-from llmrankers_groupwise.types import Message, Request, ScoreForm
+from llmrankers_groupwise.types import Message, Origin, Request, ScoreForm
 
 __all__ = [
     "PULLABLE",
@@ -195,7 +195,12 @@ def _placeholders(path: Path, key: str, template: str) -> list[str]:
 
 
 def render(
-    query: str, passages: Sequence[str], prompt: PromptFile, *, form: bool = False
+    query: str,
+    passages: Sequence[str],
+    prompt: PromptFile,
+    *,
+    form: bool = False,
+    origin: Origin = Origin(),  # noqa: B008  it is immutable
 ) -> Request:
     """The request for one group: labels [1]..[n], and messages in which all text is neutralised.
 
@@ -204,6 +209,7 @@ def render(
         passages: the group's texts, in prompt order, at least one.
         prompt: the prompt file to render.
         form: whether to ask for a ScoreForm filled in; else it is the fallback of a text.
+        origin: whose question it is.
     """
     passages = [prompt.shown(passage) for passage in passages]
     docs = prompt.doc_separator.join(
@@ -223,7 +229,8 @@ def render(
         form=ScoreForm(labels) if form else None,
         fallback=None if form else ScoreForm(labels),
         answer_start=_answer_start(prompt),
-        rerender=functools.partial(render, prompt=prompt, form=form),
+        origin=origin,
+        rerender=functools.partial(render, prompt=prompt, form=form, origin=origin),
     )
 
 

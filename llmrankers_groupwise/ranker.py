@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import logging
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
-from llmrankers.rankers import LlmRanker, SearchResult
-
-from llmrankers_groupwise.asking import Asker, together
-from llmrankers_groupwise.background import run_in_background
 from llmrankers_groupwise.engines.protocol import Engine, EngineSettings, resolve_engine
-from llmrankers_groupwise.errors import InputError, SettingsError
-from llmrankers_groupwise.fusion import Fusion
+from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.fusion import Fusion, Ties
 from llmrankers_groupwise.grouping import Strategy
+from llmrankers_groupwise.method_ranker import MethodRanker
 from llmrankers_groupwise.methods.groupwise import GroupwiseSettings, groupwise
 from llmrankers_groupwise.presets import with_preset
 from llmrankers_groupwise.prompts import load_prompt
-from llmrankers_groupwise.tally import RecentFailures
-from llmrankers_groupwise.types import Candidate, Query, Ranking, Sampling, Scoring, Usage
+from llmrankers_groupwise.types import Sampling, Scoring
 
-__all__ = ["GroupwiseLlmRanker", "log_exchanges"]
+__all__ = ["GroupwiseLlmRanker"]
 
 logger = logging.getLogger(__name__)
 
 
-class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type information
+class GroupwiseLlmRanker(MethodRanker):
     """Groupwise reranking behind llm-rankers' interface.
 
     Constructor names are those of llm-rankers' RankR1SetwiseLlmRanker where it has one.
@@ -43,8 +37,10 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
         engine_args: further settings for the engine, by its own names.
         sampling: how the engine draws tokens.
         max_failure_rate: the share of failed groups above which FailureRateError is raised.
-        group_size, num_repeat, overlap, grouping, fusion, first_stage_weight, final_round, seed:
-            see `methods.groupwise.GroupwiseSettings`.
+        journal: a file to keep replies in, so that no question is ever asked twice; None keeps
+            none. Closed with the ranker.
+        group_size, num_repeat, overlap, grouping, fusion, first_stage_weight, ties, final_round,
+            until_stable, seed: see `methods.groupwise.GroupwiseSettings`.
 
     Attributes:
         total_compare, total_prompt_tokens, total_completion_tokens: engine calls and tokens of
@@ -54,6 +50,8 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
     Raises:
         SettingsError, PromptError, MissingDependencyError: before any model is asked.
     """
+
+    method = "groupwise"
 
     def __init__(
         self,
@@ -75,9 +73,12 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
         grouping: Strategy = "random",
         fusion: Fusion = "mean",
         first_stage_weight: float = 0.0,
+        ties: Ties = "first_stage",
         final_round: int = 0,
+        until_stable: int = 0,
         seed: int = 0,
         max_failure_rate: float = 0.1,
+        journal: str | Path | None = None,
     ) -> None:
         engine_settings = EngineSettings(
             model_name_or_path=model_name_or_path,
@@ -87,13 +88,13 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
             cache_dir=cache_dir,
             engine_args=engine_args or {},
         )
-        self.engine = engine = resolve_engine(engine, engine_settings)
-        self.sampling = sampling or Sampling()
+        engine = resolve_engine(engine, engine_settings)
+        sampling = sampling or Sampling()
         scoring = _resolved_scoring(engine, scoring)
         if prompt_file and not getattr(engine, "reads_prompts", True):
             logger.warning("this engine reads no prompt: prompt_file has no effect")
-        self.settings = GroupwiseSettings(
-            prompt=load_prompt(prompt_file or _default_prompt(scoring, self.sampling)),
+        settings = GroupwiseSettings(
+            prompt=load_prompt(prompt_file or _default_prompt(scoring, sampling)),
             scoring=scoring,
             group_size=group_size,
             num_repeat=num_repeat,
@@ -101,14 +102,20 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
             grouping=grouping,
             fusion=fusion,
             first_stage_weight=first_stage_weight,
+            ties=ties,
             final_round=final_round,
+            until_stable=until_stable,
             seed=seed,
         )
-        self._preset: str | None = None
-        self._recent = RecentFailures(max_failure_rate)
-        self._set_totals(Usage())
-        if verbose:
-            log_exchanges()
+        super().__init__(
+            groupwise,
+            settings,
+            engine,
+            sampling,
+            max_failure_rate=max_failure_rate,
+            journal=journal,
+            verbose=verbose,
+        )
 
     @classmethod
     def from_preset(
@@ -140,126 +147,6 @@ class GroupwiseLlmRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no
         ranker._preset = preset
         return ranker
 
-    def rerank(self, query: str, ranking: Sequence[SearchResult]) -> list[SearchResult]:
-        """`ranking` in its new order, best first.
-
-        Args:
-            query: the query's text.
-            ranking: the first stage's results, best first; neither list nor items are changed.
-
-        Returns:
-            A copy of every item with its new score; scores strictly decrease.
-
-        A document without text, and one whose group failed, keeps its first-stage place; both are
-        logged as warnings. So a call of fewer than 20 groups that all fail gives the first-stage
-        order; when the calls before it failed, too, it raises.
-
-        Raises:
-            InputError: a first-stage score that interpolation needs is no finite number.
-            FailureRateError: too many groups failed, of this call or of the calls just before it.
-            ModelError: the engine's model cannot be used.
-        """
-        if not isinstance(query, str):
-            raise InputError(f"the query is {query!r}: give its text")
-        return self.rerank_batch([(query, list(ranking))])[0]
-
-    def rerank_batch(
-        self, batch: Sequence[tuple[str, Sequence[SearchResult]]]
-    ) -> list[list[SearchResult]]:
-        """Rerank many (query, ranking) pairs, the groups of all in flight together.
-
-        Returns and raises as `rerank`; one list of results for each pair, in order.
-        """
-        questions = [
-            (Query(str(index), query), self._candidates(ranking))
-            for index, (query, ranking) in enumerate(batch)
-        ]
-        answers = run_in_background(together(self.rank(*question) for question in questions))
-        total = Usage()
-        for _, usage in answers:
-            total += usage
-        self._set_totals(total)
-        self._recent.check([ranking for ranking, _ in answers])
-        return [
-            [_rescored(results[each.first_stage_rank - 1], each.score) for each in answer.documents]
-            for (_, results), (answer, _) in zip(batch, answers, strict=True)
-        ]
-
-    async def rank(self, query: Query, candidates: Sequence[Candidate]) -> tuple[Ranking, Usage]:
-        """The ranking of one query, and what it cost: the asynchronous form, for many at once.
-
-        Candidates (`types.Candidate`) come best first; those with text None keep their place.
-        """
-        ask = Asker(self.engine, self.sampling)
-        return await groupwise(query, candidates, ask, self.settings), ask.usage
-
-    def truncate(self, text: str, length: int) -> str:
-        """The longest beginning of `text` that has at most `length` of the model's tokens."""
-        return self.engine.truncate(text, length)
-
-    def describe(self) -> dict[str, object]:
-        """Engine, method and settings as resolved, ready for JSON: for the manifest."""
-        settings = {
-            field.name: getattr(self.settings, field.name)
-            for field in dataclasses.fields(self.settings)
-            if field.name != "prompt"
-        }
-        prompt = self.settings.prompt
-        return {
-            "method": "groupwise",
-            "preset": self._preset,
-            "settings": settings,
-            "prompt": {"name": prompt.name, "sha256": prompt.sha256},
-            "sampling": dataclasses.asdict(self.sampling),
-            "engine": self.engine.describe(),
-        }
-
-    def close(self) -> None:
-        """Close the engine."""
-        self.engine.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def _candidates(self, ranking: Sequence[SearchResult]) -> list[Candidate]:
-        candidates = [
-            Candidate(result.docid, _text(result), self._score(result)) for result in ranking
-        ]
-        empty = [str(each.doc_id) for each in candidates if each.text is None]
-        if empty:
-            logger.warning(
-                "%d documents without text keep their place: %s", len(empty), ", ".join(empty[:5])
-            )
-        return candidates
-
-    def _score(self, result: SearchResult) -> float:
-        """The first-stage score; only interpolation needs it to be a number."""
-        score = math.nan if result.score is None else float(result.score)
-        if math.isfinite(score):
-            return score
-        if self.settings.first_stage_weight > 0:
-            raise InputError(
-                f"document {result.docid} has the first-stage score {result.score}; "
-                f"first_stage_weight needs a finite one"
-            )
-        return 0.0
-
-    def _set_totals(self, usage: Usage) -> None:
-        self.total_compare = usage.calls
-        self.total_prompt_tokens = usage.prompt_tokens
-        self.total_completion_tokens = usage.completion_tokens
-
-
-def log_exchanges() -> None:
-    """Log every prompt and reply; to standard error unless the application has set up logging."""
-    package = logging.getLogger("llmrankers_groupwise")
-    package.setLevel(logging.DEBUG)
-    if not package.hasHandlers():
-        package.addHandler(logging.StreamHandler())
-
 
 def _resolved_scoring(engine: Engine, scoring: Scoring | None) -> Scoring:
     if scoring is None:
@@ -275,14 +162,3 @@ def _default_prompt(scoring: Scoring, sampling: Sampling) -> str:
     """The bundled prompt that asks for what the model is let write: reasoning, or scores alone."""
     reasons = scoring == "generation" or sampling.reasoning_tokens
     return "groupwise" if reasons else "groupwise_scores"
-
-
-def _text(result: SearchResult) -> str | None:
-    text: str | None = result.text
-    return text if text and text.strip() else None
-
-
-def _rescored(result: SearchResult, score: float) -> SearchResult:
-    result = copy.copy(result)
-    result.score = score
-    return result

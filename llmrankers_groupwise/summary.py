@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from llmrankers_groupwise.engines.dry import Sizes
 from llmrankers_groupwise.experiment import Ranked, Summary
+from llmrankers_groupwise.types import Usage
 
 __all__ = ["dry_table", "side_by_side", "summary_table"]
 
+SPARED = "groups not asked about: the best were stable without them"
 CUT = "passages cut to fit the model's length"
 
 
@@ -18,10 +20,14 @@ def summary_table(summary: Summary) -> str:
     usage = summary.usage
     rows = [
         _totals(summary) + (f" ({statuses})" if statuses else ""),
-        f"{usage.calls:,} calls ({usage.errors:,} without an answer), "
+        f"{usage.calls:,} calls ({usage.errors:,} without an answer{_reused(usage)}), "
         f"{usage.prompt_tokens:,} prompt and {usage.completion_tokens:,} completion tokens, "
         f"{summary.seconds:.1f} s",
         *([f"{usage.cut_passages:,} {CUT}"] if usage.cut_passages else []),
+        *(
+            [f"{summary.spared:,} groups not asked about: the best were stable"]
+            * (summary.spared > 0)
+        ),
         *_kept(summary),
     ]
     if summary.measures:
@@ -53,6 +59,10 @@ def dry_table(summary: Summary, sizes: Sizes) -> str:
     if sizes.misfits:
         rows.append(f"{sizes.misfits:,} calls do not fit, the first one: {sizes.first_misfit}")
     return "\n".join(rows)
+
+
+def _reused(usage: Usage) -> str:
+    return f", {usage.reused:,} answered before" if usage.reused else ""
 
 
 def _totals(summary: Summary) -> str:

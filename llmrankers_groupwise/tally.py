@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 from llmrankers_groupwise.errors import FailureRateError, SettingsError
-from llmrankers_groupwise.types import Ranking, Status
+from llmrankers_groupwise.types import JudgedGroup, Ranking, Status
 
 __all__ = ["RecentFailures", "Tally", "check_failure_rate"]
 
@@ -18,6 +18,7 @@ MIN_GROUPS = 20
 """So many groups must have been judged before their failure rate means anything."""
 
 _EXAMPLES = 3
+_SAMPLE = 200  # characters of a sample reply
 _RECENT = 20  # rankings
 
 
@@ -60,7 +61,7 @@ class Tally:
         for judged in ranking.groups:
             self.statuses[judged.scores.status] += 1
             if judged.scores.status is Status.FAILED and len(self.examples) < _EXAMPLES:
-                self.examples.append(judged.error or _first(judged.scores.refused))
+                self.examples.append(_why(judged))
 
     def check(self, *, at_end: bool = False) -> None:
         """Raise FailureRateError if too many groups failed.
@@ -119,5 +120,13 @@ class RecentFailures:
             judged.check(at_end=True)
 
 
-def _first(refused: tuple[str, ...]) -> str:
-    return f"unreadable reply ({refused[0]})" if refused else "a reply without scores"
+def _why(judged: JudgedGroup) -> str:
+    """What was wrong with a failed group: the engine's error, or its reply as far as it helps."""
+    if judged.reply.error is not None:
+        return judged.reply.error
+    refused = judged.scores.refused
+    why = f"unreadable reply ({refused[0]})" if refused else "a reply without scores"
+    text = " ".join(judged.reply.text.split())
+    if len(text) > _SAMPLE:  # both ends: how it began, and where the answer should be
+        text = f"{text[: _SAMPLE // 2]} [...] {text[-_SAMPLE // 2 :]}"
+    return f"{why}: {text!r}"

@@ -16,6 +16,7 @@ __all__ = [
     "GroupScores",
     "JudgedGroup",
     "Message",
+    "Origin",
     "Query",
     "RankedDocument",
     "Ranking",
@@ -87,6 +88,19 @@ class ScoreForm:
         return "".join(pieces) + self.fixed[-1]
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose question a request is: its query, its documents in prompt order, and the repeat.
+
+    Engines do not look at it. The journal files replies under it, and where sampling is random
+    the repeat tells askings apart that are equal otherwise.
+    """
+
+    query_id: str = ""
+    doc_ids: tuple[str, ...] = ()
+    repeat: int = 0
+
+
 Render = Callable[[str, Sequence[str]], "Request"]
 """A query and passages in, the request for them out."""
 
@@ -104,6 +118,7 @@ class Request:
         form: the answer to fill in; None asks for a text.
         fallback: the form to fill in after a text that does not score every label.
         answer_start: what the assistant writes before the form, e.g. an opening tag.
+        origin: whose question it is.
         rerender: makes the request anew with other texts; an engine that cuts passages to its
             model's length, or knows control tokens of its own, asks for that.
     """
@@ -115,6 +130,7 @@ class Request:
     form: ScoreForm | None = None
     fallback: ScoreForm | None = None
     answer_start: str = ""
+    origin: Origin = Origin()
     rerender: Render | None = field(default=None, compare=False, repr=False)
 
 
@@ -165,6 +181,7 @@ class Reply:
         finish_reason: "stop", "length" or "error".
         seconds: wall time from asking to answer.
         error: set, and everything else empty, when the engine could not answer.
+        reused: it was not asked for now, but had before, from the journal or by an equal question.
     """
 
     text: str = ""
@@ -174,8 +191,9 @@ class Reply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     finish_reason: str = "stop"
-    seconds: float = 0.0
+    seconds: float = field(default=0.0, compare=False)
     error: str | None = None
+    reused: bool = False
 
 
 class Status(StrEnum):
@@ -208,11 +226,11 @@ class GroupScores:
 
 @dataclass(frozen=True, slots=True)
 class JudgedGroup:
-    """A group with its scores and the error, if any, that left it without."""
+    """A group with its scores and the reply that they were read from."""
 
     group: Group
     scores: GroupScores
-    error: str | None = None
+    reply: Reply = Reply()
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,17 +249,25 @@ class RankedDocument:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """All candidates of one query, best first, and the groups the order came from."""
+    """All candidates of one query, best first, and the groups the order came from.
+
+    `spared` counts the groups that were not asked about as the order was stable without them.
+    """
 
     documents: tuple[RankedDocument, ...]
     groups: tuple[JudgedGroup, ...] = ()
+    spared: int = 0
 
 
 @dataclass(slots=True)
 class Usage:
-    """What was asked of an engine. Sums with `+=`."""
+    """What was asked of an engine. Sums with `+=`.
+
+    Of the calls, `reused` were had before and cost nothing now; tokens count them all the same.
+    """
 
     calls: int = 0
+    reused: int = 0
     errors: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -249,6 +275,7 @@ class Usage:
 
     def __iadd__(self, other: Usage) -> Usage:
         self.calls += other.calls
+        self.reused += other.reused
         self.errors += other.errors
         self.prompt_tokens += other.prompt_tokens
         self.completion_tokens += other.completion_tokens

@@ -536,6 +536,7 @@ def test_run_queries_and_corpus_make_a_reranked_run_with_its_manifest(desk):
     assert orders(desk.out) == GOOD_ORDER
     assert sorted(path.name for path in desk.outputs.iterdir()) == [
         "out.trec",
+        "out.trec.journal.sqlite",
         "out.trec.manifest.json",
     ]
     manifest = json.loads(Path(f"{desk.out}.manifest.json").read_text(encoding="utf-8"))
@@ -622,6 +623,7 @@ def test_settings_of_the_method_reach_the_manifest(desk):
     assert manifest["settings"] == {
         "scoring": "generation", "group_size": 2, "num_repeat": 3, "overlap": 1,
         "grouping": "strided", "fusion": "rrf", "first_stage_weight": 0.25, "final_round": 2,
+        "ties": "first_stage", "until_stable": 0,
         "seed": 7,
     }  # fmt: skip
 

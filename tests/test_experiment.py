@@ -248,11 +248,13 @@ def test_the_manifest_holds_prompt_settings_engine_and_counters(tmp_path):
     assert manifest["settings"] == {
         "scoring": "generation", "group_size": 10, "num_repeat": 2, "overlap": 0,
         "grouping": "random", "fusion": "mean", "first_stage_weight": 0.0, "final_round": 0,
+        "ties": "first_stage", "until_stable": 0,
         "seed": 3,
     }  # fmt: skip
     assert manifest["run"] == {
         "query_length": 11, "passage_length": 222, "allow_missing": False, "tag": "mine",
         "max_failure_rate": 0.1, "run_path": "größe.trec", "hits": 25,
+        "number_of_shards": 1, "shard_index": 0,
     }  # fmt: skip
     assert set(manifest["versions"]) == {
         "python",
@@ -827,3 +829,88 @@ def test_a_doc_id_longer_than_its_column_is_shown_in_part():
 
 def test_an_empty_list_is_shown_as_its_heading():
     assert len(side_by_side(reranked(texts=())).splitlines()) == 2
+
+
+# --- Shards -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3, 7])
+def test_shards_are_neighbouring_queries_and_together_the_whole_run(tmp_path, shards):
+    stage = first_stage(queries=7, documents=4)
+    whole = tmp_path / "whole.trec"
+    Experiment(first_stage=stage, ranker=ranker_of(), save_path=whole).run()
+    parts = []
+    for index in range(shards):
+        part = tmp_path / f"{index}.trec"
+        summary = Experiment(
+            first_stage=stage, ranker=ranker_of(), save_path=part,
+            number_of_shards=shards, shard_index=index,
+        ).run()  # fmt: skip
+        assert summary.queries in (7 // shards, 7 // shards + 1)
+        parts.append(part.read_bytes())
+    assert b"".join(parts) == whole.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("shards", "index", "message"),
+    [(0, 0, "give 1 to 7"), (8, 0, "give 1 to 7"), (3, 3, "give 0 to 2"), (3, -1, "give 0 to 2")],
+)
+def test_a_shard_that_cannot_be_is_refused_before_anything_is_asked(
+    tmp_path, shards, index, message
+):
+    ranker = ranker_of()
+    experiment = Experiment(
+        first_stage=first_stage(7, 2), ranker=ranker, save_path=tmp_path / "out.trec",
+        number_of_shards=shards, shard_index=index,
+    )  # fmt: skip
+    with pytest.raises(SettingsError, match=message):
+        experiment.run()
+    assert ranker.engine.requests == []
+
+
+def test_a_shard_is_not_measured(tmp_path):
+    experiment = Experiment(
+        first_stage=first_stage(7, 2), ranker=ranker_of(), save_path=tmp_path / "out.trec",
+        number_of_shards=2, qrels={"q0": {"d0": 1}},
+    )  # fmt: skip
+    with pytest.raises(SettingsError, match="when its journal is merged"):
+        experiment.run()
+
+
+# --- What is known of a run that does not end well -------------------------------------------
+
+
+def test_the_summary_until_a_failure_is_there(tmp_path):
+    ranker = ranker_of(lambda request: "I would rather not say." * 20)
+    experiment = Experiment(
+        first_stage=first_stage(40, 5), ranker=ranker, save_path=tmp_path / "out.trec"
+    )
+    with pytest.raises(FailureRateError) as caught:
+        experiment.run()
+    assert experiment.summary.queries == 20
+    assert experiment.summary.statuses["failed"] == 20
+    assert experiment.summary.usage.calls == 20
+    assert "a reply without scores: 'I would rather not say." in str(caught.value)
+    assert " [...] " in str(caught.value)
+
+
+def test_three_different_sample_replies_are_shown(tmp_path):
+    replies = iter(f"No. {number}" for number in range(100))
+    experiment = Experiment(
+        first_stage=first_stage(40, 5),
+        ranker=ranker_of(lambda request: next(replies)),
+        save_path=tmp_path / "out.trec",
+    )
+    with pytest.raises(FailureRateError) as caught:
+        experiment.run()
+    assert [f"'No. {number}'" in str(caught.value) for number in range(4)] == [True] * 3 + [False]
+
+
+def test_groups_spared_are_counted(tmp_path):
+    summary = Experiment(
+        first_stage=first_stage(3, 5),
+        ranker=ranker_of(num_repeat=10, until_stable=3),
+        save_path=tmp_path / "out.trec",
+    ).run()
+    assert (summary.groups, summary.spared) == (9, 21)
+    assert "21 groups not asked about" in summary_table(summary)

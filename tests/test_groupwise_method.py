@@ -281,7 +281,7 @@ def test_a_group_that_cannot_be_read_falls_back_to_the_first_stage():
     assert ids(ranking) == ["d0", "d1", "d3", "d2"]
     assert [document.judged for document in ranking.documents] == [None, None, 9.0, 3.0]
     assert [judged.scores.status for judged in ranking.groups] == [Status.FAILED, Status.EXACT]
-    assert [judged.error for judged in ranking.groups] == [None, None]
+    assert [judged.reply.error for judged in ranking.groups] == [None, None]
 
 
 def test_a_group_with_an_error_counts_as_failed_and_carries_the_error():
@@ -289,7 +289,7 @@ def test_a_group_with_an_error_counts_as_failed_and_carries_the_error():
     ranking = rank(candidates(1, 2, 3, 9), ask, group_size=2, grouping="sorted")
     assert ids(ranking) == ["d1", "d0", "d2", "d3"]
     assert [judged.scores.status for judged in ranking.groups] == [Status.EXACT, Status.FAILED]
-    assert [judged.error for judged in ranking.groups] == [None, "429 Too Many Requests"]
+    assert [judged.reply.error for judged in ranking.groups] == [None, "429 Too Many Requests"]
     assert ranking.groups[1].scores.missing == (1, 2)
 
 
@@ -298,7 +298,7 @@ def test_a_reply_with_both_an_error_and_a_text_counts_as_failed():
     ranking = rank(candidates(1, 9), Rounds([reply]))
     assert ids(ranking) == ["d0", "d1"]
     (judged,) = ranking.groups
-    assert (judged.scores.status, judged.error) == (Status.FAILED, "cut off")
+    assert (judged.scores.status, judged.reply.error) == (Status.FAILED, "cut off")
 
 
 def test_a_document_left_out_of_a_reply_keeps_its_place():
@@ -324,7 +324,7 @@ def test_when_every_group_fails_the_first_stage_stays(fusion, final_round):
     )
     assert ids(ranking) == ["d0", "d1", "d2", "d3", "d4"]
     assert {judged.scores.status for judged in ranking.groups} == {Status.FAILED}
-    assert {judged.error for judged in ranking.groups} == {"down"}
+    assert {judged.reply.error for judged in ranking.groups} == {"down"}
 
 
 # --- The final round --------------------------------------------------------------------------
@@ -484,7 +484,7 @@ def test_blanks_that_were_not_asked_for_are_an_error_of_the_group():
     assert ids(ranking) == ["d0", "d1"]
     (judged,) = ranking.groups
     assert judged.scores.status is Status.FAILED
-    assert judged.error == "the engine filled 2 blanks, the request has 0"
+    assert judged.reply.error == "the engine filled 2 blanks, the request has 0"
 
 
 def test_a_defect_in_the_engine_is_not_taken_for_a_failed_group():
@@ -493,3 +493,121 @@ def test_a_defect_in_the_engine_is_not_taken_for_a_failed_group():
 
     with pytest.raises(ZeroDivisionError, match="a defect"):
         rank(candidates(1, 9), Rounds(broken))
+
+
+# --- Until the best are stable ----------------------------------------------------------------
+
+
+def by_repeat(*rounds):
+    """Scores by document, another mapping for every repeat; the last one stays."""
+
+    def answer(request):
+        scores = rounds[min(request.origin.repeat, len(rounds) - 1)]
+        return json_reply([scores[worth(passage)] for passage in request.passages])
+
+    return answer
+
+
+def test_repeats_are_asked_one_after_another_until_two_leave_the_best_as_they_were():
+    ask = Rounds(by_worth)
+    ranking = rank(candidates(1, 5, 9, 2, 7), ask, num_repeat=10, group_size=3, until_stable=2)
+    assert [len(requests) for requests in ask.asked] == [2, 2, 2]
+    assert (len(ranking.groups), ranking.spared) == (6, 14)
+    assert ids(ranking) == ["d2", "d4", "d1", "d3", "d0"]
+
+
+def test_a_change_among_the_best_counts_the_repeats_anew():
+    turned = [{0: 9, 1: 8, 2: 0}, {0: 9, 1: 8, 2: 0}, {0: 0, 1: 9, 2: 0}, {0: 0, 1: 9, 2: 0}]
+    ask = Rounds(by_repeat(*turned))
+    ranking = rank(candidates(0, 1, 2), ask, num_repeat=9, until_stable=1)
+    # repeats 0 and 1 have d0 first, 2 turns it to d1, 3 and 4 leave it
+    assert (len(ask.asked), ranking.spared) == (5, 4)
+    assert ids(ranking)[0] == "d1"
+
+
+def test_a_change_below_the_best_does_not_count():
+    below = [{0: 9, 1: 5, 2: 4}, {0: 9, 1: 1, 2: 4}, {0: 9, 1: 4, 2: 1}]
+    ask = Rounds(by_repeat(*below))
+    rank(candidates(0, 1, 2), ask, num_repeat=9, until_stable=1)
+    assert len(ask.asked) == 3
+
+
+def test_an_order_that_keeps_changing_is_asked_about_in_every_repeat():
+    scores = [{0: 0, 1: 10}, {0: 10, 1: 0}] * 2 + [{0: 0, 1: 10}]  # even, it is a tie of means
+    ask = Rounds(by_repeat(*scores))
+    ranking = rank(candidates(0, 1), ask, num_repeat=5, until_stable=2)
+    assert (len(ask.asked), ranking.spared) == (5, 0)
+
+
+def test_a_repeat_with_a_failed_group_proves_no_stability():
+    def script(request):
+        return EngineError("down") if request.origin.repeat in (1, 2) else by_worth(request)
+
+    ask = Rounds(script)
+    ranking = rank(candidates(1, 5, 9), ask, num_repeat=9, until_stable=1)
+    # 0 answers, 1 and 2 fail, 3 and 4 leave the best as they were
+    assert (len(ask.asked), ranking.spared) == (5, 4)
+
+
+def test_the_ranking_is_that_of_the_repeats_that_were_asked():
+    def script(request):
+        return by_place(request)
+
+    stable = rank(candidates(*range(30)), Rounds(script), num_repeat=8, until_stable=30)
+    repeats = len({judged.group.repeat for judged in stable.groups})
+    whole = rank(candidates(*range(30)), Rounds(script), num_repeat=repeats)
+    assert stable.documents == whole.documents
+
+
+def test_the_final_round_comes_after_the_last_repeat_that_was_asked():
+    ask = Rounds(by_worth)
+    rank(candidates(1, 5, 9), ask, num_repeat=9, until_stable=2, final_round=2)
+    assert [len(requests) for requests in ask.asked] == [1, 1, 1, 1]
+    assert len(ask.asked[-1][0].passages) == 2
+
+
+@pytest.mark.parametrize(
+    ("until_stable", "num_repeat", "message"),
+    [(-1, 5, "until_stable is -1"), (True, 5, "until_stable is True"), (5, 3, "num_repeat 4")],
+)
+def test_an_until_stable_that_cannot_be_is_refused(until_stable, num_repeat, message):
+    with pytest.raises(SettingsError, match=message):
+        GroupwiseSettings(prompt=PROMPT, until_stable=until_stable, num_repeat=num_repeat)
+
+
+# --- Where a question comes from --------------------------------------------------------------
+
+
+def test_requests_say_whose_they_are():
+    ask = Rounds(by_worth)
+    ranking = rank(candidates(0, 1, 2), ask, num_repeat=2, final_round=2)
+    origins = [request.origin for requests in ask.asked for request in requests]
+    assert [(each.query_id, each.repeat) for each in origins] == [("q1", 0), ("q1", 1), ("q1", 2)]
+    for origin, judged in zip(origins, ranking.groups, strict=True):
+        assert origin.doc_ids == tuple(f"d{member}" for member in judged.group.members)
+
+
+# --- Ties -------------------------------------------------------------------------------------
+
+
+def test_ties_go_as_they_are_told_to():
+    documents = candidates(4, 7, 4, 7, 4)
+    assert ids(rank(documents, Rounds(by_worth))) == ["d1", "d3", "d0", "d2", "d4"]
+    by_doc_id = rank(documents, Rounds(by_worth), ties="doc_id")
+    assert ids(by_doc_id) == ["d3", "d1", "d4", "d2", "d0"]
+    orders = {
+        tuple(ids(rank(documents, Rounds(by_worth), ties="random", seed=seed)))
+        for seed in range(40)
+    }
+    assert all(set(order[:2]) == {"d1", "d3"} for order in orders)
+    assert len(orders) == 2 * 6
+
+
+def test_ties_in_the_final_round_go_the_same_way():
+    ranking = rank(candidates(7, 7, 1), Rounds(by_worth), ties="doc_id", final_round=2)
+    assert ids(ranking) == ["d1", "d0", "d2"]
+
+
+def test_an_unknown_rule_for_ties_is_refused():
+    with pytest.raises(SettingsError, match="ties is 'fair': give one of first_stage, doc_id"):
+        GroupwiseSettings(prompt=PROMPT, ties="fair")

@@ -19,7 +19,8 @@ from llmrankers_groupwise.types import Reply, Request, Sampling
 
 GROUPRANK = {
     "scoring": "generation", "group_size": 20, "num_repeat": 2, "overlap": 0, "grouping": "random",
-    "fusion": "mean", "first_stage_weight": 0.4, "final_round": 0, "seed": 666,
+    "fusion": "mean", "first_stage_weight": 0.4, "ties": "first_stage", "final_round": 0,
+    "until_stable": 0, "seed": 666,
 }  # fmt: skip
 GROUPRANK_SAMPLING = {
     "temperature": 0.3, "top_p": 0.8, "max_tokens": 8000, "reasoning_tokens": None, "seed": 666,

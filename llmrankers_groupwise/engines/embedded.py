@@ -108,6 +108,11 @@ class EmbeddedEngine:
             "engine_args": dict(self._settings),
         }
 
+    def identity(self) -> dict[str, object]:
+        """The weights, and the settings that shape a vector."""
+        shaping = {name: self._settings[name] for name in ("max_tokens", "precision")}
+        return {"engine": "embedded", "weights_sha256": WEIGHTS_SHA256, **shaping}
+
     def close(self) -> None:
         """End the engine's thread; open requests fail."""
         if "_model" in self.__dict__:

@@ -13,10 +13,11 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from llmrankers_groupwise.background import HomeProcess, end_in_background, in_background
+from llmrankers_groupwise import background
 from llmrankers_groupwise.engines.chat import Prompt
 from llmrankers_groupwise.engines.dialogue import Fill, Filled, Write, Written, lead
 from llmrankers_groupwise.engines.estimates import Estimator, estimated_tokens
+from llmrankers_groupwise.engines.identity import shaping
 from llmrankers_groupwise.engines.openai_accepted import Accepted
 from llmrankers_groupwise.engines.openai_dialect import Dialect
 from llmrankers_groupwise.engines.openai_format import (
@@ -41,6 +42,8 @@ from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
 __all__ = ["OpenAIEngine"]
 
 logger = logging.getLogger(__name__)
+
+_SPEED_ARGS = ("base_url", "api_key_env", "concurrency", "timeout", "max_retries")
 
 _FOLLOW_UP_TOKENS = 96
 """Kept free for the question behind a text that is to be finished."""
@@ -104,7 +107,7 @@ class OpenAIEngine(PromptingEngine):
         self._model_len: int | None = None
         self._limit_to(self._args["max_model_len"])
         self._dialect = Dialect(self._server, accepted_at_first(self._args))
-        self._process = HomeProcess()
+        self._process = background.HomeProcess()
         self._closed = False
         # These belong to the background loop, as the client does.
         self._slots = asyncio.Semaphore(self._args["concurrency"])
@@ -123,7 +126,7 @@ class OpenAIEngine(PromptingEngine):
         if self._closed:
             raise ModelError("the engine is closed; make another")
         self._process.settle()
-        return await in_background(self._answer(request, sampling))
+        return await background.in_background(self._answer(request, sampling))
 
     def describe(self) -> dict[str, object]:
         """Server, model, versions and settings, and what the server takes as far as is known."""
@@ -153,13 +156,31 @@ class OpenAIEngine(PromptingEngine):
             described["note"] = f"forms by {accepted.way}, {with_them} probabilities"
         return described
 
+    def identity(self) -> dict[str, object]:
+        """The model's name, and the arguments that shape a reply.
+
+        Not the address, which changes with every job of a cluster. A name that is not given is
+        asked of the server; it must not run on the background loop then, which that waits for.
+
+        Raises:
+            ModelError: the server cannot be asked, or does not say one model's name.
+        """
+        if self._settings.model_name_or_path is None:
+            background.run_in_background(self._start())
+        return {
+            "engine": "openai",
+            "model": self._model or self._settings.model_name_or_path,
+            "tokenizer": self._settings.tokenizer_name_or_path,
+            "engine_args": shown_args(shaping(self._args, _SPEED_ARGS)),
+        }
+
     def close(self) -> None:
         """Close the connections; open requests fail."""
         if self._closed:
             return
         self._closed = True
         if self._process.is_here:
-            end_in_background(self._close())
+            background.end_in_background(self._close())
 
     # --- On the background loop ---------------------------------------------------------------
 

@@ -20,6 +20,7 @@ __all__ = [
     "Engine",
     "EngineSettings",
     "engine_class",
+    "engine_identity",
     "installed",
     "resolve_engine",
     "resolved_args",
@@ -33,7 +34,7 @@ class Engine(Protocol):
 
     `scorings` lists what it can do, its default first: "likelihood" is filling a request's
     ScoreForm, "generation" writing a text. An engine that does not look at a request's messages
-    says so by `reads_prompts = False`.
+    says so by `reads_prompts = False`. One may have a method `identity()`; see `engine_identity`.
     """
 
     scorings: tuple[Scoring, ...]
@@ -154,6 +155,17 @@ def _is_secret(name: str, value: object) -> bool:
         return False
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^0-9A-Za-z]+", "_", name)
     return _SECRET.search(words.lower()) is not None
+
+
+def engine_identity(engine: Engine) -> Mapping[str, object]:
+    """What of an engine shapes its replies, ready for JSON; the journal files them under it.
+
+    That is what the engine's method `identity()` returns: model, revision, adapter and arguments,
+    but nothing that only shapes speed. It may look at files or ask a server; it loads no model.
+    Without that method it is all that the engine says in `describe()`.
+    """
+    identity: Callable[[], Mapping[str, object]] = getattr(engine, "identity", engine.describe)
+    return identity()
 
 
 def installed(*distributions: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ an engine that answers many requests at once.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from llmrankers_groupwise.background import HomeProcess, end_in_background, in_background
@@ -15,6 +15,7 @@ from llmrankers_groupwise.engines.protocol import (
     Engine,
     EngineSettings,
     engine_class,
+    engine_identity,
     installed,
     resolve_engine,
 )
@@ -113,6 +114,10 @@ class RayEngine:
             "versions": installed("ray"),
         }
         return {**self._inner.describe(), **pool.described, "workers": workers}
+
+    def identity(self) -> Mapping[str, object]:
+        """The engine's: where it runs does not shape its replies."""
+        return engine_identity(self._inner)
 
     def close(self) -> None:
         """End the workers, and Ray's cluster if it is ours; open requests fail with EngineError."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from llmrankers_groupwise.background import Once
 from llmrankers_groupwise.engines.batching import Batcher
 from llmrankers_groupwise.engines.chat import Prompt
+from llmrankers_groupwise.engines.identity import model_identity, shaping
 from llmrankers_groupwise.engines.prompter import (
     CHAT_ARGS,
     Prompter,
@@ -50,6 +51,8 @@ _DEFAULTS: dict[str, Any] = {
     "max_batch": 64,
     "model_kwargs": {},
 }
+
+_SPEED_ARGS = ("attn_implementation", "device_map", "max_batch_tokens", "max_batch")
 
 _BATCH_TOKENS = 32_768
 _CPU_PROMPT_TOKENS = 4_096  # of a micro-batch; the CPU gains nothing by padding
@@ -139,6 +142,15 @@ class TransformersEngine(PromptingEngine):
             described["dtype"] = str(network.dtype).removeprefix("torch.")
             described["max_model_len"] = self._prompter.max_model_len
         return described
+
+    def identity(self) -> dict[str, object]:
+        """Model, adapter, tokenizer, and the arguments that shape a reply."""
+        revision = self._args["model_kwargs"].get("revision")
+        return {
+            "engine": "transformers",
+            **model_identity(self._settings, revision),
+            "engine_args": shown_args(shaping(self._args, _SPEED_ARGS)),
+        }
 
     def close(self) -> None:
         """End the engine's thread and let go of the model; open requests fail.

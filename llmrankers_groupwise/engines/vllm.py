@@ -24,6 +24,7 @@ from llmrankers_groupwise.engines.blanks import (
 )
 from llmrankers_groupwise.engines.chat import ChatTokenizer
 from llmrankers_groupwise.engines.dialogue import Fill, Filled, Write, Written, lead
+from llmrankers_groupwise.engines.identity import model_identity, shaping
 from llmrankers_groupwise.engines.prompter import (
     CHAT_ARGS,
     Prompter,
@@ -45,6 +46,14 @@ _OWN_ARGS: Mapping[str, Any] = {
     "ten_tolerance": 0.02,
 }
 _DEFAULTS: Mapping[str, Any] = {"enable_prefix_caching": True, "disable_log_stats": True}
+_SPEED_ARGS = (
+    "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size",
+    "enable_expert_parallel", "distributed_executor_backend", "gpu_memory_utilization",
+    "kv_cache_memory_bytes", "block_size", "max_num_seqs", "max_num_batched_tokens",
+    "enable_chunked_prefill", "enable_prefix_caching", "enforce_eager", "swap_space",
+    "cpu_offload_gb", "load_format", "download_dir", "disable_log_stats",
+    "disable_custom_all_reduce", "async_scheduling", "max_loras",
+)  # fmt: skip
 _TOP = 20  # log probabilities of a token; a form allows eleven choices in a place
 
 
@@ -119,6 +128,15 @@ class VllmEngine(PromptingEngine):
             described["dtype"] = str(config.dtype).removeprefix("torch.")
             described["max_model_len"] = config.max_model_len
         return described
+
+    def identity(self) -> dict[str, object]:
+        """Model, adapter, tokenizer, and the arguments that shape a reply."""
+        args = shaping({**self._args, **self._own}, _SPEED_ARGS)
+        return {
+            "engine": "vllm",
+            **model_identity(self._settings, self._args.get("revision")),
+            "engine_args": shown_args(args),
+        }
 
     def close(self) -> None:
         """Stop vLLM's processes; open requests fail with EngineError or ModelError."""

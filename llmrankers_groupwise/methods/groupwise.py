@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.fusion import (
     Fusion,
+    Ties,
     check_fusion,
     fused_scores,
     ranked_positions,
+    tie_order,
     written_scores,
 )
 from llmrankers_groupwise.grouping import Strategy, check_grouping, make_groups, seeded
@@ -21,13 +24,18 @@ from llmrankers_groupwise.types import (
     Candidate,
     Group,
     JudgedGroup,
+    Origin,
     Query,
     RankedDocument,
     Ranking,
+    Request,
     Scoring,
+    Status,
 )
 
 __all__ = ["GroupwiseSettings", "groupwise"]
+
+_UNCHANGED = 2  # so many repeats in turn must leave the best documents as they were
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +51,11 @@ class GroupwiseSettings:
         grouping: "random", "strided", "sorted" or "mixed"; see `grouping.make_groups`.
         fusion: "mean" of a document's scores, or "rrf" over the repeats' rankings.
         first_stage_weight: the first stage's share of the final score, 0..1.
+        ties: which of documents with equal scores comes first: the better one of the "first_stage",
+            as trec_eval has it the later "doc_id", or one drawn at "random".
         final_round: if not 0, the best so many documents are asked once more as one group.
+        until_stable: if not 0, the repeats are asked one after another, and no more once two in
+            turn have left the best so many documents, in their order, as they were.
         seed: for everything drawn at random.
 
     Raises:
@@ -58,16 +70,25 @@ class GroupwiseSettings:
     grouping: Strategy = "random"
     fusion: Fusion = "mean"
     first_stage_weight: float = 0.0
+    ties: Ties = "first_stage"
     final_round: int = 0
+    until_stable: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_grouping(self.group_size, self.num_repeat, self.overlap, self.grouping)
-        check_fusion(self.fusion, self.first_stage_weight)
+        check_fusion(self.fusion, self.first_stage_weight, self.ties)
         if not (self.final_round == 0 or 2 <= self.final_round <= self.group_size):
             raise SettingsError(
                 f"final_round is {self.final_round}: give 0 for none, or 2 to group_size "
                 f"({self.group_size})"
+            )
+        if type(self.until_stable) is not int or self.until_stable < 0:
+            raise SettingsError(f"until_stable is {self.until_stable!r}: give 0 for none, or more")
+        if self.until_stable and self.num_repeat <= _UNCHANGED + 1:
+            raise SettingsError(
+                f"until_stable can stop after {_UNCHANGED + 1} repeats at the earliest: give "
+                f"num_repeat {_UNCHANGED + 2} or more, or until_stable 0"
             )
 
 
@@ -80,16 +101,38 @@ async def groupwise(
     keep their place. The ranking holds every candidate once.
     """
     groups = _groups(query, candidates, settings)
-    judged = await _judge(query, candidates, groups, ask, settings)
-    scores = fused_scores(candidates, judged, settings.fusion, settings.first_stage_weight)
-    order = ranked_positions(range(len(candidates)), scores)
+    if settings.until_stable:
+        judged = await _judge_until_stable(query, candidates, groups, ask, settings)
+    else:
+        judged = await _judge(query, candidates, groups, ask, settings)
+    spared = len(groups) - len(judged)
+    scores, order = _merged(query, candidates, judged, settings)
     if settings.final_round:
         final = _final_group(query, candidates, order, settings)
         judged += await _judge(query, candidates, final, ask, settings)
-        scores = fused_scores(candidates, judged, settings.fusion, settings.first_stage_weight)
         best, rest = order[: settings.final_round], order[settings.final_round :]
-        order = ranked_positions(best, scores) + rest
-    return _ranking(candidates, order, scores, judged)
+        scores, _ = _merged(query, candidates, judged, settings)
+        order = ranked_positions(best, scores, _tie_order(query, candidates, settings)) + rest
+    return _ranking(candidates, order, scores, judged, spared)
+
+
+def _merged(
+    query: Query,
+    candidates: Sequence[Candidate],
+    judged: Sequence[JudgedGroup],
+    settings: GroupwiseSettings,
+) -> tuple[list[float | None], list[int]]:
+    """The candidates' fused scores, and their positions best first."""
+    scores = fused_scores(candidates, judged, settings.fusion, settings.first_stage_weight)
+    ties = _tie_order(query, candidates, settings)
+    return scores, ranked_positions(range(len(candidates)), scores, ties)
+
+
+def _tie_order(
+    query: Query, candidates: Sequence[Candidate], settings: GroupwiseSettings
+) -> list[int]:
+    rng = seeded(settings.seed, "ties", query.text)
+    return tie_order([str(each.doc_id) for each in candidates], settings.ties, rng)
 
 
 def _groups(
@@ -124,6 +167,32 @@ def _final_group(
     return [Group(settings.num_repeat, tuple(best))] if len(best) > 1 else []
 
 
+async def _judge_until_stable(
+    query: Query,
+    candidates: Sequence[Candidate],
+    groups: Sequence[Group],
+    ask: Ask,
+    settings: GroupwiseSettings,
+) -> list[JudgedGroup]:
+    """Ask about the groups repeat by repeat, until the best documents no longer change.
+
+    A repeat in which a group failed changes less for that reason alone, and proves nothing.
+    """
+    judged: list[JudgedGroup] = []
+    best: list[int] | None = None
+    unchanged = 0
+    for _, repeat in itertools.groupby(groups, key=lambda group: group.repeat):
+        new = await _judge(query, candidates, list(repeat), ask, settings)
+        judged += new
+        before, best = best, _merged(query, candidates, judged, settings)[1]
+        best = best[: settings.until_stable]
+        whole = all(each.scores.status is not Status.FAILED for each in new)
+        unchanged = unchanged + 1 if whole and best == before else 0
+        if unchanged == _UNCHANGED:
+            break
+    return judged
+
+
 async def _judge(
     query: Query,
     candidates: Sequence[Candidate],
@@ -132,21 +201,24 @@ async def _judge(
     settings: GroupwiseSettings,
 ) -> list[JudgedGroup]:
     """Ask about all groups at once and read the replies."""
-    form = settings.scoring == "likelihood"
-    requests = [
-        render(
-            query.text,
-            [candidates[member].text or "" for member in group.members],
-            settings.prompt,
-            form=form,
-        )
-        for group in groups
-    ]
-    replies = await ask(requests)
+    replies = await ask([_request(query, candidates, group, settings) for group in groups])
     return [
-        JudgedGroup(group, read_reply(reply, len(group.members)), reply.error)
+        JudgedGroup(group, read_reply(reply, len(group.members)), reply)
         for group, reply in zip(groups, replies, strict=True)
     ]
+
+
+def _request(
+    query: Query, candidates: Sequence[Candidate], group: Group, settings: GroupwiseSettings
+) -> Request:
+    members = [candidates[member] for member in group.members]
+    return render(
+        query.text,
+        [each.text or "" for each in members],
+        settings.prompt,
+        form=settings.scoring == "likelihood",
+        origin=Origin(query.query_id, tuple(str(each.doc_id) for each in members), group.repeat),
+    )
 
 
 def _ranking(
@@ -154,10 +226,11 @@ def _ranking(
     order: Sequence[int],
     scores: Sequence[float | None],
     judged: Sequence[JudgedGroup],
+    spared: int,
 ) -> Ranking:
     written = written_scores([scores[position] for position in order])
     documents = tuple(
         RankedDocument(candidates[position].doc_id, score, scores[position], position + 1)
         for position, score in zip(order, written, strict=True)
     )
-    return Ranking(documents, tuple(judged))
+    return Ranking(documents, tuple(judged), spared)

@@ -1,0 +1,297 @@
+"""The file of a journal: one SQLite database, in which nothing paid for is ever overwritten.
+
+    runs       what was asked and how, by the digest of that; `used` counts up with every start
+    queries    a run's queries in their order, as they were shown, with their candidates
+    questions  a run's questions: query, repeat, documents in prompt order, and the reply's number
+    replies    by the key of the question (`keys.question_key`), errors included
+
+A reply is JSON packed by zlib, whose checksum shows damage on disk; `failed` tells errors.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmrankers_groupwise.errors import JournalError
+from llmrankers_groupwise.types import Candidate, Origin, Query, Reply
+
+__all__ = [
+    "APPLICATION_ID",
+    "SCHEMA",
+    "ReadJournal",
+    "RecordedRun",
+    "Statement",
+    "check_size",
+    "connected",
+    "failure",
+    "insert_query",
+    "insert_question",
+    "insert_reply",
+]
+
+Statement = tuple[str, Sequence[object]]
+"""SQL with its parameters."""
+
+APPLICATION_ID = 0x6C72_6777  # "lrgw", in the file's header
+VERSION = 1
+
+SCHEMA = f"""
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+CREATE TABLE runs (
+    run INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, used INTEGER NOT NULL,
+    described TEXT NOT NULL
+);
+CREATE TABLE queries (
+    run INTEGER NOT NULL, place INTEGER NOT NULL, query_id TEXT NOT NULL, shown BLOB NOT NULL,
+    PRIMARY KEY (run, place)
+) WITHOUT ROWID;
+CREATE TABLE questions (
+    run INTEGER NOT NULL, query_id TEXT NOT NULL, repeat INTEGER NOT NULL, doc_ids TEXT NOT NULL,
+    reply INTEGER NOT NULL,
+    PRIMARY KEY (run, query_id, repeat, doc_ids)
+) WITHOUT ROWID;
+CREATE TABLE replies (
+    reply INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, failed INTEGER NOT NULL,
+    content BLOB NOT NULL
+);
+"""
+
+_FIELDS = (
+    "text", "blanks", "forced", "cut_passages", "prompt_tokens", "completion_tokens",
+    "finish_reason", "seconds", "error",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A run as a journal has it: its number there, its key, and what was asked and how."""
+
+    number: int
+    key: bytes
+    described: Mapping[str, Any]
+
+
+def insert_reply(key: bytes, reply: Reply) -> Statement:
+    """Add a reply; only an error may be there already, and gives way."""
+    content = _packed([getattr(reply, name) for name in _FIELDS])
+    return (
+        "INSERT INTO replies (key, failed, content) VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE "
+        "SET failed = excluded.failed, content = excluded.content WHERE failed",
+        (key, reply.error is not None, content),
+    )
+
+
+def insert_question(run: int, origin: Origin, key: bytes) -> Statement:
+    """Note which reply a run's question has; the reply must be there."""
+    return (
+        "INSERT INTO questions SELECT ?, ?, ?, ?, reply FROM replies WHERE key = ? "
+        "ON CONFLICT DO UPDATE SET reply = excluded.reply WHERE reply != excluded.reply",
+        (run, origin.query_id, origin.repeat, _doc_ids(origin), key),
+    )
+
+
+def insert_query(
+    run: int, place: int, query: Query, candidates: Sequence[Candidate]
+) -> list[Statement]:
+    """Note a run's query with its candidates; questions of other candidates go."""
+    listed = [[str(each.doc_id), each.score, each.text is not None] for each in candidates]
+    shown = _packed([query.text, listed])
+    same = (run, place, query.query_id, shown)
+    return [
+        (
+            "DELETE FROM questions WHERE run = ?1 AND query_id = ?3 AND EXISTS (SELECT 1 FROM "
+            "queries WHERE run = ?1 AND place = ?2 AND (query_id != ?3 OR shown != ?4))",
+            same,
+        ),
+        (
+            "INSERT INTO queries VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "query_id = excluded.query_id, shown = excluded.shown "
+            "WHERE query_id != excluded.query_id OR shown != excluded.shown",
+            same,
+        ),
+    ]
+
+
+class ReadJournal:
+    """What a journal holds, read only; it may be read while a run writes to it.
+
+    Args:
+        path: the file.
+        connection: one that is open to it already; closed with this.
+
+    Raises:
+        JournalError: there is no such file, it is no journal, or it is damaged.
+    """
+
+    def __init__(self, path: str | Path, connection: sqlite3.Connection | None = None) -> None:
+        self.path = Path(path)
+        self._connection = connection or connected(self.path, read_only=True)
+
+    def __enter__(self) -> ReadJournal:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def reply(self, key: bytes) -> Reply | None:
+        """The reply filed under a key; None if there is none, or only an error."""
+        found = self._one("SELECT content FROM replies WHERE key = ? AND NOT failed", (key,))
+        return self._reply(found[0]) if found else None
+
+    def reply_to(self, run: int, origin: Origin) -> Reply | None:
+        """The reply to a run's question, or the error it got; None if it was not answered."""
+        found = self._one(
+            "SELECT content FROM questions JOIN replies USING (reply) "
+            "WHERE run = ? AND query_id = ? AND repeat = ? AND doc_ids = ?",
+            (run, origin.query_id, origin.repeat, _doc_ids(origin)),
+        )
+        return self._reply(found[0]) if found else None
+
+    def has_replies(self) -> bool:
+        """Whether there is any reply that is no error."""
+        return self._one("SELECT 1 FROM replies WHERE NOT failed LIMIT 1", ()) is not None
+
+    def runs(self) -> list[RecordedRun]:
+        """All runs, the one used last at the end."""
+        rows = self._rows("SELECT run, key, described FROM runs ORDER BY used", ())
+        return [RecordedRun(run, key, json.loads(described)) for run, key, described in rows]
+
+    def queries(self, run: int) -> Iterator[tuple[int, Query, list[Candidate]]]:
+        """A run's queries with their candidates, each by its place; texts are "" where known."""
+        rows = self._rows(
+            "SELECT place, query_id, shown FROM queries WHERE run = ? ORDER BY place", (run,)
+        )
+        for place, query_id, shown in rows:
+            text, listed = self._unpacked(shown)
+            candidates = [
+                Candidate(doc_id, "" if has_text else None, score)
+                for doc_id, score, has_text in listed
+            ]
+            yield place, Query(query_id, text), candidates
+
+    def replies(self, run: int, query_id: str) -> Iterator[tuple[Origin, Reply]]:
+        """A query's questions and their replies, by repeat, then in the order of answering."""
+        rows = self._rows(
+            "SELECT repeat, doc_ids, content FROM questions JOIN replies USING (reply) "
+            "WHERE run = ? AND query_id = ? ORDER BY repeat, reply",
+            (run, query_id),
+        )
+        for repeat, doc_ids, content in rows:
+            yield Origin(query_id, tuple(json.loads(doc_ids)), repeat), self._reply(content)
+
+    def count(self, table: str, condition: str = "1") -> int:
+        """How many rows of a table fulfil a condition in SQL."""
+        counted = self._one(f"SELECT count(*) FROM {table} WHERE {condition}", ())
+        return int(counted[0]) if counted else 0
+
+    def _reply(self, content: bytes) -> Reply:
+        fields = dict(zip(_FIELDS, self._unpacked(content), strict=True))
+        if fields["blanks"] is not None:
+            fields["blanks"] = tuple(map(tuple, fields["blanks"]))
+        return Reply(**fields, reused=True)
+
+    def _unpacked(self, packed: bytes) -> Any:
+        try:
+            return json.loads(zlib.decompress(packed))
+        except (zlib.error, ValueError) as error:
+            raise failure(self.path, error) from error
+
+    def _one(self, sql: str, parameters: Sequence[object]) -> Any:
+        try:
+            return self._connection.execute(sql, parameters).fetchone()
+        except sqlite3.Error as error:
+            raise failure(self.path, error) from error
+
+    def _rows(self, sql: str, parameters: Sequence[object]) -> Iterator[Any]:
+        try:
+            for row in self._connection.execute(sql, parameters):  # noqa: UP028  closes nothing
+                yield row
+        except sqlite3.Error as error:
+            raise failure(self.path, error) from error
+
+
+def connected(path: Path, *, read_only: bool = False, damaged: bool = False) -> sqlite3.Connection:
+    """A connection to a journal, which is made if it is not there unless only read.
+
+    Args:
+        path: the file.
+        read_only: write nothing, and do not make it.
+        damaged: read it though its end is missing, as far as it goes.
+
+    Raises:
+        JournalError: as ReadJournal.
+    """
+    mode = "ro" if read_only else "rwc"
+    if read_only and not path.is_file():
+        raise JournalError(f"{path}: there is no such journal; check the path")
+    connection: sqlite3.Connection | None = None
+    try:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=60.0,
+            isolation_level=None, check_same_thread=False,
+        )  # fmt: skip
+        if damaged:
+            connection.execute("PRAGMA writable_schema = ON")
+        _check(connection, path)
+        if read_only and not damaged and not Path(f"{path}-wal").exists():
+            check_size(connection, path)
+    except (sqlite3.Error, JournalError) as error:
+        if connection is not None:
+            connection.close()
+        raise error if isinstance(error, JournalError) else failure(path, error) from error
+    return connection
+
+
+def failure(path: Path, error: Exception) -> JournalError:
+    """What an error of SQLite, or of unpacking, means for a user."""
+    if isinstance(error, sqlite3.OperationalError):
+        return JournalError(
+            f"{path}: the journal cannot be used ({error}); make sure that its folder exists, may "
+            f"be written to and has space left. All replies in it are kept: run the same command "
+            f"again to go on"
+        )
+    return JournalError(
+        f"{path}: the journal is damaged ({error}); what can be read of it is copied by: "
+        f"run-groupwise journal verify --journal {path} --save_path COPY"
+    )
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise unless this is a whole journal of this version, or a new file."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application == APPLICATION_ID and version != VERSION:
+        raise JournalError(
+            f"{path}: a journal of version {version}, this is {VERSION}; give another file, or use "
+            f"the version of this package that made it"
+        )
+    if application != APPLICATION_ID and tables:
+        raise JournalError(f"{path}: a database, but no journal; give another file")
+
+
+def check_size(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise unless the file has all of its pages, as SQLite itself does not check of the last."""
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
+    if path.stat().st_size < pages * size:
+        raise failure(path, sqlite3.DatabaseError("its end is missing"))
+
+
+def _packed(value: object) -> bytes:
+    return zlib.compress(json.dumps(value, separators=(",", ":")).encode("ascii"))
+
+
+def _doc_ids(origin: Origin) -> str:
+    return json.dumps(origin.doc_ids, ensure_ascii=False)

@@ -1,0 +1,53 @@
+"""The key of a question: a digest of all that shapes its reply, and of nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+
+from llmrankers_groupwise.types import Request, Sampling
+
+__all__ = ["KEY_BYTES", "digest", "drawn", "question_key"]
+
+KEY_BYTES = 16
+"""Of 2**128 keys, two of a billion questions' are equal with a probability of 1.5e-21."""
+
+
+def digest(value: object) -> bytes:
+    """16 bytes that follow from a JSON-ready value alone, on every machine."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode("ascii"), digest_size=KEY_BYTES).digest()
+
+
+def drawn(sampling: Sampling, repeat: int) -> Sampling:
+    """How a repeat draws tokens: at random from a seed of its own, where there is one at all."""
+    if not sampling.temperature or sampling.seed is None or not repeat:
+        return sampling
+    return dataclasses.replace(sampling, seed=sampling.seed + repeat)
+
+
+def question_key(
+    identity: Mapping[str, object], request: Request, sampling: Sampling, *, prompts: bool
+) -> bytes:
+    """The key under which the reply to a request is filed.
+
+    Greedy decoding draws nothing: there seed, top_p and repeat do not count. What the request is
+    for, its origin, never does, so that equal questions are asked once whoever asks them.
+
+    Args:
+        identity: who answers, as `engines.protocol.engine_identity` has it.
+        request: the question.
+        sampling: as it is passed to the engine.
+        prompts: whether the engine reads the messages, or query and passages.
+    """
+    forms = [each and [each.labels, each.choices] for each in (request.form, request.fallback)]
+    drawing: list[object] = [sampling.max_tokens, sampling.reasoning_tokens]
+    if sampling.temperature:
+        drawing += [sampling.temperature, sampling.top_p, sampling.seed, request.origin.repeat]
+    if prompts:
+        asked: list[object] = [request.messages, request.answer_start, forms, drawing]
+    else:
+        asked = [request.query, request.passages, forms[0]]
+    return digest([identity, request.labels, asked])

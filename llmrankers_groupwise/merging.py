@@ -1,0 +1,151 @@
+"""Rankings made again from the replies in journals: a run whose first stage and engine they are."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from llmrankers_groupwise.candidates import CandidatePassages
+from llmrankers_groupwise.engines.replay import ReplayEngine
+from llmrankers_groupwise.errors import JournalError
+from llmrankers_groupwise.first_stage import FirstStage
+from llmrankers_groupwise.journal_file import ReadJournal, RecordedRun
+from llmrankers_groupwise.prompts import PromptFile
+from llmrankers_groupwise.ranker import GroupwiseLlmRanker
+from llmrankers_groupwise.trec import RunEntry
+from llmrankers_groupwise.types import Candidate, Origin, Query, Reply, Sampling
+
+__all__ = ["Recorded"]
+
+
+class Recorded:
+    """A run as one or more journals have it, those of its shards for instance.
+
+    Args:
+        paths: the journals; of each the run that was used last is taken.
+
+    Raises:
+        JournalError: a journal cannot be read or has no run, or they are of different runs.
+    """
+
+    def __init__(self, paths: Sequence[str | Path]) -> None:
+        self._closing = contextlib.ExitStack()
+        with self._closing:
+            self._parts = [self._part(path) for path in paths]
+            self.described = self._same_run().described
+            self._closing = self._closing.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the journals."""
+        self._closing.close()
+
+    def __len__(self) -> int:
+        """How many of its queries are there."""
+        return sum(journal.count("queries", f"run = {run.number}") for journal, run in self._parts)
+
+    def queries(self) -> Iterator[tuple[Query, list[Candidate]]]:
+        """Its queries with their candidates, in the run's order; texts are "" where there was one.
+
+        Raises:
+            JournalError: a query is in two journals.
+        """
+        streams = [journal.queries(run.number) for journal, run in self._parts]
+        before = -1
+        for place, query, candidates in heapq.merge(*streams, key=lambda each: each[0]):
+            if place == before:
+                raise JournalError(
+                    f"query {query.query_id} is in two of these journals; leave one out"
+                )
+            before = place
+            yield query, candidates
+
+    def first_stage(self) -> FirstStage:
+        """Its queries and candidates as a first stage, in the run's order."""
+        shown = {query.query_id: (query, candidates) for query, candidates in self.queries()}
+        return FirstStage(
+            run={
+                query_id: [RunEntry(each.doc_id, each.score) for each in candidates]
+                for query_id, (_, candidates) in shown.items()
+            },
+            queries={query_id: query.text for query_id, (query, _) in shown.items()},
+            passages=CandidatePassages(
+                {
+                    (query_id, each.doc_id): "-"
+                    for query_id, (_, candidates) in shown.items()
+                    for each in candidates
+                    if each.text is not None
+                },
+                {},
+            ),
+        )
+
+    def reply_to(self, origin: Origin) -> Reply | None:
+        """The reply to a question, or the error that it got; None if it was not answered."""
+        for index, (journal, run) in enumerate(self._parts):
+            reply = journal.reply_to(run.number, origin)
+            if reply is not None:
+                if index:  # neighbouring queries are in one shard: look there first now
+                    self._parts.insert(0, self._parts.pop(index))
+                return reply
+        return None
+
+    def ranker(self, settings: Mapping[str, Any], *, lenient: bool) -> GroupwiseLlmRanker:
+        """The run's ranker with other settings of the method, answering from the journals.
+
+        Args:
+            settings: of the groupwise method, by the ranker's names; the others are the run's.
+            lenient: count what has no reply as failed, instead of raising.
+        """
+        asked = self.described["asked"]
+        engine = ReplayEngine(self.reply_to, self.described["engine"], lenient=lenient)
+        ranker = GroupwiseLlmRanker(
+            engine=engine,
+            sampling=Sampling(**asked["sampling"]),
+            **{**asked["settings"], **settings},
+        )
+        prompt = PromptFile(**asked["prompt"])
+        ranker.settings = dataclasses.replace(ranker.settings, prompt=prompt)
+        return ranker
+
+    def _part(self, path: str | Path) -> tuple[ReadJournal, RecordedRun]:
+        journal = self._closing.enter_context(ReadJournal(path))
+        runs = journal.runs()
+        if not runs:
+            raise JournalError(
+                f"{path}: this journal has replies but no run to merge; give the one beside a run "
+                f"file"
+            )
+        return journal, runs[-1]
+
+    def _same_run(self) -> RecordedRun:
+        (first, run), *others = self._parts
+        for journal, other in others:
+            if other.key != run.key:
+                raise JournalError(
+                    f"{first.path} and {journal.path} are of different runs: "
+                    f"{', '.join(_differing(run.described['asked'], other.described['asked']))} "
+                    f"differ; merge those of one command"
+                )
+        return run
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The names under which two descriptions differ, of nested ones as outer.inner."""
+    names = []
+    for name in sorted(one.keys() | other.keys()):
+        left, right = one.get(name), other.get(name)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            names += [f"{name}.{inner}" for inner in _differing(left, right)]
+        elif left != right:
+            names.append(name)
+    return names

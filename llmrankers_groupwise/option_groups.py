@@ -1,0 +1,228 @@
+"""The options of the command by what they are about, named as in llm-rankers where it has them."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from typing import Any, get_args
+
+from llmrankers_groupwise.engines.protocol import ENGINES
+from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.evaluation import DEFAULT_MEASURES
+from llmrankers_groupwise.fusion import Fusion, Ties
+from llmrankers_groupwise.grouping import Strategy
+from llmrankers_groupwise.presets import PRESETS, find_preset
+from llmrankers_groupwise.types import Sampling
+
+__all__ = [
+    "add_checks",
+    "add_engine",
+    "add_groupwise",
+    "add_inputs",
+    "add_journal",
+    "add_merged",
+    "add_outputs",
+    "add_presets",
+]
+
+
+class _DryRun(argparse.Action):
+    """A flag with which there is nothing to save."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *given: Any
+    ) -> None:
+        namespace.dry_run = True
+        parser._option_string_actions["--save_path"].required = False
+
+
+def add_inputs(group: argparse._ArgumentGroup) -> None:
+    """First stage, queries and passages."""
+    add = group.add_argument
+    add("--run_path", metavar="RUN", help="first-stage run, TREC format, plain or gzip")
+    add("--candidates", metavar="FILE", help="queries, first stage and passages: rank_llm's JSONL")
+    add("--query_file", metavar="FILE", help="queries: TSV, or JSONL with _id and text")
+    add(
+        "--pyserini_dataset",
+        metavar="NAME",
+        help="queries: topics of pyserini, as dl19-passage",
+    )
+    add("--ir_dataset_name", metavar="NAME", help="queries and passages from ir_datasets")
+    add("--corpus", metavar="FILE", help="passages: JSONL with _id, title and text")
+    add("--pyserini_index", metavar="INDEX", help="passages: a Lucene index or a prebuilt name")
+    add("--hits", type=_positive, default=100, help="documents of each query to rerank")
+    add("--query_length", type=_positive, default=128, help="cut queries to so many tokens")
+    add("--passage_length", type=_positive, default=512, help="cut passages to so many tokens")
+
+
+def add_outputs(group: argparse._ArgumentGroup) -> None:
+    """Where the result goes, and what is to be shown of it."""
+    add = group.add_argument
+    add("--save_path", metavar="OUT", required=True, help="the run file to write")
+    add("--tag", default="groupwise", type=_word, help="the run's name, its last column")
+    add("--qrels", metavar="FILE", help="judgements: print measures before and after")
+    add(
+        "--measures",
+        type=str.split,
+        metavar="NAMES",
+        default=list(DEFAULT_MEASURES),
+        help="names of ir_measures, several in one quoted word",
+    )
+    add(
+        "--show",
+        action="append",
+        default=[],
+        metavar="QID",
+        help="show this query's list before and after; may be repeated",
+    )
+    add("--json", action="store_true", help="print the summary as JSON")
+    add("--allow_missing", action="store_true", help="keep what is missing where it was")
+    add("--max_failure_rate", type=float, default=0.1, help="end if a larger share of groups fails")
+
+
+def add_checks(group: argparse._ArgumentGroup) -> None:
+    """What can be done before a run, and seen in it."""
+    add = group.add_argument
+    add(
+        "--dry_run",
+        action=_DryRun,
+        nargs=0,
+        default=False,
+        help="ask and write nothing: check the input, and count what would be asked",
+    )
+    add("--verbose", action="store_true", help="log every prompt and reply")
+
+
+def add_journal(group: argparse._ArgumentGroup) -> None:
+    """Where replies are kept, and which part of the run this is."""
+    add = group.add_argument
+    add(
+        "--journal",
+        metavar="FILE",
+        help="where replies are kept and looked for; by default OUT.journal.sqlite",
+    )
+    add("--no_journal", action="store_true", help="keep no replies")
+    add(
+        "--dataset_number_of_shards",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="cut the run into so many parts",
+    )
+    add(
+        "--dataset_shard_index",
+        type=int,
+        default=0,
+        metavar="I",
+        help="rerank this part of it, 0 to N - 1",
+    )
+
+
+def add_merged(group: argparse._ArgumentGroup) -> None:
+    """Which replies to make a ranking of."""
+    group.add_argument(
+        "--journal",
+        action="append",
+        required=True,
+        metavar="FILE",
+        help="a journal; repeated for those of a run's shards. Of each the run used last is taken",
+    )
+
+
+def add_engine(group: argparse._ArgumentGroup) -> None:
+    """Who answers, and how."""
+    add = group.add_argument
+    add("--engine", choices=sorted(ENGINES), default="embedded", help="who answers")
+    add("--model_name_or_path", help="the engine's model")
+    add("--tokenizer_name_or_path", help="its tokenizer, where it is not the model's own")
+    add("--lora_path_or_name", "--lora_path", dest="lora_name_or_path", help="a LoRA adapter")
+    add("--device", help="where the model runs")
+    add("--cache_dir", help="where downloaded models are kept")
+    add(
+        "--engine_args",
+        action="append",
+        default=[],
+        type=_assignment,
+        metavar="KEY=VALUE",
+        help="a setting by the engine's own name, as README's table of engines has them; may be "
+        "repeated",
+    )
+    add(
+        "--scoring",
+        choices=("generation", "likelihood"),
+        help="likelihood fills in a form, generation writes and parses; else as the engine does",
+    )
+    drawing = Sampling()
+    add("--temperature", type=float, default=drawing.temperature, help="0 decodes greedily")
+    add("--top_p", type=float, default=drawing.top_p, help="draw from this share of probability")
+    add("--max_tokens", type=int, default=drawing.max_tokens, help="the longest text of a reply")
+    add(
+        "--reasoning_tokens",
+        type=int,
+        metavar="N",
+        help="the longest reasoning before the answer; else none before a form, and --max_tokens "
+        "before a text",
+    )
+    add("--prompt_file", help="a file, or a name of `prompts list`; default by scoring")
+    add("--seed", type=int, default=0, help="for everything drawn at random")
+
+
+def add_presets(run: argparse.ArgumentParser) -> None:
+    """Defaults by a name."""
+    lines = [f"  {name:<10} {preset.about}" for name, preset in PRESETS.items()]
+    group = run.add_argument_group(
+        "presets", "Defaults by a name; options that are given win.\n" + "\n".join(lines)
+    )
+    group.add_argument("--preset", type=_preset, metavar="NAME", help="one of the above")
+
+
+def _preset(name: str) -> str:
+    try:
+        find_preset(name)
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return name
+
+
+def add_groupwise(parser: argparse.ArgumentParser) -> None:
+    """The settings of the groupwise method."""
+    add = parser.add_argument
+    add("--group_size", type=int, default=20, help="documents of one call")
+    add("--num_repeat", type=int, default=1, help="how often every document is scored")
+    add("--overlap", type=int, default=0, help="documents that neighbouring groups share")
+    add("--grouping", choices=get_args(Strategy), default="random", help="who is judged together")
+    add("--fusion", choices=get_args(Fusion), default="mean", help="how scores are merged")
+    add("--first_stage_weight", type=float, default=0.0, help="share of the first stage, 0..1")
+    add("--ties", choices=get_args(Ties), default="first_stage", help="who of equals comes first")
+    add("--final_round", type=int, default=0, metavar="M", help="ask the best M once more")
+    add(
+        "--until_stable",
+        type=int,
+        default=0,
+        metavar="K",
+        help="ask no more repeats once two in turn have left the best K as they were",
+    )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
+
+
+def _word(text: str) -> str:
+    if not text or any(character.isspace() for character in text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no word without blanks")
+    return text
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """KEY=VALUE, the value a Python literal where it reads as one, else text."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, value
