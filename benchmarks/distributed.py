@@ -136,7 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--collection", type=Path, required=True)
     parser.add_argument("--run", default="bm25", help="a run of the collection's folder runs")
-    parser.add_argument("--queries", type=int, default=20)
+    parser.add_argument("--queries", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     asked = questions(arguments.collection, arguments.run, arguments.queries)
