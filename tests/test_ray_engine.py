@@ -45,6 +45,11 @@ DEMO = ROOT / "examples" / "demo"
 Make = Callable[..., RayEngine]
 
 
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_workers, "_PAUSE", 0.0)
+
+
 @pytest.fixture
 def workers(ray_cluster: None, tmp_path: Path) -> Iterator[Make]:
     """Makes engines in workers of the module's Ray, of a class that takes a folder to write to."""
@@ -138,10 +143,13 @@ def test_a_node_that_is_lost_loses_no_question(tmp_path: Path) -> None:
     paths = [str(tests), str(ROOT), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, tests / "lost_node.py", tmp_path]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
     found = json.loads(ran.stderr.splitlines()[-1])
     assert found["missed"] == []
-    assert (found["workers"], found["replaced"], found["cluster"]) == (2, 1, "address")
+    assert (found["workers"], found["cluster"]) == (2, "address")
+    assert found["replaced"] >= 1
 
 
 # --- Errors --------------------------------------------------------------------------------------
