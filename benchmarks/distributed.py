@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import functools
+import itertools
 import pickle
 import time
 from collections.abc import Sequence
@@ -26,8 +27,9 @@ from llmrankers_groupwise.engines.ray import RayEngine
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.passages import JsonlPassages
 from llmrankers_groupwise.prompts import load_prompt, render
+from llmrankers_groupwise.runs import RunFile
 from llmrankers_groupwise.testing import ScriptedEngine, filled_reply
-from llmrankers_groupwise.trec import read_queries, read_run
+from llmrankers_groupwise.trec import read_queries
 from llmrankers_groupwise.types import Candidate, Query, Reply, Request, Sampling
 
 HITS = 100
@@ -40,15 +42,17 @@ Question = tuple[Query, Sequence[Candidate]]
 
 def questions(collection: Path, run_name: str, number: int) -> list[Question]:
     """The first queries of the run with their candidates."""
-    run = dict(list(read_run(collection / "runs" / f"{run_name}.trec", HITS).items())[:number])
-    doc_ids = dict.fromkeys(entry.doc_id for entries in run.values() for entry in entries)
-    passages = JsonlPassages(collection / "corpus.jsonl", doc_ids)
+    run = RunFile(collection / "runs" / f"{run_name}.trec", HITS)
+    passages = JsonlPassages(collection / "corpus.jsonl")
     first_stage = FirstStage(run, read_queries(collection / "queries.tsv"), passages)
 
     def whole(text: str, length: int) -> str:
         return text
 
-    return [first_stage.candidates(query_id, whole, 128, 512) for query_id in run]
+    return [
+        first_stage.candidates(query_id, entries, whole, 128, 512)
+        for query_id, entries in itertools.islice(run.items(), number)
+    ]
 
 
 def seconds(engine: Engine, asked: Sequence[Question]) -> tuple[float, int]:
