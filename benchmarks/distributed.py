@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llmrankers_groupwise import GroupwiseLlmRanker
-from llmrankers_groupwise.asking import Asker, together
+from llmrankers_groupwise.asking import Asker
+from llmrankers_groupwise.background import together
 from llmrankers_groupwise.engines.embedded import EmbeddedEngine
 from llmrankers_groupwise.engines.protocol import Engine, EngineSettings
 from llmrankers_groupwise.engines.ray import RayEngine
