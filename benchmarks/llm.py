@@ -26,7 +26,7 @@ from typing import Any
 from llmrankers.rankers import SearchResult
 
 from llmrankers_groupwise import GroupwiseLlmRanker
-from llmrankers_groupwise.asking import together
+from llmrankers_groupwise.background import together
 from llmrankers_groupwise.engines.blanks import form_regex
 from llmrankers_groupwise.engines.chat import Prompt
 from llmrankers_groupwise.engines.protocol import EngineSettings, resolve_engine

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
 
-from llmrankers_groupwise.background import Eventually
+from llmrankers_groupwise.background import Eventually, together
 from llmrankers_groupwise.engines.protocol import Engine, engine_identity
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.journal import Journal
 from llmrankers_groupwise.keys import drawn, question_key
 from llmrankers_groupwise.types import Reply, Request, Sampling, Usage
 
-__all__ = ["Asker", "together"]
-
-Result = TypeVar("Result")
+__all__ = ["Asker"]
 
 logger = logging.getLogger(__name__)
-
-
-async def together(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """Their results in order, all running at once; the first exception cancels the others."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine) for coroutine in coroutines]
-    except BaseExceptionGroup as failed:
-        raise failed.exceptions[0] from None
-    return [task.result() for task in tasks]
 
 
 class Asker:
@@ -62,7 +48,11 @@ class Asker:
 
     async def __call__(self, requests: Sequence[Request]) -> list[Reply]:
         """One reply for each request, in order; all are in flight together."""
-        return await together(self._answer(request) for request in requests)
+        turn = self.usage.rounds + 1  # behind what has ended by now, beside what has not
+        replies = await together(self._answer(request) for request in requests)
+        if replies:
+            self.usage.rounds = max(self.usage.rounds, turn)
+        return replies
 
     async def _answer(self, request: Request) -> Reply:
         try:

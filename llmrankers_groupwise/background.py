@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
@@ -22,6 +22,7 @@ __all__ = [
     "end_in_background",
     "in_background",
     "run_in_background",
+    "together",
 ]
 
 Result = TypeVar("Result")
@@ -125,6 +126,16 @@ class Eventually(Generic[Result]):
             self._future.set_result(self._make())
         except BaseException as error:
             self._future.set_exception(error)
+
+
+async def together(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Their results in order, all running at once; the first exception cancels the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(coroutine) for coroutine in coroutines]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 def run_in_background(coroutine: Coroutine[Any, Any, Result]) -> Result:

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Self
 
 from llmrankers.rankers import LlmRanker, SearchResult
 
-from llmrankers_groupwise.asking import Asker, together
-from llmrankers_groupwise.background import Eventually, run_in_background
+from llmrankers_groupwise.asking import Asker
+from llmrankers_groupwise.background import Eventually, run_in_background, together
 from llmrankers_groupwise.engines.protocol import Engine, engine_identity
 from llmrankers_groupwise.errors import InputError
 from llmrankers_groupwise.journal import Journal

@@ -264,9 +264,12 @@ class Usage:
     """What was asked of an engine. Sums with `+=`.
 
     Of the calls, `reused` were had before and cost nothing now; tokens count them all the same.
+    `rounds` is the longest chain of calls of which each waited for the one before: a query that
+    asks everything at once takes one. Summed over queries it says what they waited in turn.
     """
 
     calls: int = 0
+    rounds: int = 0
     reused: int = 0
     errors: int = 0
     prompt_tokens: int = 0
@@ -275,6 +278,7 @@ class Usage:
 
     def __iadd__(self, other: Usage) -> Usage:
         self.calls += other.calls
+        self.rounds += other.rounds
         self.reused += other.reused
         self.errors += other.errors
         self.prompt_tokens += other.prompt_tokens

