@@ -52,10 +52,10 @@ def expected_score(probabilities: Sequence[float]) -> float:
     return sum(score * p for score, p in zip(range(MAX_SCORE + 1), probabilities, strict=True))
 
 
-def blank_with_mean(score: float) -> tuple[float, ...]:
-    """Choice probabilities with mean `score`, on the one or two whole numbers next to it."""
-    low = min(int(score), MAX_SCORE - 1)
-    row = [0.0] * (MAX_SCORE + 1)
+def blank_with_mean(score: float, choices: int = MAX_SCORE + 1) -> tuple[float, ...]:
+    """Probabilities of choices 0.. with mean `score`, on the one or two numbers next to it."""
+    low = min(int(score), choices - 2)
+    row = [0.0] * choices
     row[low], row[low + 1] = 1.0 - (score - low), score - low
     return tuple(row)
 

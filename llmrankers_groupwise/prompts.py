@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrankers_groupwise.errors import PromptError
-from llmrankers_groupwise.types import Message, Origin, Request, ScoreForm
+from llmrankers_groupwise.types import Message, Origin, Request, ScoreForm, Wanted
 
 __all__ = [
     "PULLABLE",
@@ -199,7 +199,9 @@ def render(
     passages: Sequence[str],
     prompt: PromptFile,
     *,
+    wants: Wanted = "scores",
     form: bool = False,
+    choices: tuple[str, ...] | None = None,
     origin: Origin = Origin(),  # noqa: B008  it is immutable
 ) -> Request:
     """The request for one group: labels [1]..[n], and messages in which all text is neutralised.
@@ -208,7 +210,10 @@ def render(
         query: the query's text.
         passages: the group's texts, in prompt order, at least one.
         prompt: the prompt file to render.
-        form: whether to ask for a ScoreForm filled in; else it is the fallback of a text.
+        wants: what the reply is to say.
+        form: of scores, whether to ask for a ScoreForm filled in; else it is the fallback of a
+            text.
+        choices: of the form, where they are not 0..10.
         origin: whose question it is.
     """
     passages = [prompt.shown(passage) for passage in passages]
@@ -221,16 +226,21 @@ def render(
     if prompt.prompt_system:
         messages.insert(0, {"role": "system", "content": prompt.prompt_system})
     labels = tuple(f"[{number}]" for number in range(1, len(passages) + 1))
+    scores = None
+    if wants == "scores":
+        scores = ScoreForm(labels) if choices is None else ScoreForm(labels, choices)
+    settings = {"wants": wants, "form": form, "choices": choices, "origin": origin}
     return Request(
         query=query,
         passages=tuple(passages),
         labels=labels,
         messages=tuple(messages),
-        form=ScoreForm(labels) if form else None,
-        fallback=None if form else ScoreForm(labels),
+        form=scores if form else None,
+        fallback=None if form else scores,
         answer_start=_answer_start(prompt),
+        wants=wants,
         origin=origin,
-        rerender=functools.partial(render, prompt=prompt, form=form, origin=origin),
+        rerender=functools.partial(render, prompt=prompt, **settings),
     )
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "Scoring",
     "Status",
     "Usage",
+    "Wanted",
 ]
 
 Message = dict[str, str]
@@ -35,6 +36,9 @@ Message = dict[str, str]
 
 Scoring = Literal["generation", "likelihood"]
 """How scores are had: written by the model and parsed, or read off a ScoreForm's blanks."""
+
+Wanted = Literal["scores", "order", "choice"]
+"""What a reply is to say: a score for every label, all labels best first, or the best one."""
 
 MAX_SCORE = 10
 """Scores are whole numbers 0..10 (GroupRank, arXiv 2511.11653, section 3)."""
@@ -70,17 +74,24 @@ class ScoreForm:
     """An answer with one blank per label, e.g. `{"[1]": _, "[2]": _}`.
 
     An engine that fills forms writes the fixed text itself and reports, for every blank, the
-    probability of each choice, so an answer is valid by construction.
+    probability of each choice, so an answer is valid by construction. Choices are numbers, or
+    words, which stand in quotes; no word may begin as another does.
     """
 
     labels: tuple[str, ...]
     choices: tuple[str, ...] = tuple(str(score) for score in range(MAX_SCORE + 1))
 
     @property
+    def of_words(self) -> bool:
+        """Whether the choices are words."""
+        return not self.choices[0].isdigit()
+
+    @property
     def fixed(self) -> tuple[str, ...]:
         """The text before each blank, then the closing text: len(labels) + 1 pieces."""
-        starts = [f'"{label}": ' for label in self.labels]
-        return ("{" + starts[0], *(", " + start for start in starts[1:]), "}")
+        quote = '"' if self.of_words else ""
+        starts = [f'"{label}": {quote}' for label in self.labels]
+        return ("{" + starts[0], *(f"{quote}, {start}" for start in starts[1:]), quote + "}")
 
     def filled(self, answers: Sequence[str]) -> str:
         """The answer as text, with one choice for every blank."""
@@ -118,6 +129,7 @@ class Request:
         form: the answer to fill in; None asks for a text.
         fallback: the form to fill in after a text that does not score every label.
         answer_start: what the assistant writes before the form, e.g. an opening tag.
+        wants: what the reply is to say; only scores have forms.
         origin: whose question it is.
         rerender: makes the request anew with other texts; an engine that cuts passages to its
             model's length, or knows control tokens of its own, asks for that.
@@ -130,6 +142,7 @@ class Request:
     form: ScoreForm | None = None
     fallback: ScoreForm | None = None
     answer_start: str = ""
+    wants: Wanted = "scores"
     origin: Origin = Origin()
     rerender: Render | None = field(default=None, compare=False, repr=False)
 

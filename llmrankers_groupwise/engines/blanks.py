@@ -40,7 +40,7 @@ class Blank:
     """One blank.
 
     Attributes:
-        known: the probability of each choice 0..10, less what is unsplit.
+        known: the probability of each choice, less what is unsplit.
         unsplit: the probability of a token "1" that may be 1 or 10, as far as is known.
         position: the index of the token that the choice begins in.
         one: what the token says whose probability is unsplit, what stands before "1" included.
@@ -53,6 +53,8 @@ class Blank:
 
     def row(self, ten: float | None = None) -> tuple[float, ...]:
         """The probability of each choice, with a share `ten`, 0..1, of what is unsplit for 10."""
+        if not self.unsplit:
+            return self.known
         row = list(self.known)
         share = _likely_share(row) if ten is None else ten
         row[_ONE] += self.unsplit * (1 - share)
@@ -73,10 +75,13 @@ def literal(text: str) -> str:
 
 def form_schema(form: ScoreForm) -> dict[str, Any]:
     """A JSON schema of the filled form, within what OpenAI's strict mode takes."""
-    score = {"type": "integer", "enum": [int(choice) for choice in form.choices]}
+    if form.of_words:
+        choice = {"type": "string", "enum": list(form.choices)}
+    else:
+        choice = {"type": "integer", "enum": [int(choice) for choice in form.choices]}
     return {
         "type": "object",
-        "properties": dict.fromkeys(form.labels, score),
+        "properties": dict.fromkeys(form.labels, choice),
         "required": list(form.labels),
         "additionalProperties": False,
     }
@@ -88,7 +93,10 @@ def read_blanks(tokens: Sequence[Token], form: ScoreForm) -> list[Blank] | None:
     Tokens before and after the form do not matter; of several the last counts.
     """
     choices = "|".join(sorted(form.choices, reverse=True))
-    entries = [rf"{re.escape(json.dumps(label))}\s*:\s*({choices})" for label in form.labels]
+    quote = '"' if form.of_words else ""
+    entries = [
+        rf"{re.escape(json.dumps(label))}\s*:\s*{quote}({choices}){quote}" for label in form.labels
+    ]
     pattern = re.compile(r"\{\s*" + r"\s*,\s*".join(entries) + r"\s*\}")
     found = list(pattern.finditer("".join(token.text for token in tokens)))
     if not found:
@@ -100,11 +108,29 @@ def read_blanks(tokens: Sequence[Token], form: ScoreForm) -> list[Blank] | None:
     for number in range(1, len(form.labels) + 1):
         place = found[-1].start(number)
         position = bisect.bisect_right(starts, place) - 1
-        blank = _blank(tokens, position, place - starts[position], splits=splits)
+        offset = place - starts[position]
+        if form.of_words:
+            blank = _word_blank(tokens[position], position, offset, form.choices)
+        else:
+            blank = _blank(tokens, position, offset, splits=splits)
         if blank is None:
             return None
         blanks.append(blank)
     return blanks
+
+
+def _word_blank(token: Token, position: int, offset: int, choices: Sequence[str]) -> Blank | None:
+    """The blank of words that begins in this token: the beginning of a word tells it."""
+    masses = [0.0] * len(choices)
+    for text, probability in token.probabilities.items():
+        begun = text[offset:] if text.startswith(token.text[:offset]) else ""
+        for number, choice in enumerate(choices):
+            if begun and (choice.startswith(begun) or begun.startswith(choice)):
+                masses[number] += probability
+    total = sum(masses)
+    if total <= 0.0:
+        return None
+    return Blank(tuple(mass / total for mass in masses), 0.0, position)
 
 
 def _blank(tokens: Sequence[Token], position: int, offset: int, *, splits: bool) -> Blank | None:

@@ -7,6 +7,7 @@ cosine of 1 is 10. The scale is the same in every group, so scores of different 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections import OrderedDict
@@ -154,16 +155,34 @@ class EmbeddedEngine:
                 self._encoded[text] = _Encoded(vector.copy(), count)
 
     def _reply(self, request: Request) -> Reply:
-        """The form filled from the cosines; one text of whole numbers besides, to look at."""
+        """What the cosines say: the form filled, or an order or a choice in words."""
         query = self._encoded[request.query]
         passages = [self._encoded[passage] for passage in request.passages]
         scores = [_score(float(query.vector @ passage.vector)) for passage in passages]
-        form = request.form
-        return Reply(
-            text=form.filled([str(round(score)) for score in scores]) if form else "",
-            blanks=tuple(blank_with_mean(score) for score in scores),
-            prompt_tokens=query.tokens + sum(passage.tokens for passage in passages),
-        )
+        reply = _filled(request, scores) if request.wants == "scores" else _said(request, scores)
+        tokens = query.tokens + sum(passage.tokens for passage in passages)
+        return dataclasses.replace(reply, prompt_tokens=tokens)
+
+
+def _filled(request: Request, scores: Sequence[float]) -> Reply:
+    """The form filled in; one text of whole choices besides, to look at."""
+    form = request.form or request.fallback
+    assert form is not None, "what is to be scored has a form"
+    if form.of_words:  # from the worst to the best
+        steps = len(form.choices) - 1
+        rows = [blank_with_mean(score * steps / MAX_SCORE, steps + 1) for score in scores]
+    else:
+        rows = [blank_with_mean(score) for score in scores]
+    best = [form.choices[max(range(len(row)), key=row.__getitem__)] for row in rows]
+    return Reply(text=form.filled(best), blanks=tuple(rows))
+
+
+def _said(request: Request, scores: Sequence[float]) -> Reply:
+    """All labels in the order of their scores, or the best one."""
+    best_first = sorted(range(len(scores)), key=lambda index: -scores[index])
+    labels = [request.labels[index] for index in best_first]
+    text = " > ".join(labels) if request.wants == "order" else f"<answer>{labels[0]}</answer>"
+    return Reply(text=text)
 
 
 def _score(cosine: float) -> float:

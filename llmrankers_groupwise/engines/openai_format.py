@@ -268,7 +268,10 @@ def fits(completion: Completion, form: ScoreForm) -> bool:
     return (
         isinstance(filled, dict)
         and set(filled) == set(form.labels)
-        and all(type(value) is int and str(value) in form.choices for value in filled.values())
+        and all(
+            type(value) is (str if form.of_words else int) and str(value) in form.choices
+            for value in filled.values()
+        )
     )
 
 

@@ -107,7 +107,7 @@ def _request(
         query.text,
         [each.text or "" for each in members],
         settings.prompt,
-        scores=False,
+        wants="order",
         origin=Origin(query.query_id, tuple(str(each.doc_id) for each in members), group.repeat),
     )
 

@@ -142,7 +142,7 @@ class _Comparisons:
             self.query.text,
             [each.text or "" for each in members],
             self.settings.prompt,
-            scores=False,
+            wants="choice",
             origin=Origin(self.query.query_id, doc_ids, group.repeat),
         )
 

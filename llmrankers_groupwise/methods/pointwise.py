@@ -1,0 +1,119 @@
+"""The pointwise method: every document on its own, in one round.
+
+"yes_no" asks whether a document is relevant and takes the probability of Yes (Sachan et al.,
+EMNLP 2022; Zhuang et al., SIGIR 2024); "graded" asks for a score 0..10 and takes its expected
+value, the fine-grained labels of Zhuang et al. (NAACL 2024) on the scale of the groupwise method.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.fusion import mean_scores, ranked_positions, written_scores
+from llmrankers_groupwise.parsing import read_reply, without_reasoning
+from llmrankers_groupwise.prompts import PromptFile, render
+from llmrankers_groupwise.types import (
+    Ask,
+    Candidate,
+    Group,
+    GroupScores,
+    JudgedGroup,
+    Origin,
+    Query,
+    RankedDocument,
+    Ranking,
+    Reply,
+    Scoring,
+    Status,
+)
+
+__all__ = ["Grades", "PointwiseSettings", "pointwise", "read_yes_no"]
+
+Grades = Literal["yes_no", "graded"]
+_GRADES = ("yes_no", "graded")
+_WORDS = ("No", "Yes")
+_WORD = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointwiseSettings:
+    """The settings of the pointwise method.
+
+    Attributes:
+        prompt: the prompt file that requests are rendered from.
+        scoring: "likelihood" reads probabilities off a form, "generation" a text.
+        grades: "yes_no" or "graded".
+
+    Raises:
+        SettingsError: a setting is out of its range.
+    """
+
+    prompt: PromptFile
+    scoring: Scoring = "likelihood"
+    grades: Grades = "yes_no"
+
+    def __post_init__(self) -> None:
+        if self.grades not in _GRADES:
+            raise SettingsError(f"grades is {self.grades!r}: give one of {', '.join(_GRADES)}")
+
+
+async def pointwise(
+    query: Query, candidates: Sequence[Candidate], ask: Ask, settings: PointwiseSettings
+) -> Ranking:
+    """Ask about every document in one round, one call each, and sort by score.
+
+    Candidates come best first by the first stage; those without text are not asked about, and
+    like those whose reply cannot be read they keep their place. Equal scores go by first stage.
+    """
+    asked = [position for position, each in enumerate(candidates) if each.text is not None]
+    yes_no = settings.grades == "yes_no"
+    replies = await ask(
+        [
+            render(
+                query.text,
+                [candidates[position].text or ""],
+                settings.prompt,
+                form=settings.scoring == "likelihood",
+                choices=_WORDS if yes_no else None,
+                origin=Origin(query.query_id, (str(candidates[position].doc_id),)),
+            )
+            for position in asked
+        ]
+    )
+    judged = [
+        JudgedGroup(
+            Group(0, (position,)), read_yes_no(reply) if yes_no else read_reply(reply, 1), reply
+        )
+        for position, reply in zip(asked, replies, strict=True)
+    ]
+    scores = mean_scores(len(candidates), judged)
+    order = ranked_positions(range(len(candidates)), scores)
+    written = written_scores([scores[position] for position in order])
+    documents = tuple(
+        RankedDocument(candidates[position].doc_id, score, scores[position], position + 1)
+        for position, score in zip(order, written, strict=True)
+    )
+    return Ranking(documents, tuple(judged))
+
+
+def read_yes_no(reply: Reply) -> GroupScores:
+    """The probability of Yes as the score of label 1; of a text 1 for yes and 0 for no.
+
+    Of a text the only word of the two behind the reasoning counts, or the last one in it.
+    """
+    if reply.error is not None:
+        return GroupScores({}, (1,), Status.FAILED)
+    if reply.blanks is not None:
+        status = Status.FORCED if reply.forced else Status.EXACT
+        return GroupScores({1: reply.blanks[0][1]}, (), status)
+    text = without_reasoning(reply.text)
+    words = _WORD.findall(text)
+    if not words:
+        return GroupScores({}, (1,), Status.FAILED)
+    alone = _WORD.fullmatch(text.strip(" \t\r\n.")) is not None
+    score = float(words[-1].lower() == "yes")
+    return GroupScores({1: score}, (), Status.EXACT if alone else Status.REPAIRED)
