@@ -229,7 +229,6 @@ def render(
     scores = None
     if wants == "scores":
         scores = ScoreForm(labels) if choices is None else ScoreForm(labels, choices)
-    settings = {"wants": wants, "form": form, "choices": choices, "origin": origin}
     return Request(
         query=query,
         passages=tuple(passages),
@@ -240,7 +239,9 @@ def render(
         answer_start=_answer_start(prompt),
         wants=wants,
         origin=origin,
-        rerender=functools.partial(render, prompt=prompt, **settings),
+        rerender=functools.partial(
+            render, prompt=prompt, wants=wants, form=form, choices=choices, origin=origin
+        ),
     )
 
 

@@ -75,10 +75,9 @@ def literal(text: str) -> str:
 
 def form_schema(form: ScoreForm) -> dict[str, Any]:
     """A JSON schema of the filled form, within what OpenAI's strict mode takes."""
-    if form.of_words:
-        choice = {"type": "string", "enum": list(form.choices)}
-    else:
-        choice = {"type": "integer", "enum": [int(choice) for choice in form.choices]}
+    choice: dict[str, Any] = {"type": "string", "enum": list(form.choices)}
+    if not form.of_words:
+        choice = {"type": "integer", "enum": [int(number) for number in form.choices]}
     return {
         "type": "object",
         "properties": dict.fromkeys(form.labels, choice),
