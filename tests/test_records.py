@@ -6,6 +6,7 @@ import json
 import os
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -192,7 +193,8 @@ def test_a_candidates_file_that_changes_is_an_error(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full disk to write to")
 def test_what_does_not_fit_in_the_folder_for_temporary_files_is_said(tmp_path, monkeypatch):
     path = written(tmp_path / "c.gz", gzip.compress(b"x\n"))
-    monkeypatch.setattr("tempfile.TemporaryFile", lambda: open("/dev/full", "wb", buffering=0))
+    monkeypatch.setattr("tempfile.TemporaryFile", partial(open, "/dev/full", "wb", buffering=0))
+
     with pytest.raises(FileError, match=r"cannot be unpacked into .*No space left.*TMPDIR"):
         SeekableFile(path)
 
