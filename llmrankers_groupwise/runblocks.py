@@ -39,15 +39,20 @@ class RunBlock(NamedTuple):
     scores: list[float]
 
 
-def read_blocks(file: SeekableFile, offset: int = 0) -> Iterator[RunBlock]:
+def read_blocks(file: SeekableFile, offset: int = 0, *, again: bool = False) -> Iterator[RunBlock]:
     """The blocks of a run file, from a block's offset on.
+
+    Args:
+        file: the run file.
+        offset: where to begin.
+        again: the file was found good before, so that plain lines need no look at duplicates.
 
     Raises:
         FileError: a malformed line, a doc_id twice in a block, no line at all; names the line if
             the offset is 0.
     """
     found = False
-    for block in _Blocks(file, offset).blocks():
+    for block in _Blocks(file, offset, again).blocks():
         found = True
         yield block
     if not found:
@@ -107,8 +112,9 @@ class _Blocks:
         _ranks: the last rank column as text and as numbers, as most blocks share theirs.
     """
 
-    def __init__(self, file: SeekableFile, offset: int) -> None:
+    def __init__(self, file: SeekableFile, offset: int, again: bool = False) -> None:
         self._file = file
+        self._again = again
         self._part = _SMALL_PART if offset else _PART
         self._buffer = b""
         self._base = offset
@@ -185,15 +191,15 @@ class _Blocks:
         # line end between them. If all these are equal, every line has its six columns.
         columns = text.split(self._blank)
         doc_ids, iterations = columns[2::5], columns[1::5]
-        count, found = len(doc_ids), set(doc_ids)
+        count = len(doc_ids)
         query_id, tag = columns[0], columns[-1]
         if not (
             len(columns) == 5 * count + 1
             and text.count("\n") == count - 1
             and columns[5:-1:5].count(f"{tag}\n{query_id}") == count - 1
             and iterations.count(iterations[0]) == count
-            and len(found) == count
-            and tag and iterations[0] and "" not in found
+            and query_id and iterations[0] and all(doc_ids) and tag
+            and (self._again or len(set(doc_ids)) == count)
         ):  # fmt: skip
             return None
         try:

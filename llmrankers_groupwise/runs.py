@@ -78,7 +78,7 @@ class RunFile(FileMapping[Sequence[RunEntry]]):
     def _queries(self) -> Iterator[RunBlock]:
         """All lines of each query."""
         blocks = 0
-        for block in read_blocks(self._file):
+        for block in read_blocks(self._file, again=True):
             blocks += 1
             places = self._index.offsets(block.query_id)
             if block.offset not in places:
@@ -106,7 +106,7 @@ class RunFile(FileMapping[Sequence[RunEntry]]):
     def _joined(self, places: Sequence[int]) -> RunBlock:
         """The lines of a query at all its places as one block."""
         try:
-            blocks = [next(read_blocks(self._file, place)) for place in places]
+            blocks = [next(read_blocks(self._file, place, again=True)) for place in places]
         except FileError as error:
             raise self._file.changed() from error
         if len(blocks) == 1:
