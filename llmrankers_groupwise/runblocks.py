@@ -187,25 +187,26 @@ class _Blocks:
         text = self._decoded(raw)
         if text is None:
             return None
-        # Split at blanks alone, a line's tag and the next line's query_id stay together, with the
-        # line end between them. If all these are equal, every line has its six columns.
-        columns = text.split(self._blank)
-        doc_ids, iterations = columns[2::5], columns[1::5]
+        blank = self._blank
+        query_id, iteration, rest = (*text.split(blank, 2), "", "")[:3]
+        body, _, tag = rest.rpartition(blank)
+        # With all that lines have in common put down to one sign for their end, that sign is every
+        # fourth piece of the text, and stands nowhere else, if every line has its six columns.
+        joint = f"{blank}{tag}\n{query_id}{blank}{iteration}{blank}"
+        pieces = body.replace(joint, f"{blank}\n{blank}").split(blank)
+        doc_ids, ranks = pieces[::4], pieces[1::4]
         count = len(doc_ids)
-        query_id, tag = columns[0], columns[-1]
         if not (
-            len(columns) == 5 * count + 1
-            and text.count("\n") == count - 1
-            and columns[5:-1:5].count(f"{tag}\n{query_id}") == count - 1
-            and iterations.count(iterations[0]) == count
-            and query_id and iterations[0] and all(doc_ids) and tag
+            len(pieces) == 4 * count - 1
+            and pieces[3::4].count("\n") == text.count("\n") == count - 1
+            and query_id and iteration and all(doc_ids) and tag
             and (self._again or len(set(doc_ids)) == count)
         ):  # fmt: skip
             return None
         try:
-            scores = list(map(float, columns[4::5]))
-            if columns[3::5] != self._ranks[0]:
-                self._ranks = columns[3::5], list(map(int, columns[3::5]))
+            scores = list(map(float, pieces[2::4]))
+            if ranks != self._ranks[0]:
+                self._ranks = ranks, list(map(int, ranks))
         except ValueError:
             return None
         finite = math.isfinite(sum(scores))

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrankers_groupwise.candidates import CandidateFile
@@ -66,6 +66,7 @@ def candidates_of(queries: int, documents: int) -> str:
 TEXT_IDS = st.lists(st.text(max_size=3), min_size=1, max_size=30)
 
 
+@settings(deadline=None)
 @given(TEXT_IDS, st.sampled_from([hash, same_hash, few_hashes]))
 def test_an_index_gives_the_lines_of_an_id_among_those_that_share_its_hash(ids, hashed):
     index = LineIndex(hashed)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrankers_groupwise import runblocks
@@ -96,6 +96,7 @@ def run_lines(draw: st.DrawFn) -> str:
     return text if draw(st.booleans()) else text.rstrip("\r\n")
 
 
+@settings(deadline=None)
 @given(
     content=run_lines(),
     packed=st.booleans(),
@@ -181,11 +182,13 @@ words = st.sampled_from(["1", "2", "Q0", "t", "0.5", "nan", "a"])
 lines_of_words = st.lists(words, max_size=13).map(" ".join)
 
 
+@settings(deadline=None)
 @given(st.lists(lines_of_words, min_size=1, max_size=5).map("\n".join))
 def test_faults_are_found_and_worded_alike(tmp_path_factory, content):
     assert_both_ways_agree(written(tmp_path_factory.getbasetemp() / "words.trec", content))
 
 
+@settings(deadline=None)
 @given(run_lines(), st.integers(0, 10**6), st.sampled_from([b"", b" ", b"\n", b"\xe9", b"x", b"1"]))
 def test_faults_in_otherwise_good_files_are_worded_alike(tmp_path_factory, content, at, fault):
     raw = content.encode()
