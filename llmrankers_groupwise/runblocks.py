@@ -16,9 +16,11 @@ __all__ = ["RunBlock", "read_blocks", "run_fields", "twice"]
 # The doc_id may hold blanks, so the fields around it are taken from both ends.
 _RUN_LINE = re.compile(r"\s*(\S+)\s+(\S+)\s+(\S.*?)\s+(\S+)\s+(\S+)\s+(\S+)\s*")
 
-_PART = 1 << 20
+_is_word = re.compile(rb"[!-~]+").fullmatch
+
+_PART = 1 << 18
 _SMALL_PART = 1 << 13
-_MARGIN = 512
+_MARGIN = 128
 _ASCII_BLANKS = "\t \r\v\f\x1c\x1d\x1e\x1f"
 _OTHER_BLANKS = "\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
@@ -159,7 +161,7 @@ class _Blocks:
         if block is not None:
             self._start = end
             self._number += len(block.doc_ids)
-            self._window = 2 * (end - start) + _MARGIN
+            self._window = (end - start) * 9 // 8 + _MARGIN
         return block
 
     def _plain_end(self) -> int | None:
@@ -250,8 +252,3 @@ class _Blocks:
         self._start, self._number = at, number
         self._window = 64 * len(numbers) + _MARGIN
         return block
-
-
-def _is_word(raw: bytes) -> bool:
-    """Whether this is one word in ASCII, without any blank."""
-    return raw.isascii() and raw.decode("ascii").split() == [raw.decode("ascii")]
