@@ -86,7 +86,7 @@ READERS: dict[str, Callable[[str], None]] = {
     "RunFile(path)": check,
     "RunFile(path).items(), both passes": check_and_read,
 }
-PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+PEAK = "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
 
 
 def peak_mb(reader: Callable[[str], None], path: Path) -> float:

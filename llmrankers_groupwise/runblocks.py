@@ -152,7 +152,7 @@ class _Blocks:
         self._buffer = kept + part
 
     def _plain(self) -> RunBlock | None:
-        """The next block if its lines are plain: columns separated by one blank, one tag, ..."""
+        """The next block if its lines are plain: one blank between columns, one tag, no fault."""
         end = self._plain_end()
         if end is None:
             return None
