@@ -158,10 +158,6 @@ class ReadJournal:
         )
         return self._reply(found[0]) if found else None
 
-    def has_replies(self) -> bool:
-        """Whether there is any reply that is no error."""
-        return self._one("SELECT 1 FROM replies WHERE NOT failed LIMIT 1", ()) is not None
-
     def runs(self) -> list[RecordedRun]:
         """All runs, the one used last at the end."""
         rows = self._rows("SELECT run, key, described FROM runs ORDER BY used", ())

@@ -101,7 +101,7 @@ class Shop:
     def __post_init__(self) -> None:
         self.out = self.folder / "out.trec"
         rng = random.Random(0)
-        words = "yeast bread rise moon tide salt river stone cloud light iron".split()
+        words = ["yeast", "bread", "rise", "moon", "tide", "salt", "river", "stone", "iron"]
         texts = {f"d{n}": " ".join(rng.choices(words, k=12)) + f" {n}" for n in range(60)}
         run, queries = [], []
         for query in range(QUERIES):
@@ -112,7 +112,9 @@ class Shop:
         self.write("run.trec", "".join(run))
         self.write(
             "corpus.jsonl",
-            "".join(json.dumps({"_id": d, "title": "", "text": t}) + "\n" for d, t in texts.items()),
+            "".join(
+                json.dumps({"_id": d, "title": "", "text": t}) + "\n" for d, t in texts.items()
+            ),
         )
 
     def write(self, name: str, content: str) -> Path:

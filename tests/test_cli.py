@@ -522,9 +522,13 @@ def test_an_interrupted_command_exits_with_130_and_leaves_the_old_files(desk):
     )
     ended = in_a_process_of_its_own(desk, preparation, "Interrupted")
     assert ended.returncode == 130, ended.stderr
-    assert ended.stderr == "run-groupwise: interrupted; no run file was written\n"
+    journal = "outputs/out.trec.journal.sqlite"
+    assert ended.stderr == (
+        f"replies are kept in {journal}: the same command goes on from there\n"
+        "run-groupwise: interrupted; no run file was written\n"
+    )
     assert ended.stdout == ""
-    assert [path.name for path in desk.outputs.iterdir()] == ["out.trec"]
+    assert {path.name for path in desk.outputs.iterdir()} == {"out.trec", Path(journal).name}
     assert desk.out.read_text() == "old"
 
 

@@ -16,7 +16,7 @@ LAYERS = (
     ("grouping", "prompts", "parsing", "fusion", "trec", "evaluation"),
     ("passages", "candidates", "lucene", "first_stage", "conversion", "upstream",
      "testing", "tally", "background", "keys", "journal_file",
-     "journal_check", "journal"),
+     "journal_check", "journal_writer", "journal"),
     ("engines.protocol", "engines.adapters", "engines.batching", "engines.tokens", "engines.chat",
      "engines.dialogue", "engines.prompter", "engines.dry", "engines.blanks",
      "engines.formtokens", "engines.cache", "engines.decoding", "engines.identity",
