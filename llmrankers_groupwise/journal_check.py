@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from llmrankers_groupwise.errors import FileError, JournalError
-from llmrankers_groupwise.journal_file import SCHEMA, check_size, connected, failure
+from llmrankers_groupwise.journal_file import SCHEMA
+from llmrankers_groupwise.journal_open import check_size, connected, failure
 from llmrankers_groupwise.keys import KEY_BYTES
 
 __all__ = ["Findings", "check_journal", "salvage"]

@@ -18,18 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmrankers_groupwise.errors import JournalError
+from llmrankers_groupwise.journal_open import APPLICATION_ID, VERSION, connected, failure
 from llmrankers_groupwise.types import Candidate, Origin, Query, Reply
 
 __all__ = [
-    "APPLICATION_ID",
     "SCHEMA",
     "ReadJournal",
     "RecordedRun",
     "Statement",
-    "check_size",
-    "connected",
-    "failure",
     "insert_query",
     "insert_question",
     "insert_reply",
@@ -37,9 +33,6 @@ __all__ = [
 
 Statement = tuple[str, Sequence[object]]
 """SQL with its parameters."""
-
-APPLICATION_ID = 0x6C72_6777  # "lrgw", in the file's header
-VERSION = 1
 
 SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
@@ -215,74 +208,6 @@ class ReadJournal:
                 yield row
         except sqlite3.Error as error:
             raise failure(self.path, error) from error
-
-
-def connected(path: Path, *, read_only: bool = False, damaged: bool = False) -> sqlite3.Connection:
-    """A connection to a journal, which is made if it is not there unless only read.
-
-    Args:
-        path: the file.
-        read_only: write nothing, and do not make it.
-        damaged: read it though its end is missing, as far as it goes.
-
-    Raises:
-        JournalError: as ReadJournal.
-    """
-    mode = "ro" if read_only else "rwc"
-    if read_only and not path.is_file():
-        raise JournalError(f"{path}: there is no such journal; check the path")
-    connection: sqlite3.Connection | None = None
-    try:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=60.0,
-            isolation_level=None, check_same_thread=False,
-        )  # fmt: skip
-        if damaged:
-            connection.execute("PRAGMA writable_schema = ON")
-        _check(connection, path)
-        if read_only and not damaged and not Path(f"{path}-wal").exists():
-            check_size(connection, path)
-    except (sqlite3.Error, JournalError) as error:
-        if connection is not None:
-            connection.close()
-        raise error if isinstance(error, JournalError) else failure(path, error) from error
-    return connection
-
-
-def failure(path: Path, error: Exception) -> JournalError:
-    """What an error of SQLite, or of unpacking, means for a user."""
-    if isinstance(error, sqlite3.OperationalError):
-        return JournalError(
-            f"{path}: the journal cannot be used ({error}); make sure that its folder exists, may "
-            f"be written to and has space left. All replies in it are kept: run the same command "
-            f"again to go on"
-        )
-    return JournalError(
-        f"{path}: the journal is damaged ({error}); what can be read of it is copied by: "
-        f"run-groupwise journal verify --journal {path} --save_path COPY"
-    )
-
-
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise unless this is a whole journal of this version, or a new file."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if application == APPLICATION_ID and version != VERSION:
-        raise JournalError(
-            f"{path}: a journal of version {version}, this is {VERSION}; give another file, or use "
-            f"the version of this package that made it"
-        )
-    if application != APPLICATION_ID and tables:
-        raise JournalError(f"{path}: a database, but no journal; give another file")
-
-
-def check_size(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise unless the file has all of its pages, as SQLite itself does not check of the last."""
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    (size,) = connection.execute("PRAGMA page_size").fetchone()
-    if path.stat().st_size < pages * size:
-        raise failure(path, sqlite3.DatabaseError("its end is missing"))
 
 
 def _packed(value: object) -> bytes:

@@ -14,14 +14,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from llmrankers_groupwise.errors import JournalError
-from llmrankers_groupwise.journal_file import (
-    SCHEMA,
-    ReadJournal,
-    Statement,
-    check_size,
-    connected,
-    failure,
-)
+from llmrankers_groupwise.journal_file import SCHEMA, ReadJournal, Statement
+from llmrankers_groupwise.journal_open import check_size, connected, failure
 
 __all__ = ["Files"]
 

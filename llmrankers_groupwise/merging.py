@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import heapq
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +21,8 @@ from llmrankers_groupwise.trec import RunEntry
 from llmrankers_groupwise.types import Candidate, Origin, Query, Reply, Sampling
 
 __all__ = ["Recorded"]
+
+logger = logging.getLogger(__name__)
 
 
 class Recorded:
@@ -49,10 +52,6 @@ class Recorded:
         """Close the journals."""
         self._closing.close()
 
-    def __len__(self) -> int:
-        """How many of its queries are there."""
-        return sum(journal.count("queries", f"run = {run.number}") for journal, run in self._parts)
-
     def queries(self) -> Iterator[tuple[Query, list[Candidate]]]:
         """Its queries with their candidates, in the run's order; texts are "" where there was one.
 
@@ -69,9 +68,26 @@ class Recorded:
             before = place
             yield query, candidates
 
-    def first_stage(self) -> FirstStage:
-        """Its queries and candidates as a first stage, in the run's order."""
+    def first_stage(self, *, lenient: bool) -> FirstStage:
+        """Its queries and candidates as a first stage, in the run's order.
+
+        Args:
+            lenient: leave out queries that are in none of the journals, with a warning.
+
+        Raises:
+            JournalError: a query is in two journals, or in none.
+        """
         shown = {query.query_id: (query, candidates) for query, candidates in self.queries()}
+        total = self.described["queries"]
+        if len(shown) < total:
+            problem = f"{total - len(shown)} of the run's {total} queries are in none"
+            if not lenient:
+                raise JournalError(
+                    f"{problem} of these journals. Either the run is not finished: run its command "
+                    f"again first; or a shard's journal was left out: give that, too. Or give "
+                    f"--allow_missing to go without these queries"
+                )
+            logger.warning("%s of these journals: they are left out", problem)
         return FirstStage(
             run={
                 query_id: [RunEntry(each.doc_id, each.score) for each in candidates]

@@ -30,10 +30,10 @@ QUERIES, HITS = 12, 30
 
 
 def judge(request: Request) -> str | Reply:
-    """Scores that follow from query and passages alone; some are equal."""
+    """Scores that follow from query and passages alone, company included; some are equal."""
+    company = f"{request.query}\n{request.passages[0]}\n"
     scores = [
-        hashlib.sha256(f"{request.query}\n{passage}".encode()).digest()[0] % 8
-        for passage in request.passages
+        hashlib.sha256((company + passage).encode()).digest()[0] % 8 for passage in request.passages
     ]
     if request.form is not None:
         return filled_reply([score + 0.125 for score in scores])
