@@ -22,6 +22,7 @@ from llmrankers_groupwise.journal_open import APPLICATION_ID, VERSION, connected
 from llmrankers_groupwise.types import Candidate, Origin, Query, Reply
 
 __all__ = [
+    "REPLY_FIELDS",
     "SCHEMA",
     "ReadJournal",
     "RecordedRun",
@@ -56,7 +57,7 @@ CREATE TABLE replies (
 );
 """
 
-_FIELDS = (
+REPLY_FIELDS = (
     "text", "blanks", "forced", "cut_passages", "prompt_tokens", "completion_tokens",
     "finish_reason", "seconds", "error",
 )  # fmt: skip
@@ -73,7 +74,7 @@ class RecordedRun:
 
 def insert_reply(key: bytes, reply: Reply) -> Statement:
     """Add a reply; only an error may be there already, and gives way."""
-    content = _packed([getattr(reply, name) for name in _FIELDS])
+    content = _packed([getattr(reply, name) for name in REPLY_FIELDS])
     return (
         "INSERT INTO replies (key, failed, content) VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE "
         "SET failed = excluded.failed, content = excluded.content WHERE failed",
@@ -154,7 +155,7 @@ class ReadJournal:
     def runs(self) -> list[RecordedRun]:
         """All runs, the one used last at the end."""
         rows = self._rows("SELECT run, key, described FROM runs ORDER BY used", ())
-        return [RecordedRun(run, key, json.loads(described)) for run, key, described in rows]
+        return [RecordedRun(run, key, self._parsed(described)) for run, key, described in rows]
 
     def queries(self, run: int) -> Iterator[tuple[int, Query, list[Candidate]]]:
         """A run's queries with their candidates, each by its place; texts are "" where known."""
@@ -177,7 +178,7 @@ class ReadJournal:
             (run, query_id),
         )
         for repeat, doc_ids, content in rows:
-            yield Origin(query_id, tuple(json.loads(doc_ids)), repeat), self._reply(content)
+            yield Origin(query_id, tuple(self._parsed(doc_ids)), repeat), self._reply(content)
 
     def count(self, table: str, condition: str = "1") -> int:
         """How many rows of a table fulfil a condition in SQL."""
@@ -185,7 +186,7 @@ class ReadJournal:
         return int(counted[0]) if counted else 0
 
     def _reply(self, content: bytes) -> Reply:
-        fields = dict(zip(_FIELDS, self._unpacked(content), strict=True))
+        fields = dict(zip(REPLY_FIELDS, self._unpacked(content), strict=True))
         if fields["blanks"] is not None:
             fields["blanks"] = tuple(map(tuple, fields["blanks"]))
         return Reply(**fields, reused=True)
@@ -193,20 +194,26 @@ class ReadJournal:
     def _unpacked(self, packed: bytes) -> Any:
         try:
             return json.loads(zlib.decompress(packed))
-        except (zlib.error, ValueError) as error:
+        except (zlib.error, ValueError, TypeError) as error:
+            raise failure(self.path, error) from error
+
+    def _parsed(self, text: str) -> Any:
+        try:
+            return json.loads(text)
+        except (ValueError, TypeError) as error:
             raise failure(self.path, error) from error
 
     def _one(self, sql: str, parameters: Sequence[object]) -> Any:
         try:
             return self._connection.execute(sql, parameters).fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             raise failure(self.path, error) from error
 
     def _rows(self, sql: str, parameters: Sequence[object]) -> Iterator[Any]:
         try:
             for row in self._connection.execute(sql, parameters):  # noqa: UP028  closes nothing
                 yield row
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             raise failure(self.path, error) from error
 
 

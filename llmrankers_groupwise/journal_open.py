@@ -11,6 +11,15 @@ __all__ = ["APPLICATION_ID", "VERSION", "check_size", "connected", "failure"]
 
 APPLICATION_ID = 0x6C72_6777  # "lrgw", in the file's header
 VERSION = 1
+_PLACE = frozenset(
+    (
+        sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
+    )
+)  # fmt: skip
+"""Codes of errors that say nothing of what is in the file."""
+
 _MAGIC = b"SQLite format 3\0"
 
 
@@ -38,16 +47,22 @@ def connected(path: Path, *, read_only: bool = False, damaged: bool = False) -> 
         _check(connection, path, may_be_new=not read_only)
         if read_only and not damaged and not Path(f"{path}-wal").exists():
             check_size(connection, path)
-    except (sqlite3.Error, JournalError) as error:
+    except (sqlite3.Error, ValueError) as error:
         if connection is not None:
             connection.close()
-        raise error if isinstance(error, JournalError) else failure(path, error) from error
+        raise failure(path, error) from error
+    except JournalError:
+        if connection is not None:
+            connection.close()
+        raise
     return connection
 
 
 def failure(path: Path, error: Exception) -> JournalError:
     """What an error of SQLite, or of unpacking, means for a user."""
-    if isinstance(error, sqlite3.OperationalError):
+    if isinstance(error, sqlite3.ProgrammingError):
+        return JournalError(f"{path}: the journal is closed; make another ranker")
+    if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _PLACE:
         return JournalError(
             f"{path}: the journal cannot be used ({error}); make sure that its folder exists, may "
             f"be written to and has space left. All replies in it are kept: run the same command "

@@ -65,6 +65,8 @@ class _Writer:
         self._closed = False
         self._connection = connected(path)
         try:
+            if not Path(f"{path}-wal").exists():
+                check_size(self._connection, path)  # before anything is changed
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
             (busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from llmrankers_groupwise.cli import main
 from llmrankers_groupwise.engines.protocol import ENGINES, EngineSettings
-from llmrankers_groupwise.errors import EngineError
+from llmrankers_groupwise.errors import EngineError, JournalError
 from llmrankers_groupwise.journal_file import ReadJournal
 from llmrankers_groupwise.testing import ScriptedEngine, filled_reply, json_reply
 from llmrankers_groupwise.types import Reply, Request, Sampling
@@ -43,7 +43,8 @@ def judge(request: Request) -> str | Reply:
 class Paid(ScriptedEngine):
     """Answers four requests at a time; each answer is a line in the file that PAID names.
 
-    engine_args: `fails` is a word; what has it in a passage fails. `junk` is answered instead.
+    engine_args: of `fails`, a list of documents' numbers, whoever is asked about one fails.
+    `junk` is answered instead. Neither is part of the engine's identity.
     """
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -58,7 +59,8 @@ class Paid(ScriptedEngine):
             await asyncio.sleep(0)
             self._answers += 1
             self._end("before")
-            if "fails" in self._args and any(self._args["fails"] in p for p in request.passages):
+            numbers = {int(passage.split()[-1]) for passage in request.passages}
+            if numbers & set(self._args.get("fails", ())):
                 raise EngineError("out of order")
             reply = await super().answer(request, sampling)
             origin = request.origin
@@ -66,6 +68,9 @@ class Paid(ScriptedEngine):
             os.write(self._log, line.encode())
             self._end("after")
             return Reply(text=self._args["junk"]) if "junk" in self._args else reply
+
+    def identity(self) -> dict[str, object]:
+        return {"engine": "paid"}
 
     def _end(self, when: str) -> None:
         name, wanted, number, *later = os.environ.get("ENDS", "- - 0").split()
@@ -91,11 +96,13 @@ class Shop:
         folder: where everything is.
         options: of `run`, besides the collection and the place to save.
         method: behind the word groupwise.
+        queries: how many.
     """
 
     folder: Path
     options: Sequence[str] = ()
     method: Sequence[str] = ()
+    queries: int = QUERIES
     out: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -104,7 +111,7 @@ class Shop:
         words = ["yeast", "bread", "rise", "moon", "tide", "salt", "river", "stone", "iron"]
         texts = {f"d{n}": " ".join(rng.choices(words, k=12)) + f" {n}" for n in range(60)}
         run, queries = [], []
-        for query in range(QUERIES):
+        for query in range(self.queries):
             queries.append(f"q{query}\t{' '.join(rng.sample(words, 4))}\n")
             listed = rng.sample(sorted(texts), HITS)
             run += [f"q{query} Q0 {d} {rank} {90 - rank} t\n" for rank, d in enumerate(listed, 1)]
@@ -169,7 +176,13 @@ class Shop:
         """What the journal answers, as lines of `paid`; of a run that was killed, too."""
         if not (journal or self.journal).exists():
             return set()
-        with ReadJournal(journal or self.journal) as read:
+        try:
+            opened = ReadJournal(journal or self.journal)
+        except JournalError as error:
+            if "no journal yet, the file is empty" not in str(error):
+                raise
+            return set()
+        with opened as read:
             return {
                 json.dumps([origin.query_id, origin.repeat, list(origin.doc_ids)])
                 for run in read.runs()

@@ -15,7 +15,7 @@ LAYERS = (
     ("errors", "types", "textfiles"),
     ("grouping", "prompts", "parsing", "fusion", "trec", "evaluation"),
     ("passages", "candidates", "lucene", "first_stage", "conversion", "upstream",
-     "testing", "tally", "background", "keys", "journal_open", "journal_file",
+     "testing", "tally", "background", "keys", "journal_open", "journal_file", "journal_pages",
      "journal_check", "journal_writer", "journal"),
     ("engines.protocol", "engines.adapters", "engines.batching", "engines.tokens", "engines.chat",
      "engines.dialogue", "engines.prompter", "engines.dry", "engines.blanks",

@@ -234,8 +234,8 @@ def test_failed_groups_fail_again_in_a_merge_also_where_two_queries_ask_the_same
     queries = (folder / "queries.tsv").read_text()
     text = queries.splitlines()[0].split("\t")[1]
     merger.shop.write("queries.tsv", f"{queries}q99\t{text}\n")
-    word = lines[0].split()[2].removeprefix("d")
-    options = ("--engine_args", f"fails=' {word}'", "--max_failure_rate", "1")
+    number = lines[0].split()[2].removeprefix("d")
+    options = ("--engine_args", f"fails=[{number}]", "--max_failure_rate", "1")
     out = merger.run("out.trec", *options)
     assert " failed" in merger.out
     assert merger.merge(journal_of(out)) == out.read_bytes()
