@@ -74,7 +74,7 @@ class CandidateFile:
         """doc_id -> why there is no text, for those of the documents that have none."""
         texts = self._texts(query_id)
         return {
-            doc_id: f"empty text at {self._path}:{self._empty.get(query_id, "?")}"
+            doc_id: f"empty text at {self._path}:{self._empty.get(query_id, '?')}"
             if doc_id in texts
             else f"not in {self._path}"
             for doc_id in doc_ids
@@ -107,7 +107,7 @@ class CandidateFile:
 
     def _note(self, query_id: str, line: _Candidates, number: int) -> None:
         if not all(line.texts.values()):
-            self._empty.get(query_id, "?") = number
+            self._empty[query_id] = number
 
 
 class _Column(FileMapping[T]):

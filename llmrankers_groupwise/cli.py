@@ -160,6 +160,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _merge(arguments: argparse.Namespace) -> None:
     check_writable(arguments.save_path)
+    for journal in arguments.journal:
+        _check_other(arguments.save_path, journal, "a --journal")
     check_measures(arguments.measures)
     check_failure_rate(arguments.max_failure_rate)
     qrels = read_qrels(arguments.qrels) if arguments.qrels else None
@@ -174,7 +176,7 @@ def _merge(arguments: argparse.Namespace) -> None:
             passage_length=recorded.described["run"]["passage_length"],
             qrels=qrels,
             measures=arguments.measures,
-            allow_missing=arguments.allow_missing,
+            allow_missing=arguments.allow_missing or recorded.described["run"]["allow_missing"],
             max_failure_rate=arguments.max_failure_rate,
             tag=arguments.tag,
             settings={"journals": arguments.journal, "merged": recorded.described["run"]},
@@ -257,11 +259,16 @@ def _check_settings(arguments: argparse.Namespace) -> None:
 
 def _check_no_input(arguments: argparse.Namespace) -> None:
     """Saving over an input would lose it."""
-    save_path = Path(arguments.save_path)
-    for name in ("run_path", "candidates", "query_file", "corpus", "qrels"):
-        path = getattr(arguments, name)
-        if path and save_path.exists() and Path(path).exists() and save_path.samefile(path):
-            raise SettingsError(f"--save_path is the file of --{name}; save under another name")
+    for name in ("run_path", "candidates", "query_file", "corpus", "qrels", "journal"):
+        if path := getattr(arguments, name):
+            _check_other(arguments.save_path, path, f"--{name}")
+
+
+def _check_other(save_path: str, path: str, option: str) -> None:
+    if os.path.realpath(save_path) == os.path.realpath(path) or (
+        os.path.exists(save_path) and os.path.exists(path) and os.path.samefile(save_path, path)
+    ):
+        raise SettingsError(f"--save_path is the file of {option}; save under another name")
 
 
 def _check_shown(show: Sequence[str], run: Run) -> None:

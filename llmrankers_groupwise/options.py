@@ -103,9 +103,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         JournalError: the journals to merge cannot be read.
     """
     arguments = make_parser().parse_args(argv)
+    defaults: Mapping[str, Any]
     if arguments.command == "merge":
         with Recorded(arguments.journal) as recorded:
-            defaults = recorded.described["settings"]
+            run = recorded.described["run"]
+            kept = {name: run[name] for name in ("tag", "max_failure_rate")}
+            defaults = {**recorded.described["settings"], **kept}
     elif getattr(arguments, "preset", None) is not None:
         defaults = PRESETS[arguments.preset].options
     else:
