@@ -30,7 +30,8 @@ LAYERS = (
      "engines"),
     ("asking", "methods.groupwise", "methods"),
     ("presets", "method_ranker", "ranker", "results", "experiment", "summary", "merging"),
-    ("worker_options", "options", "option_groups", "prompt_command", "journal_command"),
+    ("worker_options", "options", "option_groups", "prompt_command", "journal_command",
+     "inputs", "reporting", "run_command", "merge_command"),
     ("cli",),
 )  # fmt: skip
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
