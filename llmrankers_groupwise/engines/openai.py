@@ -166,6 +166,7 @@ class OpenAIEngine(PromptingEngine):
             ModelError: the server cannot be asked, or does not say one model's name.
         """
         if self._settings.model_name_or_path is None:
+            self._process.settle()
             background.run_in_background(self._start())
         return {
             "engine": "openai",
