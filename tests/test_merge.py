@@ -258,17 +258,17 @@ def test_a_run_that_kept_documents_without_text_merges_as_it_was(merger):
 def test_a_run_that_is_not_finished_is_merged_only_with_allow_missing(merger, tmp_path):
     folder = tmp_path / "unfinished"
     folder.mkdir()
-    shop = Shop(folder, queries=90)  # more than are in flight together, so some were answered
+    shop = Shop(folder, queries=200)  # more than are in flight together, so some were answered
     assert shop.run(ends="SIGKILL before 220").returncode == -signal.SIGKILL
     assert merger.try_merge(shop.journal) == 1
-    assert "of the run's 90 queries are in none of these journals" in merger.err
+    assert "of the run's 200 queries are in none of these journals" in merger.err
     assert "Either the run is not finished: run its command again first" in merger.err
     assert not (merger.shop.folder / "merged.trec").exists()
     lenient = ("--allow_missing", "--max_failure_rate", "1")
     merged: dict[str, list[str]] = {}
     for line in merger.merge(shop.journal, options=lenient).decode().splitlines():
         merged.setdefault(line.split("\t")[0], []).append(line.split("\t")[2])
-    assert 64 < len(merged) < 90
+    assert 64 < len(merged) < 200
     assert " failed" in merger.out
     first_stage = read_run(folder / "run.trec")
     answered = {json.loads(line)[0] for line in shop.kept()}
