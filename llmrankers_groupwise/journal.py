@@ -76,7 +76,7 @@ class Journal:
             JournalError: another run is writing to it, it is damaged, or it cannot be written.
         """
         files = self._files()
-        key, text = digest(asked), json.dumps({**described, "asked": asked}, ensure_ascii=False)
+        key, text = digest(asked), json.dumps({**described, "asked": asked})
         files.writer.submit(
             (
                 "INSERT INTO runs (key, used, described) "

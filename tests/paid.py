@@ -59,8 +59,8 @@ class Paid(ScriptedEngine):
             await asyncio.sleep(0)
             self._answers += 1
             self._end("before")
-            numbers = {int(passage.split()[-1]) for passage in request.passages}
-            if numbers & set(self._args.get("fails", ())):
+            refused = [f" {number}" for number in self._args.get("fails", ())]
+            if any(passage.endswith(tuple(refused)) for passage in request.passages):
                 raise EngineError("out of order")
             reply = await super().answer(request, sampling)
             origin = request.origin

@@ -1,13 +1,14 @@
 """`run-groupwise merge`: rankings made again from journals, without a question asked."""
 
 import json
-from collections.abc import Callable
+import signal
 from pathlib import Path
 
 import pytest
 from paid import QUERIES, Shop
 
 from llmrankers_groupwise.cli import main
+from llmrankers_groupwise.trec import read_run
 
 
 class Merger:
@@ -254,28 +255,24 @@ def test_a_run_that_kept_documents_without_text_merges_as_it_was(merger):
     assert merger.merge(journal_of(out)) == out.read_bytes()
 
 
-@pytest.fixture
-def killed(merger: Merger) -> Callable[..., Path]:
-    """Kills a run and gives its journal."""
-
-    def kill(*options: str, ends: str) -> Path:
-        assert merger.shop.run(*options, ends=ends).returncode == -9
-        return merger.shop.journal
-
-    return kill
-
-
-def test_a_run_that_is_not_finished_is_merged_only_with_allow_missing(merger, killed):
-    journal = killed(ends="SIGKILL before 30")
-    assert merger.try_merge(journal) == 1
+def test_a_run_that_is_not_finished_is_merged_only_with_allow_missing(merger, tmp_path):
+    folder = tmp_path / "unfinished"
+    folder.mkdir()
+    shop = Shop(folder, queries=200)  # more than are in flight together, so some were answered
+    assert shop.run(ends="SIGKILL before 220").returncode == -signal.SIGKILL
+    assert merger.try_merge(shop.journal) == 1
+    assert "of the run's 200 queries are in none of these journals" in merger.err
     assert "Either the run is not finished: run its command again first" in merger.err
     assert not (merger.shop.folder / "merged.trec").exists()
     lenient = ("--allow_missing", "--max_failure_rate", "1")
-    merged = merger.merge(journal, options=lenient).decode().splitlines()
-    assert len(merged) == QUERIES * 30
+    merged: dict[str, list[str]] = {}
+    for line in merger.merge(shop.journal, options=lenient).decode().splitlines():
+        merged.setdefault(line.split("\t")[0], []).append(line.split("\t")[2])
+    assert 64 < len(merged) < 200
     assert " failed" in merger.out
-    answered = {json.loads(line)[0] for line in merger.shop.kept()}
-    last = [line.split("\t")[2] for line in merged if line.startswith("q11\t")]
-    first_stage = (merger.shop.folder / "run.trec").read_text().splitlines()
-    assert "q11" not in answered
-    assert last == [line.split()[2] for line in first_stage if line.startswith("q11 ")]
+    first_stage = read_run(folder / "run.trec")
+    answered = {json.loads(line)[0] for line in shop.kept()}
+    for query_id, doc_ids in merged.items():
+        before = [entry.doc_id for entry in first_stage[query_id]]
+        assert sorted(doc_ids) == sorted(before)
+        assert (doc_ids == before) == (query_id not in answered)

@@ -43,11 +43,12 @@ def shaping(args: Mapping[str, Any], speed: Iterable[str]) -> dict[str, Any]:
 def fingerprint(folder: Path) -> str:
     """A digest of a folder's files: names, sizes, and 64 blocks of 4 KiB spread over each.
 
-    So files up to 256 KiB are read whole, and of weights enough that any training shows; reading
-    all of a large model would take minutes.
+    Files up to 256 KiB are read whole, and of weights enough that any training shows; reading all
+    of a large model would take minutes. Hidden files are left out: they are of the tools that
+    brought the folder here.
     """
     digest = hashlib.sha256()
-    for path in sorted(each for each in folder.iterdir() if each.is_file()):
+    for path in sorted(_files(folder)):
         size = path.stat().st_size
         digest.update(f"{path.name}\n{size}\n".encode("utf-8", "surrogateescape"))
         with path.open("rb") as file:
@@ -56,6 +57,10 @@ def fingerprint(folder: Path) -> str:
                 file.seek(offset)
                 digest.update(file.read(_BLOCK))
     return digest.hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    return [each for each in folder.iterdir() if each.is_file() and not each.name.startswith(".")]
 
 
 def _identity(name: str | None, cache_dir: str | None, revision: str | None = None) -> str | None:

@@ -163,6 +163,7 @@ class OpenAIEngine(PromptingEngine):
         is given and the server has not one model; not for the background loop, which it waits for.
         """
         if self._settings.model_name_or_path is None:
+            self._process.settle()
             background.run_in_background(self._start())
         return {
             "engine": "openai",
