@@ -15,6 +15,7 @@ the collections of TREC do: runs/bm25.trec, queries.tsv, corpus.jsonl.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -32,12 +33,14 @@ from llmrankers_groupwise import GroupwiseLlmRanker
 from llmrankers_groupwise.cli import main as command
 from llmrankers_groupwise.engines.embedded import EmbeddedEngine
 from llmrankers_groupwise.engines.protocol import ENGINES
-from llmrankers_groupwise.experiment import Experiment, Summary
+from llmrankers_groupwise.experiment import Experiment
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.journal_file import ReadJournal
 from llmrankers_groupwise.passages import JsonlPassages
+from llmrankers_groupwise.results import Summary
+from llmrankers_groupwise.runs import RunFile
 from llmrankers_groupwise.testing import ScriptedEngine, json_reply
-from llmrankers_groupwise.trec import read_queries, read_run
+from llmrankers_groupwise.trec import read_queries
 from llmrankers_groupwise.types import Reply, Request, Sampling
 
 HITS = 100
@@ -59,11 +62,10 @@ class Counted(EmbeddedEngine):
 
 
 def collection(folder: Path, queries: int | None = None) -> FirstStage:
-    run = read_run(folder / "runs" / "bm25.trec", HITS)
-    run = {query_id: run[query_id] for query_id in list(run)[:queries]}
-    doc_ids = dict.fromkeys(entry.doc_id for entries in run.values() for entry in entries)
-    passages = JsonlPassages(folder / "corpus.jsonl", doc_ids)
-    return FirstStage(run, read_queries(folder / "queries.tsv"), passages)
+    run = RunFile(folder / "runs" / "bm25.trec", HITS)
+    first = dict(itertools.islice(run.items(), queries))
+    passages = JsonlPassages(folder / "corpus.jsonl")
+    return FirstStage(first, read_queries(folder / "queries.tsv"), passages)
 
 
 # --- Kills ------------------------------------------------------------------------------------

@@ -28,8 +28,9 @@ from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.journal import Journal
 from llmrankers_groupwise.journal_file import ReadJournal
 from llmrankers_groupwise.passages import JsonlPassages
+from llmrankers_groupwise.runs import RunFile
 from llmrankers_groupwise.testing import ScriptedEngine, json_reply
-from llmrankers_groupwise.trec import read_queries, read_run
+from llmrankers_groupwise.trec import read_queries
 from llmrankers_groupwise.types import Candidate, Origin, Query, Reply, Request, Sampling
 
 KEY = b"k" * 16
@@ -591,12 +592,11 @@ def test_a_server_in_trouble_is_led_through_a_whole_run(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
     over = threading.Event()
     server = chat_server(troubled(0.3, over))
-    run = read_run(shop.folder / "run.trec")
-    doc_ids = {entry.doc_id for entries in run.values() for entry in entries}
+    run = RunFile(shop.folder / "run.trec")
     first_stage = FirstStage(
         run,
         read_queries(shop.folder / "queries.tsv"),
-        JsonlPassages(shop.folder / "corpus.jsonl", doc_ids),
+        JsonlPassages(shop.folder / "corpus.jsonl"),
     )
     args = {"base_url": server.url, "timeout": 0.5, "max_retries": 3, "concurrency": 16}
 

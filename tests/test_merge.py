@@ -8,7 +8,7 @@ import pytest
 from paid import QUERIES, Shop
 
 from llmrankers_groupwise.cli import main
-from llmrankers_groupwise.trec import read_run
+from llmrankers_groupwise.runs import RunFile
 
 
 class Merger:
@@ -270,7 +270,7 @@ def test_a_run_that_is_not_finished_is_merged_only_with_allow_missing(merger, tm
         merged.setdefault(line.split("\t")[0], []).append(line.split("\t")[2])
     assert 64 < len(merged) < 200
     assert " failed" in merger.out
-    first_stage = read_run(folder / "run.trec")
+    first_stage = RunFile(folder / "run.trec")
     answered = {json.loads(line)[0] for line in shop.kept()}
     for query_id, doc_ids in merged.items():
         before = [entry.doc_id for entry in first_stage[query_id]]
