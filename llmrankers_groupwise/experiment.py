@@ -170,31 +170,33 @@ class Experiment:
         """Write every ranking to `out`, and return the scores of the judged queries."""
         reranked: dict[str, dict[str, float]] = {}
         tally = Tally(self.max_failure_rate)
+        done_besides: list[Ranked] = []
         bar = tqdm(total=len(self._places()), unit="query", disable=not self.progress)
-        async with contextlib.aclosing(self._in_order()) as stream:
-            async for ranked in stream:
-                query_id, documents = ranked.query.query_id, ranked.ranking.documents
-                if out is not None:
-                    write_ranking(out, query_id, documents, self.tag)
-                tally.add(ranked.ranking)
-                summary.statuses = tally.as_dict()
-                summary.queries += 1
-                summary.documents += len(documents)
-                summary.groups += len(ranked.ranking.groups)
-                summary.spared += ranked.ranking.spared
-                summary.usage += ranked.usage
-                tally.check()
-                if self.qrels and query_id in self.qrels:
-                    reranked[query_id] = {each.doc_id: each.score for each in documents}
-                if self.watch:
-                    self.watch(ranked)
-                bar.update()
-        bar.close()
-        tally.check(at_end=True)
+        try:
+            async with contextlib.aclosing(self._in_order(done_besides)) as stream:
+                async for ranked in stream:
+                    query_id, documents = ranked.query.query_id, ranked.ranking.documents
+                    if out is not None:
+                        write_ranking(out, query_id, documents, self.tag)
+                    _count(ranked, tally, summary)
+                    tally.check()
+                    if self.qrels and query_id in self.qrels:
+                        reranked[query_id] = {each.doc_id: each.score for each in documents}
+                    if self.watch:
+                        self.watch(ranked)
+                    bar.update()
+            tally.check(at_end=True)
+        finally:
+            bar.close()
+            for ranked in done_besides:  # of a run that ends early, what its end overtook
+                _count(ranked, tally, summary)
         return reranked
 
-    async def _in_order(self) -> AsyncGenerator[Ranked, None]:
-        """All queries reranked, in the order of the run, `in_flight` of them at a time."""
+    async def _in_order(self, done_besides: list[Ranked]) -> AsyncGenerator[Ranked, None]:
+        """All queries reranked, in the order of the run, `in_flight` of them at a time.
+
+        Ended early, it leaves those that were done, too, in `done_besides`.
+        """
         waiting: deque[asyncio.Task[Ranked]] = deque()
         places, mine = asyncio.Semaphore(self.in_flight), self._places()
         try:
@@ -211,7 +213,8 @@ class Experiment:
         finally:
             for task in waiting:
                 task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+            ends = await asyncio.gather(*waiting, return_exceptions=True)
+            done_besides += [each for each in ends if isinstance(each, Ranked)]
 
     async def _ranked(
         self,
@@ -263,6 +266,17 @@ class Experiment:
             "number_of_shards", "shard_index", "tag",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names} | dict(self.settings)
+
+
+def _count(ranked: Ranked, tally: Tally, summary: Summary) -> None:
+    """Add a query to what a run did."""
+    tally.add(ranked.ranking)
+    summary.statuses = tally.as_dict()
+    summary.queries += 1
+    summary.documents += len(ranked.ranking.documents)
+    summary.groups += len(ranked.ranking.groups)
+    summary.spared += ranked.ranking.spared
+    summary.usage += ranked.usage
 
 
 def _digest(run: Run) -> str:

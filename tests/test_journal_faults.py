@@ -144,10 +144,19 @@ def test_unreadable_replies_are_shown_where_they_end_a_run(new_shop):
 # --- Two at a time ----------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def going_on(process):
+    """Lets a stopped process go on where a test fails, which would wait for its end."""
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
 def test_a_second_run_on_a_journal_is_refused_at_once_and_the_first_is_unharmed(new_shop):
     whole, shop = new_shop(queries=90), new_shop(queries=90)
     assert whole.run().returncode == 0
-    with shop.start(ends="SIGSTOP after 220") as first:
+    with shop.start(ends="SIGSTOP after 220") as first, going_on(first):
         os.waitid(os.P_PID, first.pid, os.WSTOPPED)
         second = shop.run("--save_path", str(shop.folder / "second.trec"),
                           "--journal", str(shop.journal))  # fmt: skip
@@ -165,10 +174,10 @@ def test_a_second_run_on_a_journal_is_refused_at_once_and_the_first_is_unharmed(
 
 
 def test_a_run_that_is_going_on_can_be_merged_as_far_as_it_is(new_shop, capsys):
-    shop = new_shop()
+    shop = new_shop(queries=90)  # more than are in flight together, so that some are kept by then
     merged = str(shop.folder / "merged.trec")
     arguments = ["merge", "--journal", str(shop.journal), "--save_path", merged]
-    with shop.start(ends="SIGSTOP after 20") as first:
+    with shop.start(ends="SIGSTOP after 220") as first, going_on(first):
         os.waitid(os.P_PID, first.pid, os.WSTOPPED)
         assert main([*arguments, "groupwise"]) == 1
         assert "run its command again first" in capsys.readouterr().err
