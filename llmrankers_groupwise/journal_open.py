@@ -23,19 +23,25 @@ _PLACE = frozenset(
 _MAGIC = b"SQLite format 3\0"
 
 
-def connected(path: Path, *, read_only: bool = False, damaged: bool = False) -> sqlite3.Connection:
+def connected(
+    path: Path, *, read_only: bool = False, damaged: bool = False, beside: bool = False
+) -> sqlite3.Connection:
     """A connection to a journal, which is made if it is not there unless only read.
 
     Args:
         path: the file.
         read_only: write nothing, and do not make it.
         damaged: read it though its end is missing, as far as it goes.
+        beside: this process has another connection, so the file may be opened by SQLite alone:
+            a process's locks on a file end when it closes any handle of it
+            (sqlite.org/howtocorrupt.html).
 
     Raises:
         JournalError: as ReadJournal.
     """
     mode = "ro" if read_only else "rwc"
-    _check_file(path, must_be_there=read_only)
+    if not beside:
+        _check_file(path, must_be_there=read_only)
     connection: sqlite3.Connection | None = None
     try:
         connection = sqlite3.connect(

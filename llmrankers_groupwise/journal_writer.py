@@ -28,7 +28,7 @@ class Files:
         try:
             self.writer = _Writer(path)
             try:
-                self.reader = ReadJournal(path)
+                self.reader = ReadJournal(path, connected(path, read_only=True, beside=True))
             except BaseException:
                 self.writer.close()
                 raise
