@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from llmrankers_groupwise.candidates import CandidateFile
+from llmrankers_groupwise.compare_command import run_compare
 from llmrankers_groupwise.engines.dry import DryRun, Sizes
 from llmrankers_groupwise.errors import (
     GroupwiseError,
@@ -354,6 +355,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "merge": _merge,
     "journal": run_journal,
     "prompts": run_prompts,
+    "compare": run_compare,
 }
 
 
