@@ -29,6 +29,7 @@ from llmrankers_groupwise.errors import (
 from llmrankers_groupwise.evaluation import check_measures
 from llmrankers_groupwise.experiment import IN_FLIGHT, Experiment
 from llmrankers_groupwise.first_stage import FirstStage
+from llmrankers_groupwise.fuse_command import run_fuse
 from llmrankers_groupwise.journal import Journal
 from llmrankers_groupwise.journal_command import run_journal
 from llmrankers_groupwise.lucene import LucenePassages, lucene_topics
@@ -356,6 +357,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "journal": run_journal,
     "prompts": run_prompts,
     "compare": run_compare,
+    "fuse": run_fuse,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmrankers_groupwise.comparison import ComparedRun, Comparison, PairedTests
+from llmrankers_groupwise.comparison import ComparedRun, Comparison, Costs, PairedTests
 from llmrankers_groupwise.significance import DRAWS
 
 __all__ = ["comparison_table"]
@@ -12,14 +12,15 @@ __all__ = ["comparison_table"]
 WIDTH = 100
 _NAME = 20
 _FIRST = 5
+_UNKNOWN = "-"
 
 
 def comparison_table(comparison: Comparison) -> str:
     """Each measure of all runs with its tests, what they cost, and what is odd about them."""
     blocks = [[_described(run) for run in comparison.runs]]
     blocks += [_measure(comparison, measure) for measure in comparison.measures]
-    if any(run.costs for run in comparison.runs):
-        blocks.append(_costs(comparison.runs))
+    if costs := _costs(comparison.runs):
+        blocks.append(costs)
     blocks.append(_legend(comparison))
     if notes := [line for run in comparison.runs for line in _notes(run)]:
         blocks.append(notes)
@@ -43,7 +44,7 @@ def _measure(comparison: Comparison, measure: str) -> list[str]:
     rows = [head]
     for run in comparison.runs:
         low_high = run.intervals.get(measure)
-        interval = f"{low_high[0]:.4f}..{low_high[1]:.4f}" if low_high else "-"
+        interval = f"{low_high[0]:.4f}..{low_high[1]:.4f}" if low_high else _UNKNOWN
         row = f"{_cut(run.name, _NAME):<{_NAME}}  {run.means[measure]:.4f}  {interval:<15}"
         if measure in run.against:
             row += _tests(run.against[measure])
@@ -63,26 +64,38 @@ def _tests(tests: PairedTests) -> str:
 
 def _p(value: float | None) -> str:
     if value is None:
-        return "-"
+        return _UNKNOWN
     return f"{value:.4f}" if value >= 0.0001 else "<0.0001"
 
 
 def _costs(runs: Sequence[ComparedRun]) -> list[str]:
-    names = ("calls", "rounds", "prompt tokens", "compl. tokens", "failed groups", "seconds")
-    rows = [f"{'costs':<{_NAME}}" + "".join(f"{name:>13}" for name in names)]
+    """A line for each run, none at all if nothing is known of any."""
+    rows = [["calls", "rounds", "prompt tokens", "compl. tokens", "failed groups", "seconds"]]
     for run in runs:
-        costs, cells = run.costs, ["-"] * len(names)
-        if costs is not None:
-            counts = (costs.calls, costs.rounds, costs.prompt_tokens, costs.completion_tokens)
-            failed = f"{_whole(costs.failed)} of {_whole(costs.groups)}"
-            seconds = "-" if costs.seconds is None else f"{costs.seconds:,.1f} s"
-            cells = [*map(_whole, counts), "-" if costs.failed is None else failed, seconds]
-        rows.append(f"{_cut(run.name, _NAME):<{_NAME}}" + "".join(f"{cell:>13}" for cell in cells))
-    return rows
+        costs = run.costs or Costs()
+        failed = f"{_whole(costs.failed)} of {_whole(costs.groups)}"
+        rows.append(
+            [
+                _whole(costs.calls),
+                _whole(costs.rounds),
+                _whole(costs.prompt_tokens),
+                _whole(costs.completion_tokens),
+                _UNKNOWN if costs.failed is None else failed,
+                _UNKNOWN if costs.seconds is None else f"{costs.seconds:,.1f} s",
+            ]
+        )
+    if all(cell == _UNKNOWN for row in rows[1:] for cell in row):
+        return []
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    names = ["costs", *(_cut(run.name, _NAME) for run in runs)]
+    return [
+        f"{name:<{_NAME}}" + "".join(f"  {c:>{w}}" for c, w in zip(row, widths, strict=True))
+        for name, row in zip(names, rows, strict=True)
+    ]
 
 
 def _whole(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"
+    return _UNKNOWN if value is None else f"{value:,}"
 
 
 def _legend(comparison: Comparison) -> list[str]:
@@ -119,7 +132,9 @@ def _notes(run: ComparedRun) -> list[str]:
             f"({_first(run.unjudged_queries)})"
         )
     if run.unjudged_at_10:
-        notes.append(f"{name}: {run.unjudged_at_10:.2f} of the first 10 documents are not judged")
+        notes.append(
+            f"{name}: on average {run.unjudged_at_10:.2f} of the first 10 documents are not judged"
+        )
     if run.ties:
         notes.append(
             f"{name}: {run.ties:,} documents share their score with another; measures order them "

@@ -14,7 +14,7 @@ PACKAGE = Path(llmrankers_groupwise.__file__).parent
 LAYERS = (
     ("errors", "types", "textfiles", "records"),
     ("grouping", "prompts", "parsing", "fusion", "runblocks", "runs", "trec", "evaluation",
-     "significance", "measured"),
+     "significance", "measured", "run_fusion"),
     ("passages", "candidates", "lucene", "first_stage", "conversion", "upstream",
      "testing", "tally", "background", "keys", "journal_file",
      "journal_check", "journal"),
@@ -33,7 +33,8 @@ LAYERS = (
     ("presets", "method_ranker", "ranker", "results", "experiment", "summary", "merging",
      "comparison", "comparison_table"),
     ("worker_options", "options", "option_groups", "prompt_command", "journal_command",
-     "compare_command"),
+     "compare_command",
+     "fuse_command"),
     ("cli",),
 )  # fmt: skip
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
