@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from llmrankers_groupwise.comparison import ComparedRun, Comparison, Costs, PairedTests
@@ -10,7 +11,7 @@ from llmrankers_groupwise.significance import DRAWS
 __all__ = ["comparison_table"]
 
 WIDTH = 100
-_NAME = 20
+_NAME = 18
 _FIRST = 5
 _UNKNOWN = "-"
 
@@ -40,7 +41,7 @@ def _measure(comparison: Comparison, measure: str) -> list[str]:
     tested = len(comparison.runs) > 1
     head = f"{_cut(measure, _NAME):<{_NAME}}  {'mean':>6}  {'95 % interval':<15}"
     if tested:
-        head += f"  {'diff.':>7}  {'w/t/l':>11}  {'t':>7} {'Holm':>7}  {'rand.':>7} {'Holm':>7}"
+        head += f"  {'diff.':>7}  {'w/t/l':>12}  {'t':>7} {'Holm':>7}  {'rand.':>7} {'Holm':>7}"
     rows = [head]
     for run in comparison.runs:
         low_high = run.intervals.get(measure)
@@ -57,7 +58,7 @@ def _measure(comparison: Comparison, measure: str) -> list[str]:
 def _tests(tests: PairedTests) -> str:
     outcomes = f"{tests.wins}/{tests.ties}/{tests.losses}"
     return (
-        f" {tests.difference:>+8.4f}  {outcomes:>11}  {_p(tests.t_p):>7} {_p(tests.t_p_holm):>7}  "
+        f" {tests.difference:>+8.4f}  {outcomes:>12}  {_p(tests.t_p):>7} {_p(tests.t_p_holm):>7}  "
         f"{_p(tests.randomisation_p):>7} {_p(tests.randomisation_p_holm):>7}"
     )
 
@@ -108,7 +109,8 @@ def _legend(comparison: Comparison) -> list[str]:
             f"diff.: less {_cut(comparison.baseline, _NAME)}; w/t/l: queries better, equal, worse",
             f"t: p-value of the paired t test; rand.: of the paired randomisation test (all signs "
             f"or {DRAWS:,})",
-            f"Holm: corrected over all {len(tested)} tests of a kind",
+            f"Holm: corrected over the {sum(each.t_p is not None for each in tested)} t tests, and "
+            f"over the {len(tested)} randomisation tests",
         ]
     if queries == 1:
         rows.append("of one judged query there is neither an interval nor a t test")
@@ -140,7 +142,7 @@ def _notes(run: ComparedRun) -> list[str]:
             f"{name}: {run.ties:,} documents share their score with another; measures order them "
             f"by doc_id"
         )
-    return notes
+    return [line for note in notes for line in textwrap.wrap(note, WIDTH, subsequent_indent="  ")]
 
 
 def _first(names: Sequence[str]) -> str:
