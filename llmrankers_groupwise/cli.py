@@ -15,7 +15,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
+from llmrankers_groupwise.compare_command import run_compare
 from llmrankers_groupwise.errors import GroupwiseError, InputError
+from llmrankers_groupwise.fuse_command import run_fuse
 from llmrankers_groupwise.journal_command import run_journal
 from llmrankers_groupwise.merge_command import run_merge
 from llmrankers_groupwise.options import parse_arguments
@@ -73,6 +75,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "merge": run_merge,
     "journal": run_journal,
     "prompts": run_prompts,
+    "compare": run_compare,
+    "fuse": run_fuse,
 }
 
 
