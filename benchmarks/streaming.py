@@ -1,7 +1,7 @@
 """What runs of any length cost: reading a run file, and a whole run in flat memory.
 
     python benchmarks/streaming.py reading --queries 70000
-    python benchmarks/streaming.py reranking --queries 100000 --passages 200000
+    python benchmarks/streaming.py reranking --queries 100000 --passages 200000 [--journal]
 
 `reading` reads a run file of 100 documents a query with `ir_measures.read_trec_run` and with
 `RunFile`, in turns. `reranking` takes a whole run through `Experiment` with an engine that answers
@@ -175,7 +175,7 @@ class Watch:
             self.rows.append((self.marks[self.done], time.perf_counter(), resident_mb()))
 
 
-def experiment(folder: Path, watch: Watch) -> Experiment:
+def experiment(folder: Path, watch: Watch, journal: Path | None) -> Experiment:
     first_stage = FirstStage(
         RunFile(folder / "run.trec", HITS),
         read_queries(folder / "queries.tsv"),
@@ -183,24 +183,27 @@ def experiment(folder: Path, watch: Watch) -> Experiment:
     )
     return Experiment(
         first_stage=first_stage,
-        ranker=GroupwiseLlmRanker(engine=InstantEngine()),
+        ranker=GroupwiseLlmRanker(engine=InstantEngine(), journal=journal),
         save_path=folder / "out.trec",
         watch=watch,
     )
 
 
-def rerank(folder: Path, queries: int, passages: int) -> None:
+def rerank(folder: Path, queries: int, passages: int, *, keep: bool) -> None:
     make_run(folder / "run.trec", queries, passages)
     make_texts(folder, queries, passages)
     watch = Watch(queries)
     before, started = resident_mb(), time.perf_counter()
-    prepared = experiment(folder, watch)
+    journal = folder / "journal.sqlite" if keep else None
+    prepared = experiment(folder, watch, journal)
     read = time.perf_counter()
     summary = prepared.run()
     print(f"{queries:,} queries x {HITS} candidates, {passages:,} passages of {WORDS} words\n")
     print(f"files checked: {read - started:.1f} s; resident before: {before:.0f} MB; "
           f"reranking: {summary.seconds:.1f} s for {summary.groups:,} groups, "
           f"{summary.groups / summary.seconds:,.0f} groups a second\n")  # fmt: skip
+    if journal is not None:
+        print(f"journal: {journal.stat().st_size / summary.groups:,.0f} bytes a group\n")
     print("| of the run | seconds since the start | resident MB |")
     print("|---:|---:|---:|")
     for percent, at, resident in watch.rows:
@@ -212,13 +215,15 @@ def main() -> None:
     parser.add_argument("part", choices=["reading", "reranking"])
     parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--passages", type=int, default=200_000)
+    parser.add_argument("--journal", action="store_true", help="keep replies in one")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         if arguments.part == "reading":
             compare_readers(Path(scratch), arguments.queries, arguments.rounds)
         else:
-            rerank(Path(scratch), arguments.queries, arguments.passages)
+            folder, keep = Path(scratch), arguments.journal
+            rerank(folder, arguments.queries, arguments.passages, keep=keep)
 
 
 if __name__ == "__main__":
