@@ -3,7 +3,8 @@
 As a program: `python paid.py run ...` is `run-groupwise run ...` with the engine Paid. Where the
 environment has ENDS, that process ends itself: "SIGKILL before 7" when the seventh answer is asked
 for, "SIGINT after 7" when it has been given, "SIGKILL after 7 later 20" so many turns of the event
-loop later.
+loop later. "PAUSE before 7" says so on standard output and answers no more until there is a line on
+standard input.
 """
 
 import asyncio
@@ -53,12 +54,14 @@ class Paid(ScriptedEngine):
         self._log = os.open(os.environ["PAID"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self._slots = asyncio.Semaphore(4)
         self._answers = 0
+        self._pause: asyncio.Task[str] | None = None
 
     async def answer(self, request: Request, sampling: Sampling) -> Reply:
         async with self._slots:
             await asyncio.sleep(0)
             self._answers += 1
             self._end("before")
+            await self._paused()
             refused = [f" {number}" for number in self._args.get("fails", ())]
             if any(passage.endswith(tuple(refused)) for passage in request.passages):
                 raise EngineError("out of order")
@@ -74,8 +77,17 @@ class Paid(ScriptedEngine):
 
     def _end(self, when: str) -> None:
         name, wanted, number, *later = os.environ.get("ENDS", "- - 0").split()
-        if when == wanted and self._answers == int(number):
+        if name != "PAUSE" and when == wanted and self._answers == int(number):
             _in_turns(int(later[1]) if later else 0, getattr(signal, name))
+
+    async def _paused(self) -> None:
+        name, _, number = os.environ.get("ENDS", "- - 0").split()[:3]
+        if name != "PAUSE" or self._answers < int(number):
+            return
+        if self._pause is None:
+            os.write(1, b"paused\n")
+            self._pause = asyncio.create_task(asyncio.to_thread(sys.stdin.readline))
+        await asyncio.shield(self._pause)
 
     def describe(self) -> dict[str, object]:
         return {"engine": "paid", "model": "m", "engine_args": self._args}
@@ -161,6 +173,7 @@ class Shop:
         return subprocess.Popen(
             [sys.executable, "-c", program, *self.arguments(*options, method=method)],
             env=environment | ({"ENDS": ends} if ends else {}),
+            stdin=subprocess.PIPE if ends.startswith("PAUSE") else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -7,6 +7,7 @@ import re
 import signal
 import sqlite3
 import subprocess
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def test_the_journal_of_a_killed_run_is_read_where_it_stopped(new_shop):
 
 
 @pytest.mark.parametrize(
-    ("ends", "code"), [("SIGINT after 190", 130), ("SIGTERM after 190 later 3", 143)]
+    ("ends", "code"), [("SIGINT after 230", 130), ("SIGTERM after 230 later 3", 143)]
 )
 def test_an_interrupted_run_says_what_it_did_and_the_next_goes_on(new_shop, ends, code):
     whole, shop = new_shop(queries=90), new_shop(queries=90)  # more than are in flight together
@@ -107,7 +108,7 @@ def test_an_interrupted_run_says_what_it_did_and_the_next_goes_on(new_shop, ends
     assert "Traceback" not in ended.stderr
     assert not shop.out.exists()
     kept = shop.kept()
-    assert len(kept) >= 26 * 3
+    assert len(kept) >= 230 - 64 * 3
     paid = len(shop.paid)
     assert [path.name for path in shop.folder.glob("*.journal.*")] == [shop.journal.name]
     assert shop.run().returncode == 0
@@ -144,20 +145,11 @@ def test_unreadable_replies_are_shown_where_they_end_a_run(new_shop):
 # --- Two at a time ----------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def going_on(process):
-    """Lets a stopped process go on where a test fails, which would wait for its end."""
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGCONT)
-
-
 def test_a_second_run_on_a_journal_is_refused_at_once_and_the_first_is_unharmed(new_shop):
     whole, shop = new_shop(queries=90), new_shop(queries=90)
     assert whole.run().returncode == 0
-    with shop.start(ends="SIGSTOP after 220") as first, going_on(first):
-        os.waitid(os.P_PID, first.pid, os.WSTOPPED)
+    with shop.start(ends="PAUSE before 220") as first:
+        assert first.stdout.readline() == "paused\n"
         second = shop.run("--save_path", str(shop.folder / "second.trec"),
                           "--journal", str(shop.journal))  # fmt: skip
         assert second.returncode == 1
@@ -165,26 +157,24 @@ def test_a_second_run_on_a_journal_is_refused_at_once_and_the_first_is_unharmed(
         assert not (shop.folder / "second.trec").exists()
         assert main(["journal", "stats", "--journal", str(shop.journal)]) == 0
         assert main(["journal", "verify", "--journal", str(shop.journal)]) == 0
-        assert 9 <= len(shop.kept()) <= 220
-        first.send_signal(signal.SIGCONT)
-        _, stderr = first.communicate(timeout=60)
+        assert 9 <= len(shop.kept()) <= 219
+        _, stderr = first.communicate("go\n", timeout=60)
     assert first.returncode == 0, stderr
     assert shop.out.read_bytes() == whole.out.read_bytes()
     assert len(shop.paid) == len(whole.paid)
 
 
 def test_a_run_that_is_going_on_can_be_merged_as_far_as_it_is(new_shop, capsys):
-    shop = new_shop(queries=90)  # more than are in flight together, so that some are kept by then
+    shop = new_shop(queries=200)
     merged = str(shop.folder / "merged.trec")
     arguments = ["merge", "--journal", str(shop.journal), "--save_path", merged]
-    with shop.start(ends="SIGSTOP after 220") as first, going_on(first):
-        os.waitid(os.P_PID, first.pid, os.WSTOPPED)
+    with shop.start(ends="PAUSE before 220") as first:
+        assert first.stdout.readline() == "paused\n"
         assert main([*arguments, "groupwise"]) == 1
         assert "run its command again first" in capsys.readouterr().err
         lenient = ["--allow_missing", "--max_failure_rate", "1"]
         assert main([*arguments, *lenient, "groupwise"]) == 0
-        first.send_signal(signal.SIGCONT)
-        first.communicate(timeout=60)
+        first.communicate("go\n", timeout=60)
     assert first.returncode == 0
     assert main([*arguments, "groupwise"]) == 0
     assert Path(merged).read_bytes() == shop.out.read_bytes()
@@ -195,10 +185,10 @@ def test_a_run_that_is_going_on_can_be_merged_as_far_as_it_is(new_shop, capsys):
 LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
 
 
-@pytest.mark.parametrize("size", [4096, 20_000, 60_000, 120_000])
+@pytest.mark.parametrize("size", [4096, 20_000, 60_000, 100_000])
 def test_a_full_disk_ends_the_run_in_order_and_loses_nothing(new_shop, size):
     """As a limit on the size of files: SQLite meets it in its WAL, anywhere in a transaction."""
-    options = (["--scoring", "likelihood"], ["--num_repeat", "2"])
+    options = (["--scoring", "likelihood"], ["--num_repeat", "2"], 90)
     whole, shop = new_shop(*options), new_shop(*options)
     assert whole.run().returncode == 0
     ended = shop.run(before=LIMITED.format(size=size))
@@ -235,7 +225,7 @@ def test_a_disk_that_is_full_ends_the_run_and_with_room_it_goes_on(new_shop, sma
     whole, shop = new_shop(*options), new_shop(*options)
     assert whole.run().returncode == 0
     ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(2**23 - 200_000))
+    ballast.write_bytes(bytes(2**23 - 150_000))
     journal = ("--journal", str(small_disk / "journal.sqlite"))
     ended = shop.run(*journal)
     assert ended.returncode == 1, ended.stderr
@@ -413,7 +403,7 @@ def test_a_wal_cut_in_its_last_frame_loses_at_most_the_last_transaction(new_shop
 
 
 @given(st.integers(0, 2**32), st.integers(1, 40))
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 def test_damage_anywhere_is_an_error_of_ours_or_harmless(cut, tmp_path_factory, seed, many):
     """Bytes changed at random: what reads a journal raises JournalError, and nothing else."""
     rng = random.Random(seed)
@@ -429,7 +419,8 @@ def test_damage_anywhere_is_an_error_of_ours_or_harmless(cut, tmp_path_factory, 
     with contextlib.suppress(GroupwiseError):
         salvage(path, folder / "copy")
         saved = keys_of(folder / "copy")
-        assert not {key for key in saved if key in kept and saved[key] != kept[key]}
+        for key in saved.keys() & kept.keys():  # bytes behind the packed ones may differ
+            assert zlib.decompress(saved[key]) == zlib.decompress(kept[key])
     with contextlib.suppress(GroupwiseError), ReadJournal(path) as journal:
         for key in kept:
             journal.reply(key)
