@@ -9,7 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from llmrankers_groupwise.engines.dry import DryRun
-from llmrankers_groupwise.errors import MissingDependencyError, SettingsError
+from llmrankers_groupwise.errors import (
+    InputError,
+    JournalError,
+    MissingDependencyError,
+    SettingsError,
+)
 from llmrankers_groupwise.evaluation import check_measures
 from llmrankers_groupwise.experiment import IN_FLIGHT, Experiment
 from llmrankers_groupwise.inputs import first_stage
@@ -106,11 +111,15 @@ def _journal(arguments: argparse.Namespace) -> Path | None:
 
 @contextlib.contextmanager
 def _replies_kept(journal: Path | None) -> Iterator[None]:
-    """A run that does not end well says where its replies are, if it has any."""
+    """A run that does not end well says where its replies are, if it has any.
+
+    Of bad input, and of a journal that another run has, it would say too much.
+    """
     try:
         yield
-    except BaseException:
-        if journal is not None and journal.exists():
+    except BaseException as error:
+        refused = isinstance(error, InputError | JournalError)
+        if journal is not None and journal.exists() and not refused:
             print(
                 f"replies are kept in {journal}: the same command goes on from there",
                 file=sys.stderr,

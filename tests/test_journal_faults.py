@@ -225,7 +225,7 @@ def test_a_disk_that_is_full_ends_the_run_and_with_room_it_goes_on(new_shop, sma
     whole, shop = new_shop(*options), new_shop(*options)
     assert whole.run().returncode == 0
     ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(2**23 - 150_000))
+    ballast.write_bytes(bytes(2**23 - 250_000))
     journal = ("--journal", str(small_disk / "journal.sqlite"))
     ended = shop.run(*journal)
     assert ended.returncode == 1, ended.stderr
