@@ -22,6 +22,7 @@ from llmrankers_groupwise.evaluation import DEFAULT_MEASURES, check_measures, ev
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.results import Ranked, Ranker, Summary
 from llmrankers_groupwise.runs import Run, RunEntry
+from llmrankers_groupwise.signals import run_interruptibly
 from llmrankers_groupwise.tally import Tally, check_failure_rate
 from llmrankers_groupwise.textfiles import check_writable, write_atomically
 from llmrankers_groupwise.trec import Qrels, write_ranking
@@ -162,8 +163,11 @@ class Experiment:
     def _fill(self, summary: Summary, out: IO[str] | None) -> None:
         """Rerank everything into `out`, and note in the summary what came of it."""
         started = time.perf_counter()
-        reranked = asyncio.run(self._rerank(out, summary))
-        summary.seconds = time.perf_counter() - started
+        summary.statuses = Tally().as_dict()
+        try:
+            reranked = run_interruptibly(self._rerank(out, summary))
+        finally:
+            summary.seconds = time.perf_counter() - started
         self._measure(reranked, summary)
 
     async def _rerank(self, out: IO[str] | None, summary: Summary) -> dict[str, dict[str, float]]:

@@ -67,7 +67,7 @@ def _problems(path: Path, connection: sqlite3.Connection) -> list[str]:
         ).fetchone()
         if lost:
             found.append(f"{lost} questions whose replies are not there")
-        with ReadJournal(path) as journal:
+        with ReadJournal(path, connected(path, read_only=True, beside=True)) as journal:
             for run in journal.runs():
                 for _, query, _ in journal.queries(run.number):
                     deque(journal.replies(run.number, query.query_id), maxlen=0)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrankers_groupwise.journal_open import APPLICATION_ID, VERSION, connected, failure
+from llmrankers_groupwise.keys import digest
 from llmrankers_groupwise.types import Candidate, Origin, Query, Reply
 
 __all__ = [
@@ -97,7 +98,8 @@ def insert_query(
 ) -> list[Statement]:
     """Note a run's query with its candidates; questions of other candidates go."""
     listed = [[str(each.doc_id), each.score, each.text is not None] for each in candidates]
-    shown = _packed([query.text, listed])
+    texts = digest([each.text for each in candidates]).hex()  # other texts, other questions
+    shown = _packed([query.text, listed, texts])
     same = (run, query.query_id, place, shown)
     return [
         (
@@ -195,7 +197,7 @@ class ReadJournal:
         return Reply(**fields, reused=True)
 
     def _shown(self, query_id: str, shown: bytes) -> tuple[Query, list[Candidate]]:
-        text, listed = self._unpacked(shown)
+        text, listed, _ = self._unpacked(shown)
         return Query(query_id, text), [
             Candidate(doc_id, "" if has_text else None, score) for doc_id, score, has_text in listed
         ]

@@ -174,8 +174,8 @@ def _claimed(path: Path) -> FileLock:
         lock.acquire()
     except Timeout:
         raise JournalError(
-            f"{path}: another run is writing to this journal; wait for its end, or give another "
-            f"--save_path or --journal"
+            f"{path}: another run is writing to this journal, or a ranker that was not closed; "
+            f"wait for its end, or give another --save_path or --journal"
         ) from None
     except OSError as error:
         raise JournalError(

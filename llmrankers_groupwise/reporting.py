@@ -45,18 +45,24 @@ def table_at_any_end(experiment: Experiment) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if experiment.summary.queries:
+        if experiment.summary.statuses:
             print(f"until then: {summary_table(experiment.summary)}", file=sys.stderr)
         raise
 
 
 def check_other(save_path: str, path: str, option: str) -> None:
     """Raise SettingsError if the result would take the place of what an option names."""
-    if os.path.realpath(save_path) == os.path.realpath(path) or (
-        os.path.exists(save_path) and os.path.exists(path) and os.path.samefile(save_path, path)
-    ):
-        raise SettingsError(f"--save_path is the file of {option}; save under another name")
+    for result, what in ((save_path, ""), (f"{save_path}.manifest.json", "'s manifest")):
+        if os.path.realpath(result) == os.path.realpath(path) or (
+            os.path.exists(result) and os.path.exists(path) and os.path.samefile(result, path)
+        ):
+            raise SettingsError(
+                f"--save_path{what} is the file of {option}; save under another name"
+            )
 
 
 def named(engine: dict[str, object]) -> str:
+    replayed = engine.get("replayed")
+    if isinstance(replayed, dict):
+        return f"engine: replay of {replayed.get('engine')} ({replayed.get('model')})"
     return f"engine: {engine['engine']}" + (f" ({engine['note']})" if "note" in engine else "")

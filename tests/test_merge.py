@@ -210,7 +210,7 @@ def test_a_journal_is_not_where_its_run_is_saved(merger):
 def test_groups_of_another_size_are_refused_as_not_asked(merger):
     journal = journal_of(merger.run("one.trec"))
     assert merger.try_merge(journal, method=("--group_size", "5")) == 1
-    assert "leave group_size, overlap and grouping as they were" in merger.err
+    assert "these settings ask what that run did not: more repeats, other groups" in merger.err
     assert merger.try_merge(journal, method=("--num_repeat", "2")) == 1
     assert "query q0, repeat 1 has no reply for this group of 10 documents" in merger.err
 
