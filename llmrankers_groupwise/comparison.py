@@ -13,6 +13,7 @@ from typing import Any
 
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.evaluation import check_measures
+from llmrankers_groupwise.manifest import manifest_path
 from llmrankers_groupwise.measured import MeasuredRun
 from llmrankers_groupwise.significance import (
     confidence_interval,
@@ -237,7 +238,7 @@ def read_costs(path: str | Path) -> Costs | None:
 
     A manifest that cannot be read, or is none of this package, is named in a warning.
     """
-    manifest = Path(f"{path}.manifest.json")
+    manifest = manifest_path(path)
     try:
         described = json.loads(manifest.read_text(encoding="utf-8"))
     except FileNotFoundError:

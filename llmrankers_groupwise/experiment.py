@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import json
-import platform
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,19 +16,17 @@ from tqdm import tqdm
 from llmrankers_groupwise.errors import InputError, SettingsError
 from llmrankers_groupwise.evaluation import DEFAULT_MEASURES, check_measures, evaluate
 from llmrankers_groupwise.first_stage import FirstStage
+from llmrankers_groupwise.manifest import check_place, plain, versions, write_run
 from llmrankers_groupwise.results import Ranked, Ranker, Summary
-from llmrankers_groupwise.runs import Run, RunEntry
+from llmrankers_groupwise.runs import RunEntry
 from llmrankers_groupwise.signals import run_interruptibly
 from llmrankers_groupwise.tally import Tally, check_failure_rate
-from llmrankers_groupwise.textfiles import check_writable, write_atomically
 from llmrankers_groupwise.trec import Qrels, write_ranking
 
 __all__ = ["Experiment"]
 
 IN_FLIGHT = 64
 """So many queries are in flight together: enough to fill an engine, few enough for memory."""
-
-_PACKAGES = ("llmrankers-groupwise", "llm-rankers", "ir-measures")
 
 AHEAD = 1024
 """So many may be done before the one that is to be written next."""
@@ -99,11 +93,9 @@ class Experiment:
         if self.save_path is None:
             self._fill(summary, None)
             return summary
-        with write_atomically(self.save_path) as out, write_atomically(self._manifest) as manifest:
+        with write_run(self.save_path) as (out, manifest):
             self._fill(summary, out)
-            described = self._described(summary)
-            json.dump(described, manifest, indent=2, ensure_ascii=False, default=str)
-            manifest.write("\n")
+            manifest |= {**self._described(), "counters": summary.as_dict()}
         return summary
 
     def _begin(self) -> None:
@@ -111,14 +103,9 @@ class Experiment:
         if self.ranker.journal is None:
             return
         lengths = {"query_length": self.query_length, "passage_length": self.passage_length}
-        described = {
-            **self.ranker.describe(),
-            "versions": _versions(),
-            "run": self._settings(),
-            "queries": len(self.first_stage.run),
-        }
-        asked = {**self.ranker.asked(), **lengths, "first_stage": _digest(self.first_stage.run)}
-        self.ranker.journal.begin(_plain(asked), _plain(described))
+        described = {**self._described(), "queries": len(self.first_stage.run)}
+        asked = {**self.ranker.asked(), **lengths, "first_stage": self.first_stage.digest()}
+        self.ranker.journal.begin(plain(asked), plain(described))
 
     def _places(self) -> range:
         """The numbers of the queries to rerank: with shards, the part that is this one's."""
@@ -126,14 +113,9 @@ class Experiment:
         before = self.shard_index * each + min(self.shard_index, longer)
         return range(before, before + each + (self.shard_index < longer))
 
-    @property
-    def _manifest(self) -> Path:
-        return Path(f"{self.save_path}.manifest.json")
-
     def _check(self) -> None:
         if self.save_path is not None:
-            check_writable(self.save_path)
-            check_writable(self._manifest)
+            check_place(self.save_path)
         check_measures(self.measures)
         check_failure_rate(self.max_failure_rate)
         if self.qrels is not None and not self.qrels.keys() & self.first_stage.run.keys():
@@ -255,21 +237,14 @@ class Experiment:
             for measure in self.measures
         }
 
-    def _described(self, summary: Summary) -> dict[str, Any]:
-        return {
-            "versions": _versions(),
-            "run": self._settings(),
-            **self.ranker.describe(),
-            "counters": summary.as_dict(),
-        }
-
-    def _settings(self) -> dict[str, Any]:
-        """The run's own settings, for manifest and journal."""
+    def _described(self) -> dict[str, Any]:
+        """What is run and by whom, for manifest and journal."""
         names = (
             "query_length", "passage_length", "allow_missing", "max_failure_rate",
             "number_of_shards", "shard_index", "tag",
         )  # fmt: skip
-        return {name: getattr(self, name) for name in names} | dict(self.settings)
+        own = {name: getattr(self, name) for name in names}
+        return {"versions": versions(), "run": own | dict(self.settings), **self.ranker.describe()}
 
 
 def _count(ranked: Ranked, tally: Tally, summary: Summary) -> None:
@@ -281,30 +256,3 @@ def _count(ranked: Ranked, tally: Tally, summary: Summary) -> None:
     summary.groups += len(ranked.ranking.groups)
     summary.spared += ranked.ranking.spared
     summary.usage += ranked.usage
-
-
-def _digest(run: Run) -> str:
-    """A digest of a run's queries and documents, in their order."""
-    found = hashlib.blake2b(digest_size=16)
-    for query_id, entries in run.items():
-        line = "\t".join([query_id, *(entry.doc_id for entry in entries)])
-        found.update(f"{line}\n".encode("utf-8", "surrogatepass"))
-    return found.hexdigest()
-
-
-def _plain(value: dict[str, Any]) -> dict[str, Any]:
-    """As JSON has it."""
-    plain: dict[str, Any] = json.loads(json.dumps(value, default=str))
-    return plain
-
-
-def _versions() -> dict[str, str]:
-    packages = {name: _version(name) for name in _PACKAGES}
-    return {"python": platform.python_version(), **packages}
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "not installed"

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 from collections.abc import Sequence
-from pathlib import Path
 from typing import IO, Any, get_args
 
-from llmrankers_groupwise import __version__
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.fusion import RRF_K, written_scores
+from llmrankers_groupwise.manifest import check_place, versions, write_run
+from llmrankers_groupwise.option_groups import word
+from llmrankers_groupwise.reporting import check_other
 from llmrankers_groupwise.run_fusion import FusedQuery, RunFusion, check_run_fusion, fuse_runs
 from llmrankers_groupwise.runs import RunFile
-from llmrankers_groupwise.textfiles import check_writable, write_atomically
 from llmrankers_groupwise.trec import write_ranking
 from llmrankers_groupwise.types import RankedDocument
 
@@ -57,7 +55,7 @@ def add_fuse_parser(commands: Any) -> set[str]:
     )
     add("--rrf_k", type=int, default=RRF_K, help=f"the constant of rrf (default: {RRF_K})")
     add("--depth", type=int, metavar="N", help="take the best N of each run (default: all)")
-    add("--tag", default="fused", help="the run's name, its last column (default: fused)")
+    add("--tag", default="fused", type=word, help="the run's name, its last column; else fused")
     return set(fuse._option_string_actions)
 
 
@@ -71,23 +69,17 @@ def run_fuse(arguments: argparse.Namespace) -> None:
     _check(arguments, weights)
     runs = [RunFile(path, arguments.depth) for path in arguments.runs]
     fused = _Written(arguments.runs, arguments.tag)
-    manifest = Path(f"{arguments.save_path}.manifest.json")
-    with write_atomically(arguments.save_path) as out, write_atomically(manifest) as described:
+    with write_run(arguments.save_path) as (out, manifest):
         for query in fuse_runs(runs, arguments.method, weights, arguments.rrf_k):
             fused.write(out, query)
         settings = {name: getattr(arguments, name) for name in ("rrf_k", "depth", "tag")}
-        content = {
-            "versions": {
-                "python": platform.python_version(),
-                "llmrankers-groupwise": __version__,
-            },
+        manifest |= {
+            "versions": versions(),
             "method": f"fuse {arguments.method}",
             "runs": list(map(str, arguments.runs)),
             "settings": {"weights": weights, **settings},
             "counters": fused.as_dict(),
         }
-        json.dump(content, described, indent=2, ensure_ascii=False)
-        described.write("\n")
     print(fused.table())
     print(f"saved {arguments.save_path}")
 
@@ -97,14 +89,9 @@ def _check(arguments: argparse.Namespace, weights: Sequence[float]) -> None:
     check_run_fusion(arguments.method, weights, len(arguments.runs), arguments.rrf_k)
     if arguments.depth is not None and arguments.depth < 1:
         raise SettingsError(f"--depth is {arguments.depth}: give 1 or more documents")
-    if len(arguments.tag.split()) != 1 or arguments.tag != arguments.tag.strip():
-        raise SettingsError(f"--tag is {arguments.tag!r}: give a word without blanks")
-    save_path = Path(arguments.save_path)
-    check_writable(save_path)
-    check_writable(f"{save_path}.manifest.json")
-    for path in map(Path, arguments.runs):
-        if save_path.exists() and path.exists() and save_path.samefile(path):
-            raise SettingsError(f"--save_path is the file of --run {path}; save under another name")
+    check_place(arguments.save_path)
+    for path in arguments.runs:
+        check_other(arguments.save_path, path, f"--run {path}")
 
 
 class _Written:

@@ -21,7 +21,7 @@ from llmrankers_groupwise.keys import KEY_BYTES
 
 __all__ = ["Findings", "check_journal", "salvage"]
 
-_ROWS = 256  # read together; halved around damage until it is found
+_ROWS = 256  # read together
 _PROBLEMS = 5
 
 _READ = "SELECT reply, key, failed, content FROM replies WHERE reply BETWEEN ? AND ?"
@@ -124,16 +124,16 @@ def _readable(
 
     First as SQLite finds them; where it cannot find all, then whatever else is on the pages.
     """
-    keys: set[object] = set()
     lost = _Lost()
     if connection is not None:
         for number, *row in _by_number(connection, lost):
             if _whole(row):
-                keys.add(row[0])
                 yield row
             else:
                 lost.add(number, number)
     if connection is None or lost.ranges:
+        found = () if connection is None else _by_number(connection, _Lost())
+        keys = {row[0] for _, *row in found if _whole(row)}  # of a damaged one only: they are many
         for number, *row in rows_on_pages(path):
             if _whole(row) and row[0] not in keys:
                 keys.add(row[0])
@@ -154,19 +154,21 @@ def _by_number(connection: sqlite3.Connection, lost: _Lost) -> Iterator[Any]:
         lost.add(1, lost.most)
         return
     lost.most = pages * size // _LEAST_BYTES
-    ranges = [(start, start + _ROWS - 1) for start in range(1, lost.most + 1, _ROWS)][::-1]
-    while ranges:
-        first, last = ranges.pop()
-        try:
-            rows = connection.execute(_READ, (first, last)).fetchall()
-        except sqlite3.Error:
-            if first < last:
-                middle = (first + last) // 2
-                ranges += [(middle + 1, last), (first, middle)]
-            else:
-                lost.add(first, first)
-            continue
-        yield from rows
+    for start in range(1, lost.most + 1, _ROWS):
+        yield from _between(connection, start, start + _ROWS - 1, lost)
+
+
+def _between(connection: sqlite3.Connection, first: int, last: int, lost: _Lost) -> Iterator[Any]:
+    """The rows of these numbers, halved around damage until it is found."""
+    try:
+        yield from connection.execute(_READ, (first, last)).fetchall()
+    except sqlite3.Error:
+        if first == last:
+            lost.add(first, first)
+            return
+        middle = (first + last) // 2
+        yield from _between(connection, first, middle, lost)
+        yield from _between(connection, middle + 1, last, lost)
 
 
 @dataclass

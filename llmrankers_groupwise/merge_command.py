@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from llmrankers_groupwise.evaluation import check_measures
 from llmrankers_groupwise.experiment import Experiment
 from llmrankers_groupwise.merging import Recorded
 from llmrankers_groupwise.options import GROUPWISE_OPTIONS
 from llmrankers_groupwise.reporting import check_other, report, table_at_any_end
-from llmrankers_groupwise.tally import check_failure_rate
-from llmrankers_groupwise.textfiles import check_writable
 from llmrankers_groupwise.trec import read_qrels
 
 __all__ = ["run_merge"]
@@ -22,11 +19,8 @@ def run_merge(arguments: argparse.Namespace) -> None:
     Raises:
         GroupwiseError: as `Recorded` and `Experiment.run`.
     """
-    check_writable(arguments.save_path)
     for journal in arguments.journal:
         check_other(arguments.save_path, journal, "a --journal")
-    check_measures(arguments.measures)
-    check_failure_rate(arguments.max_failure_rate)
     qrels = read_qrels(arguments.qrels) if arguments.qrels else None
     settings = {name: getattr(arguments, name) for name in GROUPWISE_OPTIONS}
     with Recorded(arguments.journal) as recorded:

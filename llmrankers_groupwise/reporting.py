@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from llmrankers_groupwise.engines.dry import Sizes
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.experiment import Experiment
+from llmrankers_groupwise.manifest import manifest_path
 from llmrankers_groupwise.results import Summary
 from llmrankers_groupwise.summary import dry_table, summary_table
 
@@ -24,7 +25,7 @@ def report(arguments: argparse.Namespace, summary: Summary, engine: dict[str, ob
         print(json.dumps(summary.as_dict() | {"engine": engine}, ensure_ascii=False))
         return
     print(summary_table(summary))
-    print(named(engine))
+    print(_named(engine))
     print(f"saved {arguments.save_path}")
 
 
@@ -32,10 +33,10 @@ def report_dry(summary: Summary, sizes: Sizes, engine: dict[str, object], *, as_
     """What a run would ask."""
     if as_json:
         counted = {name: getattr(summary, name) for name in ("queries", "documents", "groups")}
-        report = {"dry_run": True, **counted, **sizes.as_dict(), "skipped": summary.skipped}
-        print(json.dumps(report | {"engine": engine}, ensure_ascii=False))
+        sized = {"dry_run": True, **counted, **sizes.as_dict(), "skipped": summary.skipped}
+        print(json.dumps(sized | {"engine": engine}, ensure_ascii=False))
         return
-    print(dry_table(summary, sizes), named(engine), sep="\n")
+    print(dry_table(summary, sizes), _named(engine), sep="\n")
     print("dry run: nothing was asked, nothing was written")
 
 
@@ -52,7 +53,7 @@ def table_at_any_end(experiment: Experiment) -> Iterator[None]:
 
 def check_other(save_path: str, path: str, option: str) -> None:
     """Raise SettingsError if the result would take the place of what an option names."""
-    for result, what in ((save_path, ""), (f"{save_path}.manifest.json", "'s manifest")):
+    for result, what in ((save_path, ""), (manifest_path(save_path), "'s manifest")):
         if os.path.realpath(result) == os.path.realpath(path) or (
             os.path.exists(result) and os.path.exists(path) and os.path.samefile(result, path)
         ):
@@ -61,7 +62,7 @@ def check_other(save_path: str, path: str, option: str) -> None:
             )
 
 
-def named(engine: dict[str, object]) -> str:
+def _named(engine: dict[str, object]) -> str:
     replayed = engine.get("replayed")
     if isinstance(replayed, dict):
         return f"engine: replay of {replayed.get('engine')} ({replayed.get('model')})"

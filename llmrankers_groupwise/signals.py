@@ -59,6 +59,6 @@ async def _watched(
             signal.signal(number, signal.SIG_DFL)
 
     for number in numbers:
-        with contextlib.suppress(NotImplementedError):  # on Windows
+        with contextlib.suppress(NotImplementedError):  # Windows: asyncio.run does what it can
             loop.add_signal_handler(number, end, number)
     return await coroutine

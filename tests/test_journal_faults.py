@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -221,18 +222,24 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_full_ends_the_run_and_with_room_it_goes_on(new_shop, small_disk):
-    options = (["--scoring", "likelihood"], ["--num_repeat", "2"])
+    options = (["--scoring", "likelihood"], ["--num_repeat", "2"], 200)
     whole, shop = new_shop(*options), new_shop(*options)
     assert whole.run().returncode == 0
+    path = small_disk / "journal.sqlite"
+    journal = ("--journal", str(path))
+    assert shop.run(*journal, ends="SIGINT after 20").returncode == 130
+    first = shop.kept(path)
+    assert 0 < len(first) < 600
+    # However its transactions fall, the other replies do not fit.
     ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(2**23 - 250_000))
-    journal = ("--journal", str(small_disk / "journal.sqlite"))
+    room = shutil.disk_usage(small_disk).free
+    ballast.write_bytes(bytes(room - whole.journal.stat().st_size // 3))
     ended = shop.run(*journal)
     assert ended.returncode == 1, ended.stderr
     assert "the journal cannot be used (database or disk is full)" in ended.stderr
-    kept = shop.kept(small_disk / "journal.sqlite")
-    before = len(shop.paid)
-    assert 0 < len(kept) < len(whole.paid)
+    before, kept = len(shop.paid), shop.kept(path)
+    assert first <= kept
+    assert len(kept) < len(whole.paid)
     ballast.unlink()
     assert shop.run(*journal).returncode == 0
     assert not kept & set(shop.paid[before:])

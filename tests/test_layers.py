@@ -14,7 +14,7 @@ PACKAGE = Path(llmrankers_groupwise.__file__).parent
 LAYERS = (
     ("errors", "types", "textfiles", "records"),
     ("grouping", "prompts", "parsing", "fusion", "runblocks", "runs", "trec", "evaluation",
-     "significance", "measured", "run_fusion"),
+     "significance", "measured", "run_fusion", "manifest"),
     ("passages", "candidates", "lucene", "first_stage", "conversion", "upstream",
      "testing", "tally", "background", "signals", "keys",
      "journal_open", "journal_file", "journal_pages",

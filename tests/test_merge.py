@@ -276,3 +276,11 @@ def test_a_run_that_is_not_finished_is_merged_only_with_allow_missing(merger, tm
         before = [entry.doc_id for entry in first_stage[query_id]]
         assert sorted(doc_ids) == sorted(before)
         assert (doc_ids == before) == (query_id not in answered)
+
+
+def test_a_merge_shows_no_texts_and_has_no_option_to(merger):
+    """The journal has none."""
+    journal = journal_of(merger.run("one.trec"))
+    assert merger.command("merge", "--journal", journal, "--save_path", "x", "--show", "q1",
+                          "groupwise") == 2  # fmt: skip
+    assert "unknown option --show" in merger.err
