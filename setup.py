@@ -38,7 +38,7 @@ setup(
         "llmrankers_groupwise.prompt_files": ["*.toml"],
     },
     install_requires=[
-        "filelock>=3.12",
+        "filelock>=4.0",
         "ir_measures>=0.4",
         "llm-rankers==0.0.2",
         "numpy>=1.26",

@@ -20,6 +20,7 @@ __all__ = [
     "HomeProcess",
     "Once",
     "end_in_background",
+    "heard",
     "in_background",
     "run_in_background",
     "together",
@@ -160,6 +161,12 @@ async def in_background(coroutine: Coroutine[Any, Any, Result]) -> Result:
     """
     future = asyncio.run_coroutine_threadsafe(coroutine, _background_loop())
     return await asyncio.wrap_future(future)
+
+
+def heard(task: asyncio.Task[Any]) -> None:
+    """To be called when a task is done whose exception nobody may be left to hear."""
+    if not task.cancelled():
+        task.exception()
 
 
 def end_in_background(coroutine: Coroutine[Any, Any, None]) -> None:

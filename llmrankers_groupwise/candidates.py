@@ -74,7 +74,7 @@ class CandidateFile:
         """doc_id -> why there is no text, for those of the documents that have none."""
         texts = self._texts(query_id)
         return {
-            doc_id: f"empty text at {self._path}:{self._empty[query_id]}"
+            doc_id: f"empty text at {self._path}:{self._empty.get(query_id, '?')}"
             if doc_id in texts
             else f"not in {self._path}"
             for doc_id in doc_ids

@@ -9,7 +9,7 @@ import ir_measures
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.trec import Qrels
 
-__all__ = ["DEFAULT_MEASURES", "check_measures", "evaluate"]
+__all__ = ["DEFAULT_MEASURES", "check_measures", "evaluate", "evaluate_queries"]
 
 DEFAULT_MEASURES = ("nDCG@10", "AP", "R@100")
 
@@ -45,6 +45,22 @@ def evaluate(
     parsed = [_parsed(measure) for measure in measures]
     values = ir_measures.calc_aggregate(parsed, qrels, scores)
     return {name: values[measure] for name, measure in zip(measures, parsed, strict=True)}
+
+
+def evaluate_queries(
+    qrels: Qrels, scores: Mapping[str, Mapping[str, float]], measures: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Each measure of every judged query: measure -> query_id -> value, in the order of the qrels.
+
+    Arguments as of `evaluate`; a query that is not in the run has 0.
+    """
+    parsed = {name: _parsed(name) for name in measures}
+    values: dict[ir_measures.Measure, dict[str, float]] = {
+        measure: dict.fromkeys(qrels, 0.0) for measure in parsed.values()
+    }
+    for query_id, measure, value in ir_measures.iter_calc(list(values), qrels, scores):
+        values[measure][query_id] = float(value)
+    return {name: values[measure] for name, measure in parsed.items()}
 
 
 def _parsed(measure: str) -> ir_measures.Measure:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import json
-import platform
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,18 +16,17 @@ from tqdm import tqdm
 from llmrankers_groupwise.errors import InputError, SettingsError
 from llmrankers_groupwise.evaluation import DEFAULT_MEASURES, check_measures, evaluate
 from llmrankers_groupwise.first_stage import FirstStage
+from llmrankers_groupwise.manifest import check_place, plain, versions, write_run
 from llmrankers_groupwise.results import Ranked, Ranker, Summary
-from llmrankers_groupwise.runs import Run, RunEntry
+from llmrankers_groupwise.runs import RunEntry
+from llmrankers_groupwise.signals import run_interruptibly
 from llmrankers_groupwise.tally import Tally, check_failure_rate
-from llmrankers_groupwise.textfiles import check_writable, write_atomically
 from llmrankers_groupwise.trec import Qrels, write_ranking
 
 __all__ = ["Experiment"]
 
 IN_FLIGHT = 64
 """So many queries are in flight together: enough to fill an engine, few enough for memory."""
-
-_PACKAGES = ("llmrankers-groupwise", "llm-rankers", "ir-measures")
 
 AHEAD = 1024
 """So many may be done before the one that is to be written next."""
@@ -98,11 +93,9 @@ class Experiment:
         if self.save_path is None:
             self._fill(summary, None)
             return summary
-        with write_atomically(self.save_path) as out, write_atomically(self._manifest) as manifest:
+        with write_run(self.save_path) as (out, manifest):
             self._fill(summary, out)
-            described = self._described(summary)
-            json.dump(described, manifest, indent=2, ensure_ascii=False, default=str)
-            manifest.write("\n")
+            manifest |= {**self._described(), "counters": summary.as_dict()}
         return summary
 
     def _begin(self) -> None:
@@ -110,14 +103,9 @@ class Experiment:
         if self.ranker.journal is None:
             return
         lengths = {"query_length": self.query_length, "passage_length": self.passage_length}
-        described = {
-            **self.ranker.describe(),
-            "versions": _versions(),
-            "run": self._settings(),
-            "queries": len(self.first_stage.run),
-        }
-        asked = {**self.ranker.asked(), **lengths, "first_stage": _digest(self.first_stage.run)}
-        self.ranker.journal.begin(_plain(asked), _plain(described))
+        described = {**self._described(), "queries": len(self.first_stage.run)}
+        asked = {**self.ranker.asked(), **lengths, "first_stage": self.first_stage.digest()}
+        self.ranker.journal.begin(plain(asked), plain(described))
 
     def _places(self) -> range:
         """The numbers of the queries to rerank: with shards, the part that is this one's."""
@@ -125,14 +113,9 @@ class Experiment:
         before = self.shard_index * each + min(self.shard_index, longer)
         return range(before, before + each + (self.shard_index < longer))
 
-    @property
-    def _manifest(self) -> Path:
-        return Path(f"{self.save_path}.manifest.json")
-
     def _check(self) -> None:
         if self.save_path is not None:
-            check_writable(self.save_path)
-            check_writable(self._manifest)
+            check_place(self.save_path)
         check_measures(self.measures)
         check_failure_rate(self.max_failure_rate)
         if self.qrels is not None and not self.qrels.keys() & self.first_stage.run.keys():
@@ -162,39 +145,44 @@ class Experiment:
     def _fill(self, summary: Summary, out: IO[str] | None) -> None:
         """Rerank everything into `out`, and note in the summary what came of it."""
         started = time.perf_counter()
-        reranked = asyncio.run(self._rerank(out, summary))
-        summary.seconds = time.perf_counter() - started
+        summary.statuses = Tally().as_dict()
+        try:
+            reranked = run_interruptibly(self._rerank(out, summary))
+        finally:
+            summary.seconds = time.perf_counter() - started
         self._measure(reranked, summary)
 
     async def _rerank(self, out: IO[str] | None, summary: Summary) -> dict[str, dict[str, float]]:
         """Write every ranking to `out`, and return the scores of the judged queries."""
         reranked: dict[str, dict[str, float]] = {}
         tally = Tally(self.max_failure_rate)
+        done_besides: list[Ranked] = []
         bar = tqdm(total=len(self._places()), unit="query", disable=not self.progress)
-        async with contextlib.aclosing(self._in_order()) as stream:
-            async for ranked in stream:
-                query_id, documents = ranked.query.query_id, ranked.ranking.documents
-                if out is not None:
-                    write_ranking(out, query_id, documents, self.tag)
-                tally.add(ranked.ranking)
-                summary.statuses = tally.as_dict()
-                summary.queries += 1
-                summary.documents += len(documents)
-                summary.groups += len(ranked.ranking.groups)
-                summary.spared += ranked.ranking.spared
-                summary.usage += ranked.usage
-                tally.check()
-                if self.qrels and query_id in self.qrels:
-                    reranked[query_id] = {each.doc_id: each.score for each in documents}
-                if self.watch:
-                    self.watch(ranked)
-                bar.update()
-        bar.close()
-        tally.check(at_end=True)
+        try:
+            async with contextlib.aclosing(self._in_order(done_besides)) as stream:
+                async for ranked in stream:
+                    query_id, documents = ranked.query.query_id, ranked.ranking.documents
+                    if out is not None:
+                        write_ranking(out, query_id, documents, self.tag)
+                    _count(ranked, tally, summary)
+                    tally.check()
+                    if self.qrels and query_id in self.qrels:
+                        reranked[query_id] = {each.doc_id: each.score for each in documents}
+                    if self.watch:
+                        self.watch(ranked)
+                    bar.update()
+            tally.check(at_end=True)
+        finally:
+            bar.close()
+            for ranked in done_besides:  # of a run that ends early, what its end overtook
+                _count(ranked, tally, summary)
         return reranked
 
-    async def _in_order(self) -> AsyncGenerator[Ranked, None]:
-        """All queries reranked, in the order of the run, `in_flight` of them at a time."""
+    async def _in_order(self, done_besides: list[Ranked]) -> AsyncGenerator[Ranked, None]:
+        """All queries reranked, in the order of the run, `in_flight` of them at a time.
+
+        Ended early, it leaves those that were done, too, in `done_besides`.
+        """
         waiting: deque[asyncio.Task[Ranked]] = deque()
         places, mine = asyncio.Semaphore(self.in_flight), self._places()
         try:
@@ -211,7 +199,8 @@ class Experiment:
         finally:
             for task in waiting:
                 task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+            ends = await asyncio.gather(*waiting, return_exceptions=True)
+            done_besides += [each for each in ends if isinstance(each, Ranked)]
 
     async def _ranked(
         self,
@@ -248,45 +237,22 @@ class Experiment:
             for measure in self.measures
         }
 
-    def _described(self, summary: Summary) -> dict[str, Any]:
-        return {
-            "versions": _versions(),
-            "run": self._settings(),
-            **self.ranker.describe(),
-            "counters": summary.as_dict(),
-        }
-
-    def _settings(self) -> dict[str, Any]:
-        """The run's own settings, for manifest and journal."""
+    def _described(self) -> dict[str, Any]:
+        """What is run and by whom, for manifest and journal."""
         names = (
             "query_length", "passage_length", "allow_missing", "max_failure_rate",
             "number_of_shards", "shard_index", "tag",
         )  # fmt: skip
-        return {name: getattr(self, name) for name in names} | dict(self.settings)
+        own = {name: getattr(self, name) for name in names}
+        return {"versions": versions(), "run": own | dict(self.settings), **self.ranker.describe()}
 
 
-def _digest(run: Run) -> str:
-    """A digest of a run's queries and documents, in their order."""
-    found = hashlib.blake2b(digest_size=16)
-    for query_id, entries in run.items():
-        line = "\t".join([query_id, *(entry.doc_id for entry in entries)])
-        found.update(f"{line}\n".encode("utf-8", "surrogatepass"))
-    return found.hexdigest()
-
-
-def _plain(value: dict[str, Any]) -> dict[str, Any]:
-    """As JSON has it."""
-    plain: dict[str, Any] = json.loads(json.dumps(value, default=str))
-    return plain
-
-
-def _versions() -> dict[str, str]:
-    packages = {name: _version(name) for name in _PACKAGES}
-    return {"python": platform.python_version(), **packages}
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "not installed"
+def _count(ranked: Ranked, tally: Tally, summary: Summary) -> None:
+    """Add a query to what a run did."""
+    tally.add(ranked.ranking)
+    summary.statuses = tally.as_dict()
+    summary.queries += 1
+    summary.documents += len(ranked.ranking.documents)
+    summary.groups += len(ranked.ranking.groups)
+    summary.spared += ranked.ranking.spared
+    summary.usage += ranked.usage

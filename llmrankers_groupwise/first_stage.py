@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,6 +52,14 @@ class FirstStage:
                 "first-stage order"
             )
         return problems
+
+    def digest(self) -> str:
+        """A digest of the run's queries and documents, in their order; reads the run once."""
+        found = hashlib.blake2b(digest_size=16)
+        for query_id, entries in self.run.items():
+            line = "\t".join([query_id, *(entry.doc_id for entry in entries)])
+            found.update(f"{line}\n".encode("utf-8", "surrogatepass"))
+        return found.hexdigest()
 
     def candidates(
         self,

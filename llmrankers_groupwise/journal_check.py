@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from llmrankers_groupwise.errors import FileError, JournalError
-from llmrankers_groupwise.journal_file import SCHEMA, check_size, connected, failure
+from llmrankers_groupwise.journal_file import REPLY_FIELDS, SCHEMA, ReadJournal
+from llmrankers_groupwise.journal_open import check_size, connected, failure
+from llmrankers_groupwise.journal_pages import rows_on_pages
 from llmrankers_groupwise.keys import KEY_BYTES
 
 __all__ = ["Findings", "check_journal", "salvage"]
 
-_ROWS = 256  # read together; halved around damage until it is found
+_ROWS = 256  # read together
 _PROBLEMS = 5
 
 _READ = "SELECT reply, key, failed, content FROM replies WHERE reply BETWEEN ? AND ?"
 _LEAST_BYTES = 64  # of a reply with its key in the index
+
+Row = Sequence[Any]
+"""Key, failed and content of a reply."""
 
 
 @dataclass
@@ -38,23 +45,35 @@ def check_journal(path: str | Path) -> Findings:
     Raises:
         JournalError: there is no such file, or it is no journal.
     """
-    findings = Findings()
-    with closing(_opened(Path(path))) as connection:
-        try:
-            if not Path(f"{path}-wal").exists():
-                check_size(connection, Path(path))
-            for (line,) in connection.execute(f"PRAGMA integrity_check({_PROBLEMS})"):
-                if line != "ok":
-                    findings.problems += str(line).splitlines()
-            lost = connection.execute(
-                "SELECT count(*) FROM questions WHERE reply NOT IN (SELECT reply FROM replies)"
-            ).fetchone()[0]
-            if lost:
-                findings.problems.append(f"{lost} questions whose replies are not there")
-        except (sqlite3.Error, JournalError) as error:
-            findings.problems.append(str(error))
-        findings.replies = sum(1 for _ in _readable(connection, findings))
+    path, findings = Path(path), Findings()
+    with _opened(path, findings) as connection:
+        if connection is not None:
+            findings.problems += _problems(path, connection)
+        findings.replies = sum(1 for _ in _readable(path, connection, findings))
     return findings
+
+
+def _problems(path: Path, connection: sqlite3.Connection) -> list[str]:
+    """What SQLite finds wrong with the file, and questions that have lost their replies."""
+    found: list[str] = []
+    try:
+        if not Path(f"{path}-wal").exists():
+            check_size(connection, path)
+        for (line,) in connection.execute(f"PRAGMA integrity_check({_PROBLEMS})"):
+            if line != "ok":
+                found += str(line).splitlines()
+        (lost,) = connection.execute(
+            "SELECT count(*) FROM questions WHERE reply NOT IN (SELECT reply FROM replies)"
+        ).fetchone()
+        if lost:
+            found.append(f"{lost} questions whose replies are not there")
+        with ReadJournal(path, connected(path, read_only=True, beside=True)) as journal:
+            for run in journal.runs():
+                for _, query, _ in journal.queries(run.number):
+                    deque(journal.replies(run.number, query.query_id), maxlen=0)
+    except (sqlite3.Error, ValueError, JournalError) as error:
+        found.append(str(error))
+    return found
 
 
 def salvage(path: str | Path, copy: str | Path) -> Findings:
@@ -71,11 +90,11 @@ def salvage(path: str | Path, copy: str | Path) -> Findings:
     if copy.exists():
         raise FileError("is there already; save the copy under a new name", copy)
     findings = Findings()
-    with closing(_opened(path)) as damaged, closing(connected(copy)) as whole:
+    with _opened(path, findings) as damaged, closing(connected(copy)) as whole:
         try:
             whole.executescript(f"BEGIN; {SCHEMA}")
-            for row in _readable(damaged, findings):
-                whole.execute("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?)", row)
+            for row in _readable(path, damaged, findings):
+                whole.execute("INSERT OR IGNORE INTO replies VALUES (NULL, ?, ?, ?)", row)
                 findings.replies += 1
             whole.execute("COMMIT")
         except sqlite3.Error as error:
@@ -83,51 +102,112 @@ def salvage(path: str | Path, copy: str | Path) -> Findings:
     return findings
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    """A connection that reads a file whose end is missing, too, as far as it goes."""
-    return connected(path, read_only=True, damaged=True)
+@contextlib.contextmanager
+def _opened(path: Path, findings: Findings) -> Iterator[sqlite3.Connection | None]:
+    """A connection that reads a file whose end is missing, too; None where SQLite cannot at all."""
+    try:
+        connection = connected(path, read_only=True, damaged=True)
+    except JournalError as error:
+        if error.__cause__ is None:  # it is another file
+            raise
+        findings.problems.append(str(error.__cause__))
+        yield None
+    else:
+        with closing(connection):
+            yield connection
 
 
-def _readable(connection: sqlite3.Connection, findings: Findings) -> Iterator[Any]:
-    """All rows of replies that can be read and unpacked; what cannot is noted.
+def _readable(
+    path: Path, connection: sqlite3.Connection | None, findings: Findings
+) -> Iterator[Row]:
+    """Key, failed and content of all replies that can be read; what cannot is noted.
 
-    How many there are is not asked of a file that may be damaged: its size says it well enough.
+    First as SQLite finds them; where it cannot find all, then whatever else is on the pages.
     """
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    (size,) = connection.execute("PRAGMA page_size").fetchone()
-    most = pages * size // _LEAST_BYTES
-    ranges = [(start, start + _ROWS - 1) for start in range(1, most + 1, _ROWS)][::-1]
-    unread: list[tuple[int, int]] = []
-    while ranges:
-        first, last = ranges.pop()
-        try:
-            rows = connection.execute(_READ, (first, last)).fetchall()
-        except sqlite3.Error:
-            if first < last:
-                middle = (first + last) // 2
-                ranges += [(middle + 1, last), (first, middle)]
-            elif unread and unread[-1][1] == first - 1:
-                unread[-1] = (unread[-1][0], first)
-            else:
-                unread.append((first, first))
-            continue
-        for row in rows:
+    lost = _Lost()
+    if connection is not None:
+        for number, *row in _by_number(connection, lost):
             if _whole(row):
                 yield row
             else:
-                findings.problems.append(f"reply {row[0]} is damaged")
-    findings.problems += [
-        f"replies from number {first} on cannot be read"
-        if last >= most
-        else f"replies {first} to {last} cannot be read"
-        for first, last in unread
-    ]
+                lost.add(number, number)
+    if connection is None or lost.ranges:
+        found = () if connection is None else _by_number(connection, _Lost())
+        keys = {row[0] for _, *row in found if _whole(row)}  # of a damaged one only: they are many
+        for number, *row in rows_on_pages(path):
+            if _whole(row) and row[0] not in keys:
+                keys.add(row[0])
+                lost.found.add(number)
+                yield row
+    findings.problems += lost.described()
 
 
-def _whole(row: Any) -> bool:
-    _, key, failed, content = row
+def _by_number(connection: sqlite3.Connection, lost: _Lost) -> Iterator[Any]:
+    """All rows of replies, read a range of numbers at a time, around what is damaged.
+
+    How many there are is not asked of a file that may be damaged: its size says it well enough.
+    """
     try:
-        json.loads(zlib.decompress(content))
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    except sqlite3.Error:
+        lost.add(1, lost.most)
+        return
+    lost.most = pages * size // _LEAST_BYTES
+    for start in range(1, lost.most + 1, _ROWS):
+        yield from _between(connection, start, start + _ROWS - 1, lost)
+
+
+def _between(connection: sqlite3.Connection, first: int, last: int, lost: _Lost) -> Iterator[Any]:
+    """The rows of these numbers, halved around damage until it is found."""
+    try:
+        yield from connection.execute(_READ, (first, last)).fetchall()
+    except sqlite3.Error:
+        if first == last:
+            lost.add(first, first)
+            return
+        middle = (first + last) // 2
+        yield from _between(connection, first, middle, lost)
+        yield from _between(connection, middle + 1, last, lost)
+
+
+@dataclass
+class _Lost:
+    """Numbers of replies that could not be read, and those that were found otherwise."""
+
+    ranges: list[tuple[int, int]] = field(default_factory=list)
+    found: set[object] = field(default_factory=set)
+    most: int = 1
+    """The highest number there could be."""
+
+    def add(self, first: int, last: int) -> None:
+        if self.ranges and self.ranges[-1][1] == first - 1:
+            first = self.ranges.pop()[0]
+        self.ranges.append((first, last))
+
+    def described(self) -> list[str]:
+        lines = []
+        for each in self.ranges:
+            first, last = each
+            while first in self.found:
+                first += 1
+            while last in self.found:
+                last -= 1
+            if last >= self.most:
+                lines.append(f"replies from number {first} on cannot be read, if there are any")
+            elif first <= last:
+                lines.append(f"replies {first} to {last} cannot be read")
+        return lines
+
+
+def _whole(row: Row) -> bool:
+    """Whether this is a reply with its key, and undamaged."""
+    if len(row) != 3:
+        return False
+    key, failed, content = row
+    if not (isinstance(key, bytes) and len(key) == KEY_BYTES and failed in (0, 1)):
+        return False
+    try:
+        return len(json.loads(zlib.decompress(content))) == len(REPLY_FIELDS)
     except (zlib.error, ValueError, TypeError):
         return False
-    return isinstance(key, bytes) and len(key) == KEY_BYTES and failed in (0, 1)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from llmrankers_groupwise.errors import JournalError
+from llmrankers_groupwise.errors import JournalError, SettingsError
 from llmrankers_groupwise.journal_check import check_journal, salvage
 from llmrankers_groupwise.journal_file import ReadJournal, RecordedRun
 from llmrankers_groupwise.parsing import read_reply
@@ -115,11 +116,13 @@ def _export(arguments: argparse.Namespace) -> None:
         file: IO[str] = sys.stdout
         if arguments.save_path:
             check_writable(arguments.save_path)
+            if os.path.realpath(arguments.save_path) == os.path.realpath(arguments.journal):
+                raise SettingsError("--save_path is the journal; save under another name")
             file = stack.enter_context(write_atomically(arguments.save_path))
         lines = 0
         for run in journal.runs():
             for text, origin, reply in _answered(journal, run):
-                file.write(json.dumps(_record(run, text, origin, reply), ensure_ascii=False) + "\n")
+                file.write(_line(_record(run, text, origin, reply)))
                 lines += 1
     if arguments.save_path:
         print(f"saved {lines:,} questions with their replies in {arguments.save_path}")
@@ -130,6 +133,12 @@ def _answered(journal: ReadJournal, run: RecordedRun) -> Iterator[tuple[str, Ori
     for _, query, _ in journal.queries(run.number):
         for origin, reply in journal.replies(run.number, query.query_id):
             yield query.text, origin, reply
+
+
+def _line(record: dict[str, Any]) -> str:
+    """A line of JSON. Halves of surrogate pairs, which UTF-8 has not, are escaped as JSON does."""
+    line = json.dumps(record, ensure_ascii=False) + "\n"
+    return line.encode("utf-8", "backslashreplace").decode()
 
 
 def _record(run: RecordedRun, query: str, origin: Origin, reply: Reply) -> dict[str, Any]:

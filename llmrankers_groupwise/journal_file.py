@@ -18,18 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmrankers_groupwise.errors import JournalError
+from llmrankers_groupwise.journal_open import APPLICATION_ID, VERSION, connected, failure
+from llmrankers_groupwise.keys import digest
 from llmrankers_groupwise.types import Candidate, Origin, Query, Reply
 
 __all__ = [
-    "APPLICATION_ID",
+    "REPLY_FIELDS",
     "SCHEMA",
     "ReadJournal",
     "RecordedRun",
     "Statement",
-    "check_size",
-    "connected",
-    "failure",
     "insert_query",
     "insert_question",
     "insert_reply",
@@ -37,9 +35,6 @@ __all__ = [
 
 Statement = tuple[str, Sequence[object]]
 """SQL with its parameters."""
-
-APPLICATION_ID = 0x6C72_6777  # "lrgw", in the file's header
-VERSION = 1
 
 SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
@@ -64,7 +59,7 @@ CREATE TABLE replies (
 );
 """
 
-_FIELDS = (
+REPLY_FIELDS = (
     "text", "blanks", "forced", "cut_passages", "prompt_tokens", "completion_tokens",
     "finish_reason", "seconds", "error",
 )  # fmt: skip
@@ -81,7 +76,7 @@ class RecordedRun:
 
 def insert_reply(key: bytes, reply: Reply) -> Statement:
     """Add a reply; only an error may be there already, and gives way."""
-    content = _packed([getattr(reply, name) for name in _FIELDS])
+    content = _packed([getattr(reply, name) for name in REPLY_FIELDS])
     return (
         "INSERT INTO replies (key, failed, content) VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE "
         "SET failed = excluded.failed, content = excluded.content WHERE failed",
@@ -103,7 +98,8 @@ def insert_query(
 ) -> list[Statement]:
     """Note a run's query with its candidates; questions of other candidates go."""
     listed = [[str(each.doc_id), each.score, each.text is not None] for each in candidates]
-    shown = _packed([query.text, listed])
+    texts = digest([each.text for each in candidates]).hex()  # other texts, other questions
+    shown = _packed([query.text, listed, texts])
     same = (run, query.query_id, place, shown)
     return [
         (
@@ -159,14 +155,10 @@ class ReadJournal:
         )
         return self._reply(found[0]) if found else None
 
-    def has_replies(self) -> bool:
-        """Whether there is any reply that is no error."""
-        return self._one("SELECT 1 FROM replies WHERE NOT failed LIMIT 1", ()) is not None
-
     def runs(self) -> list[RecordedRun]:
         """All runs, the one used last at the end."""
         rows = self._rows("SELECT run, key, described FROM runs ORDER BY used", ())
-        return [RecordedRun(run, key, json.loads(described)) for run, key, described in rows]
+        return [RecordedRun(run, key, self._parsed(described)) for run, key, described in rows]
 
     def queries(self, run: int) -> Iterator[tuple[int, Query, list[Candidate]]]:
         """A run's queries with their candidates, each by its place; texts are "" where known."""
@@ -191,7 +183,7 @@ class ReadJournal:
             (run, query_id),
         )
         for repeat, doc_ids, content in rows:
-            yield Origin(query_id, tuple(json.loads(doc_ids)), repeat), self._reply(content)
+            yield Origin(query_id, tuple(self._parsed(doc_ids)), repeat), self._reply(content)
 
     def count(self, table: str, condition: str = "1") -> int:
         """How many rows of a table fulfil a condition in SQL."""
@@ -199,13 +191,13 @@ class ReadJournal:
         return int(counted[0]) if counted else 0
 
     def _reply(self, content: bytes) -> Reply:
-        fields = dict(zip(_FIELDS, self._unpacked(content), strict=True))
+        fields = dict(zip(REPLY_FIELDS, self._unpacked(content), strict=True))
         if fields["blanks"] is not None:
             fields["blanks"] = tuple(map(tuple, fields["blanks"]))
         return Reply(**fields, reused=True)
 
     def _shown(self, query_id: str, shown: bytes) -> tuple[Query, list[Candidate]]:
-        text, listed = self._unpacked(shown)
+        text, listed, _ = self._unpacked(shown)
         return Query(query_id, text), [
             Candidate(doc_id, "" if has_text else None, score) for doc_id, score, has_text in listed
         ]
@@ -213,89 +205,27 @@ class ReadJournal:
     def _unpacked(self, packed: bytes) -> Any:
         try:
             return json.loads(zlib.decompress(packed))
-        except (zlib.error, ValueError) as error:
+        except (zlib.error, ValueError, TypeError) as error:
+            raise failure(self.path, error) from error
+
+    def _parsed(self, text: str) -> Any:
+        try:
+            return json.loads(text)
+        except (ValueError, TypeError) as error:
             raise failure(self.path, error) from error
 
     def _one(self, sql: str, parameters: Sequence[object]) -> Any:
         try:
             return self._connection.execute(sql, parameters).fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             raise failure(self.path, error) from error
 
     def _rows(self, sql: str, parameters: Sequence[object]) -> Iterator[Any]:
         try:
             for row in self._connection.execute(sql, parameters):  # noqa: UP028  closes nothing
                 yield row
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             raise failure(self.path, error) from error
-
-
-def connected(path: Path, *, read_only: bool = False, damaged: bool = False) -> sqlite3.Connection:
-    """A connection to a journal, which is made if it is not there unless only read.
-
-    Args:
-        path: the file.
-        read_only: write nothing, and do not make it.
-        damaged: read it though its end is missing, as far as it goes.
-
-    Raises:
-        JournalError: as ReadJournal.
-    """
-    mode = "ro" if read_only else "rwc"
-    if read_only and not path.is_file():
-        raise JournalError(f"{path}: there is no such journal; check the path")
-    connection: sqlite3.Connection | None = None
-    try:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=60.0,
-            isolation_level=None, check_same_thread=False,
-        )  # fmt: skip
-        if damaged:
-            connection.execute("PRAGMA writable_schema = ON")
-        _check(connection, path)
-        if read_only and not damaged and not Path(f"{path}-wal").exists():
-            check_size(connection, path)
-    except (sqlite3.Error, JournalError) as error:
-        if connection is not None:
-            connection.close()
-        raise error if isinstance(error, JournalError) else failure(path, error) from error
-    return connection
-
-
-def failure(path: Path, error: Exception) -> JournalError:
-    """What an error of SQLite, or of unpacking, means for a user."""
-    if isinstance(error, sqlite3.OperationalError):
-        return JournalError(
-            f"{path}: the journal cannot be used ({error}); make sure that its folder exists, may "
-            f"be written to and has space left. All replies in it are kept: run the same command "
-            f"again to go on"
-        )
-    return JournalError(
-        f"{path}: the journal is damaged ({error}); what can be read of it is copied by: "
-        f"run-groupwise journal verify --journal {path} --save_path COPY"
-    )
-
-
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise unless this is a whole journal of this version, or a new file."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if application == APPLICATION_ID and version != VERSION:
-        raise JournalError(
-            f"{path}: a journal of version {version}, this is {VERSION}; give another file, or use "
-            f"the version of this package that made it"
-        )
-    if application != APPLICATION_ID and tables:
-        raise JournalError(f"{path}: a database, but no journal; give another file")
-
-
-def check_size(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise unless the file has all of its pages, as SQLite itself does not check of the last."""
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    (size,) = connection.execute("PRAGMA page_size").fetchone()
-    if path.stat().st_size < pages * size:
-        raise failure(path, sqlite3.DatabaseError("its end is missing"))
 
 
 def _packed(value: object) -> bytes:

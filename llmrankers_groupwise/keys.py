@@ -40,14 +40,14 @@ def question_key(
         identity: who answers, as `engines.protocol.engine_identity` has it.
         request: the question.
         sampling: as it is passed to the engine.
-        prompts: whether the engine reads the messages, or query and passages.
+        prompts: whether the engine reads the messages and what the answer starts with, or query
+            and passages instead.
     """
     forms = [each and [each.labels, each.choices] for each in (request.form, request.fallback)]
     drawing: list[object] = [sampling.max_tokens, sampling.reasoning_tokens]
     if sampling.temperature:
         drawing += [sampling.temperature, sampling.top_p, sampling.seed, request.origin.repeat]
-    if prompts:
-        asked: list[object] = [request.messages, request.answer_start, forms, drawing]
-    else:
-        asked = [request.query, request.passages, forms[0]]
-    return digest([identity, request.labels, asked])
+    asked: list[object] = [request.messages, request.answer_start]
+    if not prompts:
+        asked = [request.query, request.passages]
+    return digest([identity, request.labels, [*asked, forms, drawing]])

@@ -140,18 +140,18 @@ class RecordedFirstStage(FirstStage):
         """Which of the run's queries are in no journal, in a line.
 
         Raises:
-            JournalError: there are such queries and allow_missing is not set.
+            JournalError: there are such queries and allow_missing is not set, or one is in two.
         """
-        known, there = self.recorded.described["queries"], len(self.recorded)
-        if known == there:
+        known = self.recorded.described["queries"]
+        there = sum(1 for _ in self.recorded.queries())
+        if there == known:
             return []
-        if known < there:
-            raise JournalError("a query is in two of these journals; name each shard's once")
-        problem = f"{known - there} of the run's {known} queries are in none of the journals"
+        problem = f"{known - there} of the run's {known} queries are in none of these journals"
         if not allow_missing:
             raise JournalError(
-                f"{problem}: run the command again to finish it, name the journals of all shards, "
-                f"or give --allow_missing to leave these queries out"
+                f"{problem}. Either the run is not finished: run its command again first; or a "
+                f"shard's journal was left out: give that, too. Or give --allow_missing to go "
+                f"without these queries"
             )
         return [problem]
 

@@ -23,6 +23,7 @@ __all__ = [
     "add_merged",
     "add_outputs",
     "add_presets",
+    "word",
 ]
 
 
@@ -59,7 +60,7 @@ def add_outputs(group: argparse._ArgumentGroup) -> None:
     """Where the result goes, and what is to be shown of it."""
     add = group.add_argument
     add("--save_path", metavar="OUT", required=True, help="the run file to write")
-    add("--tag", default="groupwise", type=_word, help="the run's name, its last column")
+    add("--tag", default="groupwise", type=word, help="the run's name, its last column")
     add("--qrels", metavar="FILE", help="judgements: print measures before and after")
     add(
         "--measures",
@@ -67,13 +68,6 @@ def add_outputs(group: argparse._ArgumentGroup) -> None:
         metavar="NAMES",
         default=list(DEFAULT_MEASURES),
         help="names of ir_measures, several in one quoted word",
-    )
-    add(
-        "--show",
-        action="append",
-        default=[],
-        metavar="QID",
-        help="show this query's list before and after; may be repeated",
     )
     add("--json", action="store_true", help="print the summary as JSON")
     add("--allow_missing", action="store_true", help="keep what is missing where it was")
@@ -89,6 +83,13 @@ def add_checks(group: argparse._ArgumentGroup) -> None:
         nargs=0,
         default=False,
         help="ask and write nothing: check the input, and count what would be asked",
+    )
+    add(
+        "--show",
+        action="append",
+        default=[],
+        metavar="QID",
+        help="show this query's list before and after; may be repeated",
     )
     add("--verbose", action="store_true", help="log every prompt and reply")
 
@@ -211,7 +212,8 @@ def _positive(text: str) -> int:
     return value
 
 
-def _word(text: str) -> str:
+def word(text: str) -> str:
+    """A text that is one word, as the last column of a run file."""
     if not text or any(character.isspace() for character in text):
         raise argparse.ArgumentTypeError(f"{text!r} is no word without blanks")
     return text

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
 from llmrankers_groupwise import __version__
+from llmrankers_groupwise.compare_command import add_compare_parser
+from llmrankers_groupwise.fuse_command import add_fuse_parser
 from llmrankers_groupwise.journal_command import add_journal_parser
 from llmrankers_groupwise.merging import Recorded
 from llmrankers_groupwise.option_groups import (
@@ -103,9 +105,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         JournalError: the journals to merge cannot be read.
     """
     arguments = make_parser().parse_args(argv)
+    defaults: Mapping[str, Any]
     if arguments.command == "merge":
         with Recorded(arguments.journal) as recorded:
-            defaults = recorded.described["settings"]
+            run = recorded.described["run"]
+            kept = {name: run[name] for name in ("tag", "max_failure_rate")}
+            defaults = {**recorded.described["settings"], **kept}
     elif getattr(arguments, "preset", None) is not None:
         defaults = PRESETS[arguments.preset].options
     else:
@@ -114,7 +119,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def make_parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
-    """The grammar: run and merge OPTIONS... groupwise OPTIONS..., journal, prompts.
+    """The grammar: run and merge OPTIONS... groupwise OPTIONS..., journal, prompts,
+    compare, fuse.
 
     Args:
         defaults: for options by their names, in place of their own defaults.
@@ -157,6 +163,8 @@ def make_parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentP
     }
     places["prompts"] = (add_prompts_parser(commands), set())
     places["journal"] = (add_journal_parser(commands), set())
+    places["compare"] = (add_compare_parser(commands), set())
+    places["fuse"] = (add_fuse_parser(commands), set())
     _Parser.places = places
     return parser
 

@@ -68,9 +68,11 @@ def passage_text(document: object) -> str | None:
         return document.strip()
     if not isinstance(document, Mapping):
         return None
-    body = next((document[key] for key in _TEXT_KEYS if key in document), None)
-    title = document.get("title") or ""
-    return f"{title} {body}".strip() if isinstance(body, str) else None
+    for key in _TEXT_KEYS:
+        if key in document:
+            title, body = document.get("title") or "", document[key]
+            return f"{title} {body}".strip() if isinstance(body, str) else None
+    return None
 
 
 class JsonlPassages:

@@ -14,7 +14,7 @@ from llmrankers_groupwise.grouping import Strategy
 from llmrankers_groupwise.method_ranker import MethodRanker
 from llmrankers_groupwise.methods.groupwise import GroupwiseSettings, groupwise
 from llmrankers_groupwise.presets import with_preset
-from llmrankers_groupwise.prompts import load_prompt
+from llmrankers_groupwise.prompts import PromptFile, load_prompt
 from llmrankers_groupwise.types import Sampling, Scoring
 
 __all__ = ["GroupwiseLlmRanker"]
@@ -91,10 +91,8 @@ class GroupwiseLlmRanker(MethodRanker):
         engine = resolve_engine(engine, engine_settings)
         sampling = sampling or Sampling()
         scoring = _resolved_scoring(engine, scoring)
-        if prompt_file and not getattr(engine, "reads_prompts", True):
-            logger.warning("this engine reads no prompt: prompt_file has no effect")
         settings = GroupwiseSettings(
-            prompt=load_prompt(prompt_file or _default_prompt(scoring, sampling)),
+            prompt=_resolved_prompt(engine, prompt_file, scoring, sampling),
             scoring=scoring,
             group_size=group_size,
             num_repeat=num_repeat,
@@ -158,7 +156,11 @@ def _resolved_scoring(engine: Engine, scoring: Scoring | None) -> Scoring:
     return scoring
 
 
-def _default_prompt(scoring: Scoring, sampling: Sampling) -> str:
-    """The bundled prompt that asks for what the model is let write: reasoning, or scores alone."""
+def _resolved_prompt(
+    engine: Engine, prompt_file: str | None, scoring: Scoring, sampling: Sampling
+) -> PromptFile:
+    """The prompt file, by default the bundled one for what the model is let write."""
+    if prompt_file and not getattr(engine, "reads_prompts", True):
+        logger.warning("this engine reads no prompt: prompt_file has no effect")
     reasons = scoring == "generation" or sampling.reasoning_tokens
-    return "groupwise" if reasons else "groupwise_scores"
+    return load_prompt(prompt_file or ("groupwise" if reasons else "groupwise_scores"))

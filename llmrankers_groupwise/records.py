@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -46,28 +47,42 @@ class LineIndex:
         import numpy as np
 
         hashes, offsets = self._added
-        order = np.argsort(np.frombuffer(hashes, np.int64), kind="stable")
-        self._hashes = np.frombuffer(hashes, np.int64)[order]
-        self._offsets = np.frombuffer(offsets, np.uint64)[order]
         del self._added
+        order = np.argsort(np.frombuffer(hashes, np.int64), kind="stable")
+        self._hashes = np.frombuffer(hashes, np.int64)[order].data
+        del hashes
+        self._offsets = np.frombuffer(offsets, np.uint64)[order].data
 
-    def offsets(self, keys: Sequence[str]) -> list[list[int]]:
-        """For each key the lines that could be its own, in the order of the file."""
+    def offsets(self, key: str) -> list[int]:
+        """The lines that could be those of this id, in the order of the file."""
+        wanted = self.hashed(key)
+        at = bisect_left(self._hashes, wanted)
+        found = []
+        while at < len(self._hashes) and self._hashes[at] == wanted:
+            found.append(self._offsets[at])
+            at += 1
+        return found
+
+    def holds(self, keys: Sequence[str]) -> list[bool]:
+        """For each id whether a line could be its own."""
         import numpy as np
 
+        hashes = np.asarray(self._hashes)
         wanted = np.fromiter(map(self.hashed, keys), np.int64, len(keys))
-        starts = self._hashes.searchsorted(wanted).tolist()
-        ends = self._hashes.searchsorted(wanted, "right").tolist()
-        return [self._offsets[start:end].tolist() for start, end in zip(starts, ends, strict=True)]
+        places = np.minimum(hashes.searchsorted(wanted), len(hashes) - 1)
+        found: list[bool] = (hashes[places] == wanted).tolist()
+        return found
 
     def shared(self) -> Iterator[list[int]]:
         """The lines that share a hash with others, those of one hash together."""
-        hashes, offsets = self._hashes, self._offsets
+        import numpy as np
+
+        hashes = np.asarray(self._hashes)
         end = 0
         for same in (hashes[1:] == hashes[:-1]).nonzero()[0].tolist():
             if same >= end:
                 end = int(hashes.searchsorted(hashes[same], "right"))
-                yield offsets[same:end].tolist()
+                yield self._offsets[same:end].tolist()
 
 
 class FileMapping(Mapping[str, T]):
@@ -143,17 +158,14 @@ class RecordFile(FileMapping[T], Generic[T]):
         return len(self._index)
 
     def __getitem__(self, key: str) -> T:
-        (record,) = self.records([key])
+        record = self._record(key)
         if record is None:
             raise KeyError(key)
         return record
 
     def records(self, keys: Sequence[str]) -> list[T | None]:
         """The record of each id, None where there is none."""
-        return [
-            self._of(key, offsets)
-            for key, offsets in zip(keys, self._index.offsets(keys), strict=True)
-        ]
+        return list(map(self._record, keys))
 
     def known(self, keys: Sequence[str]) -> list[bool]:
         """Whether there is a record of each id, without reading it.
@@ -161,10 +173,10 @@ class RecordFile(FileMapping[T], Generic[T]):
         An id that is not there is taken for one that is where their hashes of 64 bits are equal:
         for 100 million records once in 10^11 ids.
         """
-        return [bool(offsets) for offsets in self._index.offsets(keys)]
+        return self._index.holds(keys)
 
-    def _of(self, key: str, offsets: Sequence[int]) -> T | None:
-        for offset in offsets:
+    def _record(self, key: str) -> T | None:
+        for offset in self._index.offsets(key):
             found, record = self._read(offset)
             if found == key:
                 return record
@@ -182,7 +194,7 @@ class RecordFile(FileMapping[T], Generic[T]):
     def _stream(self) -> Iterator[tuple[str, T]]:
         for number, offset, text in self._file.lines():
             key, record = self._parse(text, number)
-            if offset not in self._index.offsets([key])[0]:
+            if offset not in self._index.offsets(key):
                 raise self._file.changed()
             yield key, record
 

@@ -56,8 +56,8 @@ class RunFile(FileMapping[Sequence[RunEntry]]):
         for block in read_blocks(self._file):
             self._index.add(block.query_id, block.offset)
         self._index.close()
-        self._apart = next(self._index.shared(), None) is not None
-        self._length = sum(1 for _ in self._queries()) if self._apart else len(self._index)
+        together = next(self._index.shared(), None) is None
+        self._length = len(self._index) if together else sum(1 for _ in self._queries())
 
     def __len__(self) -> int:
         return self._length
@@ -78,14 +78,15 @@ class RunFile(FileMapping[Sequence[RunEntry]]):
     def _queries(self) -> Iterator[RunBlock]:
         """All lines of each query."""
         blocks = 0
-        for block in read_blocks(self._file):
+        for block in read_blocks(self._file, again=True):
             blocks += 1
-            if not self._apart:
+            places = self._index.offsets(block.query_id)
+            if block.offset not in places:
+                raise self._file.changed()
+            if len(places) == 1:
                 yield block
                 continue
             places = self._places(block.query_id)
-            if block.offset not in places:
-                raise self._file.changed()
             if block.offset == places[0]:
                 yield self._joined(places)
         if blocks != len(self._index):
@@ -93,8 +94,8 @@ class RunFile(FileMapping[Sequence[RunEntry]]):
 
     def _places(self, query_id: str) -> list[int]:
         """Where blocks of lines of this query begin."""
-        (offsets,) = self._index.offsets([query_id])
-        return [offset for offset in offsets if self._is_at(query_id, offset)]
+        places = self._index.offsets(query_id)
+        return [offset for offset in places if self._is_at(query_id, offset)]
 
     def _is_at(self, query_id: str, offset: int) -> bool:
         found = (self._file.line(offset).split() or [""])[0]
@@ -105,7 +106,7 @@ class RunFile(FileMapping[Sequence[RunEntry]]):
     def _joined(self, places: Sequence[int]) -> RunBlock:
         """The lines of a query at all its places as one block."""
         try:
-            blocks = [next(read_blocks(self._file, place)) for place in places]
+            blocks = [next(read_blocks(self._file, place, again=True)) for place in places]
         except FileError as error:
             raise self._file.changed() from error
         if len(blocks) == 1:

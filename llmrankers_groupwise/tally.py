@@ -39,7 +39,7 @@ class Tally:
         check_failure_rate(max_failure_rate)
         self.max_failure_rate = max_failure_rate
         self.statuses: Counter[Status] = Counter()
-        self.examples: list[str] = []
+        self.examples: dict[str, None] = {}  # different ones, in their order
 
     @property
     def groups(self) -> int:
@@ -54,14 +54,14 @@ class Tally:
     @property
     def example(self) -> str:
         """What was wrong with the first failed groups, in a line."""
-        return " | ".join(dict.fromkeys(self.examples))
+        return " | ".join(self.examples)
 
     def add(self, ranking: Ranking) -> None:
         """Count a ranking's groups, and keep what was wrong with the first few failed ones."""
         for judged in ranking.groups:
             self.statuses[judged.scores.status] += 1
             if judged.scores.status is Status.FAILED and len(self.examples) < _EXAMPLES:
-                self.examples.append(_why(judged))
+                self.examples[_why(judged)] = None
 
     def check(self, *, at_end: bool = False) -> None:
         """Raise FailureRateError if too many groups failed.

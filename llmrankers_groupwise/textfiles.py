@@ -64,11 +64,8 @@ class SeekableFile:
         Raises:
             FileError: the file has changed so that no text is there.
         """
-        with _named(self.path):
-            self._file.seek(offset)
-            raw = self._file.readline()
         try:
-            return decoded(raw, self.path, 0 if offset else 1)
+            return decoded(self._raw(offset), self.path, 0 if offset else 1)
         except FileError as error:
             raise self.changed() from error
 
@@ -80,14 +77,9 @@ class SeekableFile:
         Raises:
             FileError: a line is not UTF-8, or there is none.
         """
-        file, offset, found = self._file, start, 0
+        offset, found = start, 0
         number = self.number(start) - 1
-        while True:
-            with _named(self.path):
-                file.seek(offset)
-                raw = file.readline()
-            if not raw:
-                break
+        while raw := self._raw(offset):
             number += 1
             text = decoded(raw, self.path, number)
             if text:
@@ -105,6 +97,14 @@ class SeekableFile:
     def changed(self) -> FileError:
         """The error for a file that is no longer what was read at first."""
         return FileError("has changed while it was in use; leave it alone and run again", self.path)
+
+    def _raw(self, offset: int) -> bytes:
+        """The bytes of a line; b"" at the end."""
+        try:
+            self._file.seek(offset)
+            return self._file.readline()
+        except OSError as error:
+            raise _unreadable(error, self.path) from error
 
 
 def lines(path: str | Path) -> Iterator[tuple[int, int, str]]:
@@ -175,7 +175,11 @@ def _named(path: Path) -> Iterator[None]:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise FileError(f"broken gzip file: {error}; copy it again", path) from error
     except OSError as error:
-        raise FileError(f"cannot be read: {error.strerror}; check the path", path) from error
+        raise _unreadable(error, path) from error
+
+
+def _unreadable(error: OSError, path: Path) -> FileError:
+    return FileError(f"cannot be read: {error.strerror}; check the path", path)
 
 
 def _seekable(path: Path) -> IO[bytes]:

@@ -25,6 +25,8 @@ __all__ = [
 Qrels = dict[str, dict[str, int]]
 """query_id -> doc_id -> grade."""
 
+_DOC_ID = re.compile(r"\S(?:[^\r\n\v\f]*\S)?")
+_WORD = re.compile(r"\S+")
 # The doc_id may hold blanks, so the fields around it are taken from both ends.
 _QRELS_LINE = re.compile(r"\s*(\S+)\s+(\S+)\s+(\S.*?)\s+(\S+)\s*")
 
@@ -61,12 +63,16 @@ def json_id(record: Mapping[str, Any], keys: Sequence[str], *, blanks: bool = Tr
     That is text or a whole number, without line ends or blanks at its ends, or, for query_ids,
     any blanks.
     """
-    value = next((record[key] for key in keys if key in record), None)
+    for key in keys:
+        if key in record:
+            value = record[key]
+            break
+    else:
+        return None
     if not isinstance(value, str | int) or isinstance(value, bool):
         return None
     text = str(value).strip()
-    allowed = r"\S(?:[^\r\n\v\f]*\S)?" if blanks else r"\S+"
-    return text if re.fullmatch(allowed, text) else None
+    return text if text.isalnum() or (_DOC_ID if blanks else _WORD).fullmatch(text) else None
 
 
 def _tsv_query(line: str, path: Path, number: int) -> tuple[str, str]:

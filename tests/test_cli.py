@@ -736,7 +736,8 @@ sys.exit(main(sys.argv[1:]))
         capture_output=True, check=False, timeout=60,
     )  # fmt: skip
     assert ended.returncode == 143, ended.stderr.decode()
-    assert list(desk.outputs.iterdir()) == []
+    left = {path.name for path in desk.outputs.iterdir()}
+    assert left <= {"out.trec.journal.sqlite"}  # the reply of that moment may have been kept
 
 
 def test_an_unknown_query_to_show_is_refused_before_any_work(desk):

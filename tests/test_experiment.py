@@ -887,9 +887,9 @@ def test_the_summary_until_a_failure_is_there(tmp_path):
     )
     with pytest.raises(FailureRateError) as caught:
         experiment.run()
-    assert experiment.summary.queries == 20
-    assert experiment.summary.statuses["failed"] == 20
-    assert experiment.summary.usage.calls == 20
+    done = experiment.summary  # those that were under way at the end included
+    assert done.queries >= 20
+    assert done.statuses["failed"] == done.usage.calls == done.queries
     assert "a reply without scores: 'I would rather not say." in str(caught.value)
     assert " [...] " in str(caught.value)
 

@@ -13,10 +13,12 @@ PACKAGE = Path(llmrankers_groupwise.__file__).parent
 
 LAYERS = (
     ("errors", "types", "textfiles", "records"),
-    ("grouping", "prompts", "parsing", "fusion", "runblocks", "runs", "trec", "evaluation"),
+    ("grouping", "prompts", "parsing", "fusion", "runblocks", "runs", "trec", "evaluation",
+     "significance", "measured", "run_fusion", "manifest"),
     ("passages", "candidates", "lucene", "first_stage", "conversion", "upstream",
-     "testing", "tally", "background", "keys", "journal_file",
-     "journal_check", "journal"),
+     "testing", "tally", "background", "signals", "keys",
+     "journal_open", "journal_file", "journal_pages",
+     "journal_check", "journal_writer", "journal"),
     ("engines.protocol", "engines.adapters", "engines.batching", "engines.tokens", "engines.chat",
      "engines.dialogue", "engines.prompter", "engines.dry", "engines.blanks",
      "engines.formtokens", "engines.cache", "engines.decoding", "engines.identity",
@@ -29,8 +31,10 @@ LAYERS = (
      "engines.ray", "engines.ray_workers", "engines.ray_actor", "engines.ray_cluster",
      "engines"),
     ("asking", "methods.groupwise", "methods"),
-    ("presets", "method_ranker", "ranker", "results", "experiment", "summary", "merging"),
-    ("worker_options", "options", "option_groups", "prompt_command", "journal_command"),
+    ("presets", "method_ranker", "ranker", "results", "experiment", "summary", "merging",
+     "comparison", "comparison_table"),
+    ("worker_options", "options", "option_groups", "prompt_command", "journal_command",
+     "inputs", "reporting", "run_command", "merge_command", "compare_command", "fuse_command"),
     ("cli",),
 )  # fmt: skip
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}

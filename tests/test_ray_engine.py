@@ -34,7 +34,8 @@ from llmrankers_groupwise.experiment import Experiment
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.passages import JsonlPassages
 from llmrankers_groupwise.prompts import load_prompt, render
-from llmrankers_groupwise.trec import read_queries, read_run
+from llmrankers_groupwise.runs import RunFile
+from llmrankers_groupwise.trec import read_queries
 from llmrankers_groupwise.types import Reply, Request, Sampling
 
 pytest.importorskip("ray", reason="the extra [ray] is not installed")
@@ -93,9 +94,8 @@ def wait_for_end(pid: int) -> None:
 
 def rerank_the_demo(engine: str | Engine, out: Path) -> bytes:
     """The run file of the demo collection in groups of 5, so that many are in flight."""
-    run = read_run(DEMO / "bm25.trec", 100)
-    doc_ids = dict.fromkeys(entry.doc_id for entries in run.values() for entry in entries)
-    passages = JsonlPassages(DEMO / "corpus.jsonl", doc_ids)
+    run = RunFile(DEMO / "bm25.trec", 100)
+    passages = JsonlPassages(DEMO / "corpus.jsonl")
     first_stage = FirstStage(run, read_queries(DEMO / "queries.tsv"), passages)
     ranker = GroupwiseLlmRanker(engine=engine, group_size=5)
     summary = Experiment(first_stage=first_stage, ranker=ranker, save_path=out).run()

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrankers_groupwise.errors import FileError, InputError
@@ -271,6 +271,7 @@ doc_id_texts = st.text(
 ).map(str.strip).filter(bool)  # fmt: skip
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.from_regex(r"[0-9A-Za-z_.-]{1,8}", fullmatch=True),

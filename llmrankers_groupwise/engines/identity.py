@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,17 +38,22 @@ def model_identity(settings: EngineSettings, revision: str | None = None) -> dic
 def shaping(args: Mapping[str, Any], speed: Iterable[str]) -> dict[str, Any]:
     """Those of an engine's arguments that shape its replies: all but those named."""
     left_out = frozenset(speed)
-    return {name: value for name, value in args.items() if name not in left_out}
+    kept = {name: value for name, value in args.items() if name not in left_out}
+    template = kept.get("chat_template")
+    if isinstance(template, str) and os.path.isfile(template):  # it is what is in it
+        kept["chat_template"] = hashlib.sha256(Path(template).read_bytes()).hexdigest()
+    return kept
 
 
-def fingerprint(folder: Path) -> str:
-    """A digest of a folder's files: names, sizes, and 64 blocks of 4 KiB spread over each.
+def fingerprint(place: Path) -> str:
+    """A digest of a file or a folder's files: names, sizes, 64 blocks of 4 KiB spread over each.
 
-    So files up to 256 KiB are read whole, and of weights enough that any training shows; reading
-    all of a large model would take minutes.
+    Files up to 256 KiB are read whole, and of weights enough that any training shows; reading all
+    of a large model would take minutes. Hidden files are left out: they are of the tools that
+    brought the folder here.
     """
     digest = hashlib.sha256()
-    for path in sorted(each for each in folder.iterdir() if each.is_file()):
+    for path in sorted(_files(place)):
         size = path.stat().st_size
         digest.update(f"{path.name}\n{size}\n".encode("utf-8", "surrogateescape"))
         with path.open("rb") as file:
@@ -58,10 +64,16 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def _files(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder]
+    return [each for each in folder.iterdir() if each.is_file() and not each.name.startswith(".")]
+
+
 def _identity(name: str | None, cache_dir: str | None, revision: str | None = None) -> str | None:
     if name is None:
         return None
-    if Path(name).is_dir():
+    if Path(name).exists():
         return fingerprint(Path(name))
     return f"{name}@{_commit(name, cache_dir, revision or 'main')}"
 

@@ -145,11 +145,8 @@ class OpenAIEngine(PromptingEngine):
             "thinks_before_a_form": accepted.thinks if filled else None,
             "left_out": sorted(accepted.left_out),
             "versions": installed("openai", "transformers", "tokenizers"),
-            "engine_args": {
-                **shown_args(self._args),
-                "base_url": address.url,
-                "api_key_env": address.key_name,
-            },
+            "engine_args": shown_args(self._args)
+            | {"base_url": address.url, "api_key_env": address.key_name},
         }
         if filled:
             with_them = "with" if accepted.top_logprobs else "without"
@@ -163,6 +160,7 @@ class OpenAIEngine(PromptingEngine):
         is given and the server has not one model; not for the background loop, which it waits for.
         """
         if self._settings.model_name_or_path is None:
+            self._process.settle()
             background.run_in_background(self._start())
         return {
             "engine": "openai",
@@ -191,6 +189,7 @@ class OpenAIEngine(PromptingEngine):
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
+        task.add_done_callback(background.heard)
         try:
             if self._closed:
                 raise asyncio.CancelledError

@@ -53,8 +53,9 @@ class ReplayEngine:
                 raise EngineError(problem)
             raise JournalError(
                 f"{problem}. Either the run is not finished: run its command again first, or give "
-                f"--allow_missing to fall back to the first stage there. Or these settings ask "
-                f"what that run did not: leave group_size, overlap and grouping as they were"
+                f"--allow_missing --max_failure_rate 1 to fall back to the first stage there. Or "
+                f"these settings ask what that run did not: more repeats, other groups, or another "
+                f"final round or end of repeats, which follow from fusion, weight and ties"
             )
         if reply.error is not None:
             raise EngineError(reply.error)

@@ -51,7 +51,7 @@ _SPEED_ARGS = (
     "enable_expert_parallel", "distributed_executor_backend", "gpu_memory_utilization",
     "kv_cache_memory_bytes", "block_size", "max_num_seqs", "max_num_batched_tokens",
     "enable_chunked_prefill", "enable_prefix_caching", "enforce_eager", "swap_space",
-    "cpu_offload_gb", "load_format", "download_dir", "disable_log_stats",
+    "cpu_offload_gb", "download_dir", "disable_log_stats",
     "disable_custom_all_reduce", "async_scheduling", "max_loras",
 )  # fmt: skip
 _TOP = 20  # log probabilities of a token; a form allows eleven choices in a place

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from llmrankers_groupwise.errors import SettingsError
@@ -101,38 +101,29 @@ async def groupwise(
     keep their place. The ranking holds every candidate once.
     """
     groups = _groups(query, candidates, settings)
-    if settings.until_stable:
-        judged = await _judge_until_stable(query, candidates, groups, ask, settings)
-    else:
-        judged = await _judge(query, candidates, groups, ask, settings)
-    spared = len(groups) - len(judged)
-    scores, order = _merged(query, candidates, judged, settings)
-    if settings.final_round:
-        final = _final_group(query, candidates, order, settings)
-        judged += await _judge(query, candidates, final, ask, settings)
-        best, rest = order[: settings.final_round], order[settings.final_round :]
-        scores, _ = _merged(query, candidates, judged, settings)
-        order = ranked_positions(best, scores, _tie_order(query, candidates, settings)) + rest
-    return _ranking(candidates, order, scores, judged, spared)
-
-
-def _merged(
-    query: Query,
-    candidates: Sequence[Candidate],
-    judged: Sequence[JudgedGroup],
-    settings: GroupwiseSettings,
-) -> tuple[list[float | None], list[int]]:
-    """The candidates' fused scores, and their positions best first."""
-    scores = fused_scores(candidates, judged, settings.fusion, settings.first_stage_weight)
-    ties = _tie_order(query, candidates, settings)
-    return scores, ranked_positions(range(len(candidates)), scores, ties)
-
-
-def _tie_order(
-    query: Query, candidates: Sequence[Candidate], settings: GroupwiseSettings
-) -> list[int]:
     rng = seeded(settings.seed, "ties", query.text)
-    return tie_order([str(each.doc_id) for each in candidates], settings.ties, rng)
+    ties = tie_order([str(each.doc_id) for each in candidates], settings.ties, rng)
+
+    async def judge(groups: Sequence[Group]) -> list[JudgedGroup]:
+        return await _judge(query, candidates, groups, ask, settings)
+
+    def merged(judged: Sequence[JudgedGroup]) -> tuple[list[float | None], list[int]]:
+        """Fused scores, and positions best first."""
+        scores = fused_scores(candidates, judged, settings.fusion, settings.first_stage_weight)
+        return scores, ranked_positions(range(len(candidates)), scores, ties)
+
+    if settings.until_stable:
+        judged = await _until_stable(groups, judge, lambda j: merged(j)[1][: settings.until_stable])
+    else:
+        judged = await judge(groups)
+    spared = len(groups) - len(judged)
+    scores, order = merged(judged)
+    if settings.final_round:
+        judged += await judge(_final_group(query, candidates, order, settings))
+        best, rest = order[: settings.final_round], order[settings.final_round :]
+        scores, _ = merged(judged)
+        order = ranked_positions(best, scores, ties) + rest
+    return _ranking(candidates, order, scores, judged, spared)
 
 
 def _groups(
@@ -167,14 +158,12 @@ def _final_group(
     return [Group(settings.num_repeat, tuple(best))] if len(best) > 1 else []
 
 
-async def _judge_until_stable(
-    query: Query,
-    candidates: Sequence[Candidate],
+async def _until_stable(
     groups: Sequence[Group],
-    ask: Ask,
-    settings: GroupwiseSettings,
+    judge: Callable[[Sequence[Group]], Awaitable[list[JudgedGroup]]],
+    best_of: Callable[[Sequence[JudgedGroup]], list[int]],
 ) -> list[JudgedGroup]:
-    """Ask about the groups repeat by repeat, until the best documents no longer change.
+    """Judge the groups repeat by repeat, until the best documents no longer change.
 
     A repeat in which a group failed changes less for that reason alone, and proves nothing.
     """
@@ -182,10 +171,9 @@ async def _judge_until_stable(
     best: list[int] | None = None
     unchanged = 0
     for _, repeat in itertools.groupby(groups, key=lambda group: group.repeat):
-        new = await _judge(query, candidates, list(repeat), ask, settings)
+        new = await judge(list(repeat))
         judged += new
-        before, best = best, _merged(query, candidates, judged, settings)[1]
-        best = best[: settings.until_stable]
+        before, best = best, best_of(judged)
         whole = all(each.scores.status is not Status.FAILED for each in new)
         unchanged = unchanged + 1 if whole and best == before else 0
         if unchanged == _UNCHANGED:

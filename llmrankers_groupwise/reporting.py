@@ -1,0 +1,69 @@
+"""What the command says of a run, well ended or not."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+
+from llmrankers_groupwise.engines.dry import Sizes
+from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.experiment import Experiment
+from llmrankers_groupwise.manifest import manifest_path
+from llmrankers_groupwise.results import Summary
+from llmrankers_groupwise.summary import dry_table, summary_table
+
+__all__ = ["check_other", "report", "report_dry", "table_at_any_end"]
+
+
+def report(arguments: argparse.Namespace, summary: Summary, engine: dict[str, object]) -> None:
+    """The summary, as JSON or as text."""
+    if arguments.json:
+        print(json.dumps(summary.as_dict() | {"engine": engine}, ensure_ascii=False))
+        return
+    print(summary_table(summary))
+    print(_named(engine))
+    print(f"saved {arguments.save_path}")
+
+
+def report_dry(summary: Summary, sizes: Sizes, engine: dict[str, object], *, as_json: bool) -> None:
+    """What a run would ask."""
+    if as_json:
+        counted = {name: getattr(summary, name) for name in ("queries", "documents", "groups")}
+        sized = {"dry_run": True, **counted, **sizes.as_dict(), "skipped": summary.skipped}
+        print(json.dumps(sized | {"engine": engine}, ensure_ascii=False))
+        return
+    print(dry_table(summary, sizes), _named(engine), sep="\n")
+    print("dry run: nothing was asked, nothing was written")
+
+
+@contextlib.contextmanager
+def table_at_any_end(experiment: Experiment) -> Iterator[None]:
+    """A run that does not end well shows what it did until then."""
+    try:
+        yield
+    except BaseException:
+        if experiment.summary.statuses:
+            print(f"until then: {summary_table(experiment.summary)}", file=sys.stderr)
+        raise
+
+
+def check_other(save_path: str, path: str, option: str) -> None:
+    """Raise SettingsError if the result would take the place of what an option names."""
+    for result, what in ((save_path, ""), (manifest_path(save_path), "'s manifest")):
+        if os.path.realpath(result) == os.path.realpath(path) or (
+            os.path.exists(result) and os.path.exists(path) and os.path.samefile(result, path)
+        ):
+            raise SettingsError(
+                f"--save_path{what} is the file of {option}; save under another name"
+            )
+
+
+def _named(engine: dict[str, object]) -> str:
+    replayed = engine.get("replayed")
+    if isinstance(replayed, dict):
+        return f"engine: replay of {replayed.get('engine')} ({replayed.get('model')})"
+    return f"engine: {engine['engine']}" + (f" ({engine['note']})" if "note" in engine else "")

@@ -1,0 +1,181 @@
+"""The command `run-groupwise run`: a first stage reranked into a run file."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from llmrankers_groupwise.engines.dry import DryRun
+from llmrankers_groupwise.errors import (
+    InputError,
+    JournalError,
+    MissingDependencyError,
+    SettingsError,
+)
+from llmrankers_groupwise.evaluation import check_measures
+from llmrankers_groupwise.experiment import IN_FLIGHT, Experiment
+from llmrankers_groupwise.inputs import first_stage
+from llmrankers_groupwise.journal import Journal
+from llmrankers_groupwise.methods.groupwise import GroupwiseSettings
+from llmrankers_groupwise.options import (
+    GROUPWISE_OPTIONS,
+    INPUT_OPTIONS,
+    RANKER_OPTIONS,
+    SAMPLING_OPTIONS,
+)
+from llmrankers_groupwise.presets import check_preset
+from llmrankers_groupwise.prompts import load_prompt
+from llmrankers_groupwise.ranker import GroupwiseLlmRanker
+from llmrankers_groupwise.reporting import check_other, report, report_dry, table_at_any_end
+from llmrankers_groupwise.results import Ranked
+from llmrankers_groupwise.runs import Run
+from llmrankers_groupwise.summary import side_by_side
+from llmrankers_groupwise.tally import check_failure_rate
+from llmrankers_groupwise.textfiles import check_writable
+from llmrankers_groupwise.trec import read_qrels
+from llmrankers_groupwise.types import Sampling
+from llmrankers_groupwise.worker_options import check_worker_options, clear_output, in_workers
+
+__all__ = ["run_run"]
+
+
+def run_run(arguments: argparse.Namespace) -> None:
+    """Do what `run` says.
+
+    Raises:
+        GroupwiseError: as `Experiment.run`, and for bad settings and files.
+    """
+    if arguments.save_path is not None:
+        check_writable(arguments.save_path)
+        _check_no_input(arguments)
+    journal = _journal(arguments)
+    check_measures(arguments.measures)
+    check_failure_rate(arguments.max_failure_rate)
+    _check_settings(arguments)
+    shown: list[Ranked] = []
+
+    def watch(ranked: Ranked) -> None:
+        if ranked.query.query_id in arguments.show:
+            shown.append(ranked)
+
+    dry = None
+    with clear_output(arguments), _replies_kept(journal), _checked_ranker(arguments) as ranker:
+        qrels = read_qrels(arguments.qrels) if arguments.qrels else None
+        stage = first_stage(arguments)
+        _check_shown(arguments.show, stage.run)
+        if arguments.dry_run:
+            ranker.engine = dry = DryRun(ranker.engine)
+        elif journal is not None:
+            ranker.journal = Journal(journal)
+        experiment = Experiment(
+            first_stage=stage,
+            ranker=ranker,
+            save_path=None if dry else arguments.save_path,
+            query_length=arguments.query_length,
+            passage_length=arguments.passage_length,
+            qrels=qrels,
+            measures=arguments.measures,
+            allow_missing=arguments.allow_missing,
+            max_failure_rate=arguments.max_failure_rate,
+            number_of_shards=arguments.dataset_number_of_shards,
+            shard_index=arguments.dataset_shard_index,
+            tag=arguments.tag,
+            settings={name: getattr(arguments, name) for name in INPUT_OPTIONS},
+            in_flight=IN_FLIGHT * (arguments.num_workers or 1),
+            progress=sys.stderr.isatty(),
+            watch=watch,
+        )
+        with table_at_any_end(experiment):
+            summary = experiment.run()
+        engine = ranker.engine.describe()
+    if dry:
+        report_dry(summary, dry.sizes, engine, as_json=arguments.json)
+        return
+    if not arguments.json:
+        for each in shown:
+            print(side_by_side(each, (qrels or {}).get(each.query.query_id)), end="\n\n")
+    report(arguments, summary, engine)
+
+
+def _journal(arguments: argparse.Namespace) -> Path | None:
+    """Where replies are to be kept; None for nowhere."""
+    if arguments.no_journal and arguments.journal:
+        raise SettingsError("--journal and --no_journal contradict: give one of them")
+    if arguments.no_journal or arguments.save_path is None:
+        return None
+    return Path(arguments.journal or f"{arguments.save_path}.journal.sqlite")
+
+
+@contextlib.contextmanager
+def _replies_kept(journal: Path | None) -> Iterator[None]:
+    """A run that does not end well says where its replies are, if it has any.
+
+    Of bad input, and of a journal that another run has, it would say too much.
+    """
+    try:
+        yield
+    except BaseException as error:
+        refused = isinstance(error, InputError | JournalError)
+        if journal is not None and journal.exists() and not refused:
+            print(
+                f"replies are kept in {journal}: the same command goes on from there",
+                file=sys.stderr,
+            )
+        raise
+
+
+def _check_settings(arguments: argparse.Namespace) -> None:
+    """Find out what is wrong with the settings before large files are read."""
+    _sampling(arguments)
+    check_worker_options(arguments)
+    if arguments.preset:
+        check_preset(arguments.preset, arguments.engine, arguments.scoring)
+    GroupwiseSettings(
+        prompt=load_prompt(arguments.prompt_file or "groupwise"),
+        **{name: getattr(arguments, name) for name in GROUPWISE_OPTIONS},
+    )
+
+
+def _check_no_input(arguments: argparse.Namespace) -> None:
+    """Saving over an input would lose it."""
+    for name in ("run_path", "candidates", "query_file", "corpus", "qrels", "journal"):
+        if path := getattr(arguments, name):
+            check_other(arguments.save_path, path, f"--{name}")
+
+
+def _check_shown(show: Sequence[str], run: Run) -> None:
+    unknown = [query_id for query_id in show if query_id not in run]
+    if unknown:
+        raise SettingsError(f"--show {', '.join(unknown)}: the run has no such query")
+
+
+def _sampling(arguments: argparse.Namespace) -> Sampling:
+    given = {name: getattr(arguments, name) for name in SAMPLING_OPTIONS}
+    return Sampling(seed=arguments.seed, **given)
+
+
+def _ranker(arguments: argparse.Namespace) -> GroupwiseLlmRanker:
+    names = (*RANKER_OPTIONS, *GROUPWISE_OPTIONS)
+    settings = {name: getattr(arguments, name) for name in names}
+    settings["engine_args"] = dict(arguments.engine_args)
+    settings["sampling"] = _sampling(arguments)
+    if arguments.distributed:
+        settings = in_workers(settings, arguments)
+    if arguments.preset:
+        return GroupwiseLlmRanker.from_preset(arguments.preset, **settings)
+    return GroupwiseLlmRanker(**settings)
+
+
+def _checked_ranker(arguments: argparse.Namespace) -> GroupwiseLlmRanker:
+    """The ranker, made before large files are read: it loads nothing, and may refuse settings.
+
+    Bad input is found without the packages of the engine.
+    """
+    try:
+        return _ranker(arguments)
+    except MissingDependencyError:
+        first_stage(arguments)
+        raise
