@@ -2,7 +2,20 @@
 
 from llmrankers_groupwise.errors import GroupwiseError, InputError
 from llmrankers_groupwise.ranker import GroupwiseLlmRanker
+from llmrankers_groupwise.sibling_rankers import (
+    ListwiseLlmRanker,
+    PointwiseLlmRanker,
+    SetwiseLlmRanker,
+)
 
-__all__ = ["GroupwiseError", "GroupwiseLlmRanker", "InputError", "__version__"]
+__all__ = [
+    "GroupwiseError",
+    "GroupwiseLlmRanker",
+    "InputError",
+    "ListwiseLlmRanker",
+    "PointwiseLlmRanker",
+    "SetwiseLlmRanker",
+    "__version__",
+]
 
 __version__ = "0.1.0"

@@ -15,9 +15,9 @@ from typing import IO, Any
 from llmrankers_groupwise.errors import JournalError, SettingsError
 from llmrankers_groupwise.journal_check import check_journal, salvage
 from llmrankers_groupwise.journal_file import ReadJournal, RecordedRun
-from llmrankers_groupwise.parsing import read_reply
+from llmrankers_groupwise.methods.registry import recorded_settings
 from llmrankers_groupwise.textfiles import check_writable, write_atomically
-from llmrankers_groupwise.types import Origin, Reply, Status
+from llmrankers_groupwise.types import GroupScores, Origin, Reply, Status
 
 __all__ = ["add_journal_parser", "run_journal"]
 
@@ -85,11 +85,12 @@ def _stats(arguments: argparse.Namespace) -> None:
 
 
 def _counted(journal: ReadJournal, run: RecordedRun) -> dict[str, Any]:
+    settings = recorded_settings(run.described)
     statuses: Counter[Status] = Counter()
     prompt_tokens = completion_tokens = 0
     seconds = 0.0
     for _, origin, reply in _answered(journal, run):
-        statuses[read_reply(reply, len(origin.doc_ids)).status] += 1
+        statuses[settings.read(reply, len(origin.doc_ids)).status] += 1
         prompt_tokens += reply.prompt_tokens
         completion_tokens += reply.completion_tokens
         seconds += reply.seconds
@@ -121,8 +122,10 @@ def _export(arguments: argparse.Namespace) -> None:
             file = stack.enter_context(write_atomically(arguments.save_path))
         lines = 0
         for run in journal.runs():
+            settings = recorded_settings(run.described)
             for text, origin, reply in _answered(journal, run):
-                file.write(_line(_record(run, text, origin, reply)))
+                read = settings.read(reply, len(origin.doc_ids))
+                file.write(_line(_record(run, text, origin, reply, read)))
                 lines += 1
     if arguments.save_path:
         print(f"saved {lines:,} questions with their replies in {arguments.save_path}")
@@ -141,8 +144,9 @@ def _line(record: dict[str, Any]) -> str:
     return line.encode("utf-8", "backslashreplace").decode()
 
 
-def _record(run: RecordedRun, query: str, origin: Origin, reply: Reply) -> dict[str, Any]:
-    read = read_reply(reply, len(origin.doc_ids))
+def _record(
+    run: RecordedRun, query: str, origin: Origin, reply: Reply, read: GroupScores
+) -> dict[str, Any]:
     return {
         "run": run.number,
         "query_id": origin.query_id,

@@ -50,4 +50,5 @@ def question_key(
     asked: list[object] = [request.messages, request.answer_start]
     if not prompts:
         asked = [request.query, request.passages]
+        asked += [request.wants] if request.wants != "scores" else []
     return digest([identity, request.labels, [*asked, forms, drawing]])

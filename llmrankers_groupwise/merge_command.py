@@ -6,7 +6,7 @@ import argparse
 
 from llmrankers_groupwise.experiment import Experiment
 from llmrankers_groupwise.merging import Recorded
-from llmrankers_groupwise.options import GROUPWISE_OPTIONS
+from llmrankers_groupwise.methods.registry import METHODS
 from llmrankers_groupwise.reporting import check_other, report, table_at_any_end
 from llmrankers_groupwise.trec import read_qrels
 
@@ -22,9 +22,10 @@ def run_merge(arguments: argparse.Namespace) -> None:
     for journal in arguments.journal:
         check_other(arguments.save_path, journal, "a --journal")
     qrels = read_qrels(arguments.qrels) if arguments.qrels else None
-    settings = {name: getattr(arguments, name) for name in GROUPWISE_OPTIONS}
+    method = arguments.ranked_by
+    settings = {name: getattr(arguments, name) for name in METHODS[method].options}
     with Recorded(arguments.journal) as recorded:
-        ranker = recorded.ranker(settings, lenient=arguments.allow_missing)
+        ranker = recorded.ranker(method, settings, lenient=arguments.allow_missing)
         experiment = Experiment(
             first_stage=recorded.first_stage(),
             ranker=ranker,

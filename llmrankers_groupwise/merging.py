@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from llmrankers_groupwise.engines.replay import ReplayEngine
-from llmrankers_groupwise.errors import JournalError
+from llmrankers_groupwise.errors import JournalError, SettingsError
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.journal_file import ReadJournal, RecordedRun
+from llmrankers_groupwise.method_ranker import MethodRanker
+from llmrankers_groupwise.methods.registry import METHODS
 from llmrankers_groupwise.passages import MemoryPassages
 from llmrankers_groupwise.prompts import PromptFile
-from llmrankers_groupwise.ranker import GroupwiseLlmRanker
 from llmrankers_groupwise.records import FileMapping
 from llmrankers_groupwise.runs import RunEntry
 from llmrankers_groupwise.types import Candidate, Origin, Query, Reply, Sampling
@@ -90,23 +90,31 @@ class Recorded:
                 return reply
         return None
 
-    def ranker(self, settings: Mapping[str, Any], *, lenient: bool) -> GroupwiseLlmRanker:
-        """The run's ranker with other settings of the method, answering from the journals.
+    def ranker(self, method: str, settings: Mapping[str, Any], *, lenient: bool) -> MethodRanker:
+        """The run's ranker with other settings of its method, answering from the journals.
 
         Args:
-            settings: of the groupwise method, by the ranker's names; the others are the run's.
+            method: its name, for certainty.
+            settings: of the method, by their names; the others are the run's.
             lenient: count what has no reply as failed, instead of raising.
+
+        Raises:
+            SettingsError: the run is of another method, or a setting is out of its range.
         """
         asked = self.described["asked"]
+        if method != asked["method"]:
+            raise SettingsError(
+                f"the replies are those of a {asked['method']} run: merge ... {asked['method']}"
+            )
         engine = ReplayEngine(self.reply_to, self.described["engine"], lenient=lenient)
-        ranker = GroupwiseLlmRanker(
-            engine=engine,
-            sampling=Sampling(**asked["sampling"]),
-            **{**asked["settings"], **settings},
+        return MethodRanker(
+            method,
+            METHODS[method].settings(
+                prompt=PromptFile(**asked["prompt"]), **{**asked["settings"], **settings}
+            ),
+            engine,
+            {"sampling": Sampling(**asked["sampling"])},
         )
-        prompt = PromptFile(**asked["prompt"])
-        ranker.settings = dataclasses.replace(ranker.settings, prompt=prompt)
-        return ranker
 
     def _part(self, path: str | Path) -> tuple[ReadJournal, RecordedRun]:
         journal = self._closing.enter_context(ReadJournal(path))

@@ -6,62 +6,140 @@ import copy
 import dataclasses
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self, TypedDict
 
 from llmrankers.rankers import LlmRanker, SearchResult
 
 from llmrankers_groupwise.asking import Asker
 from llmrankers_groupwise.background import Eventually, run_in_background, together
-from llmrankers_groupwise.engines.protocol import Engine, engine_identity
-from llmrankers_groupwise.errors import InputError
+from llmrankers_groupwise.engines.protocol import (
+    Engine,
+    EngineSettings,
+    engine_identity,
+    resolve_engine,
+)
+from llmrankers_groupwise.errors import InputError, SettingsError
 from llmrankers_groupwise.journal import Journal
+from llmrankers_groupwise.methods.registry import METHODS
+from llmrankers_groupwise.prompts import PromptFile, load_prompt
 from llmrankers_groupwise.tally import RecentFailures
-from llmrankers_groupwise.types import Ask, Candidate, Query, Ranking, Sampling, Usage
+from llmrankers_groupwise.types import Candidate, Query, Ranking, Sampling, Scoring, Usage
 
-__all__ = ["MethodRanker", "log_exchanges"]
+__all__ = [
+    "MethodRanker",
+    "RankerOptions",
+    "log_exchanges",
+    "make_engine",
+    "resolve_prompt",
+    "resolve_scoring",
+]
 
 logger = logging.getLogger(__name__)
+
+
+class RankerOptions(TypedDict, total=False):
+    """What every ranker can be given besides its method's settings.
+
+    engine: an engine's name, by default "embedded", or an object that keeps
+        `engines.protocol.Engine`.
+    engine_args: further settings for the engine, by its own names.
+    cache_dir, device: passed to the engine.
+    sampling: how the engine draws tokens.
+    max_failure_rate: the share of failed groups, by default 0.1, above which FailureRateError is
+        raised.
+    journal: a file to keep replies in, so that no question is ever asked twice; by default none.
+        Closed with the ranker.
+    verbose: log every prompt and reply, to standard error unless logging is set up otherwise.
+    """
+
+    engine: str | Engine
+    engine_args: Mapping[str, Any] | None
+    cache_dir: str | None
+    device: str | None
+    sampling: Sampling | None
+    max_failure_rate: float
+    journal: str | Path | None
+    verbose: bool
+
+
+def make_engine(
+    model_name_or_path: str | None,
+    lora_name_or_path: str | None,
+    tokenizer_name_or_path: str | None,
+    options: RankerOptions,
+) -> Engine:
+    """The engine that a ranker's options name, or the object that they hold.
+
+    Raises:
+        SettingsError, MissingDependencyError: as `engines.protocol.resolve_engine`.
+    """
+    settings = EngineSettings(
+        model_name_or_path=model_name_or_path,
+        lora_name_or_path=lora_name_or_path,
+        tokenizer_name_or_path=tokenizer_name_or_path,
+        device=options.get("device"),
+        cache_dir=options.get("cache_dir"),
+        engine_args=options.get("engine_args") or {},
+    )
+    return resolve_engine(options.get("engine", "embedded"), settings)
+
+
+def resolve_scoring(engine: Engine, scoring: Scoring | None) -> Scoring:
+    """The engine's own way to score where none is chosen.
+
+    Raises:
+        SettingsError: the engine cannot score so.
+    """
+    if scoring is None:
+        return engine.scorings[0]
+    if scoring not in engine.scorings:
+        raise SettingsError(
+            f"scoring is {scoring!r}: this engine does {' and '.join(engine.scorings)} only"
+        )
+    return scoring
+
+
+def resolve_prompt(engine: Engine, prompt_file: str | None, default: str) -> PromptFile:
+    """The prompt file, by default a bundled one.
+
+    Raises:
+        PromptError: as `load_prompt`.
+    """
+    if prompt_file and not getattr(engine, "reads_prompts", True):
+        logger.warning("this engine reads no prompt: prompt_file has no effect")
+    return load_prompt(prompt_file or default)
 
 
 class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type information
     """A method behind llm-rankers' interface.
 
     Args:
-        method: the method, an asynchronous function of query, candidates, ask and settings.
-        settings: the method's, a dataclass with a `prompt`.
+        method: its name in `methods.registry.METHODS`.
+        settings: the method's.
         engine: who answers.
-        sampling: how it draws tokens.
-        max_failure_rate: the share of failed groups above which FailureRateError is raised.
-        journal: a file to keep replies in; None keeps none.
-        verbose: log every prompt and reply.
+        options: `max_failure_rate`, `journal` and `verbose` of RankerOptions, and `sampling`; what
+            is said of the engine is done already.
+
+    Attributes:
+        total_compare, total_prompt_tokens, total_completion_tokens: engine calls and tokens of
+            the last `rerank` or `rerank_batch`, as llm-rankers' run.py reads them. Where several
+            threads share a ranker they are of whichever call ended last.
     """
 
-    method: ClassVar[str]
-    """The method's name, for manifest and journal."""
-
-    def __init__(
-        self,
-        method: Callable[[Query, Sequence[Candidate], Ask, Any], Awaitable[Ranking]],
-        settings: Any,
-        engine: Engine,
-        sampling: Sampling,
-        *,
-        max_failure_rate: float,
-        journal: str | Path | None,
-        verbose: bool,
-    ) -> None:
+    def __init__(self, method: str, settings: Any, engine: Engine, options: RankerOptions) -> None:
+        self.method = method
         self.engine = engine
-        self.sampling = sampling
+        self.sampling = options.get("sampling") or Sampling()
         self.settings = settings
+        journal = options.get("journal")
         self.journal = None if journal is None else Journal(journal)
-        self._method = method
         self._preset: str | None = None
         self._identity = Eventually(lambda: engine_identity(self.engine))
-        self._recent = RecentFailures(max_failure_rate)
+        self._recent = RecentFailures(options.get("max_failure_rate", 0.1))
         self._set_totals(Usage())
-        if verbose:
+        if options.get("verbose"):
             log_exchanges()
 
     def rerank(self, query: str, ranking: Sequence[SearchResult]) -> list[SearchResult]:
@@ -115,7 +193,8 @@ class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type 
         Candidates (`types.Candidate`) come best first; those with text None keep their place.
         """
         ask = Asker(self.engine, self.sampling, self.journal, self._identity)
-        return await self._method(query, candidates, ask, self.settings), ask.usage
+        ranking = await METHODS[self.method].rank(query, candidates, ask, self.settings)
+        return ranking, ask.usage
 
     def truncate(self, text: str, length: int) -> str:
         """The longest beginning of `text` that has at most `length` of the model's tokens."""

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import argparse
 import ast
-from typing import Any, get_args
+from typing import Any
 
 from llmrankers_groupwise.engines.protocol import ENGINES
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.evaluation import DEFAULT_MEASURES
-from llmrankers_groupwise.fusion import Fusion, Ties
-from llmrankers_groupwise.grouping import Strategy
 from llmrankers_groupwise.presets import PRESETS, find_preset
 from llmrankers_groupwise.types import Sampling
 
 __all__ = [
     "add_checks",
     "add_engine",
-    "add_groupwise",
     "add_inputs",
     "add_journal",
     "add_merged",
@@ -60,7 +57,7 @@ def add_outputs(group: argparse._ArgumentGroup) -> None:
     """Where the result goes, and what is to be shown of it."""
     add = group.add_argument
     add("--save_path", metavar="OUT", required=True, help="the run file to write")
-    add("--tag", default="groupwise", type=word, help="the run's name, its last column")
+    add("--tag", type=word, help="the run's name, its last column; else the method's")
     add("--qrels", metavar="FILE", help="judgements: print measures before and after")
     add(
         "--measures",
@@ -137,6 +134,7 @@ def add_engine(group: argparse._ArgumentGroup) -> None:
     add("--model_name_or_path", help="the engine's model")
     add("--tokenizer_name_or_path", help="its tokenizer, where it is not the model's own")
     add("--lora_path_or_name", "--lora_path", dest="lora_name_or_path", help="a LoRA adapter")
+    add("--recordings", metavar="FILE", help="of engine replay: recorded replies, JSONL")
     add("--device", help="where the model runs")
     add("--cache_dir", help="where downloaded models are kept")
     add(
@@ -183,26 +181,6 @@ def _preset(name: str) -> str:
     except SettingsError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return name
-
-
-def add_groupwise(parser: argparse.ArgumentParser) -> None:
-    """The settings of the groupwise method."""
-    add = parser.add_argument
-    add("--group_size", type=int, default=20, help="documents of one call")
-    add("--num_repeat", type=int, default=1, help="how often every document is scored")
-    add("--overlap", type=int, default=0, help="documents that neighbouring groups share")
-    add("--grouping", choices=get_args(Strategy), default="random", help="who is judged together")
-    add("--fusion", choices=get_args(Fusion), default="mean", help="how scores are merged")
-    add("--first_stage_weight", type=float, default=0.0, help="share of the first stage, 0..1")
-    add("--ties", choices=get_args(Ties), default="first_stage", help="who of equals comes first")
-    add("--final_round", type=int, default=0, metavar="M", help="ask the best M once more")
-    add(
-        "--until_stable",
-        type=int,
-        default=0,
-        metavar="K",
-        help="ask no more repeats once two in turn have left the best K as they were",
-    )
 
 
 def _positive(text: str) -> int:

@@ -13,10 +13,11 @@ from llmrankers_groupwise.compare_command import add_compare_parser
 from llmrankers_groupwise.fuse_command import add_fuse_parser
 from llmrankers_groupwise.journal_command import add_journal_parser
 from llmrankers_groupwise.merging import Recorded
+from llmrankers_groupwise.method_options import METHOD_OPTIONS
+from llmrankers_groupwise.methods.registry import METHODS
 from llmrankers_groupwise.option_groups import (
     add_checks,
     add_engine,
-    add_groupwise,
     add_inputs,
     add_journal,
     add_merged,
@@ -28,7 +29,6 @@ from llmrankers_groupwise.prompt_command import add_prompts_parser
 from llmrankers_groupwise.worker_options import add_worker_options
 
 __all__ = [
-    "GROUPWISE_OPTIONS",
     "INPUT_OPTIONS",
     "RANKER_OPTIONS",
     "SAMPLING_OPTIONS",
@@ -45,17 +45,13 @@ RANKER_OPTIONS = (
     "cache_dir", "scoring", "prompt_file", "seed", "verbose",
 )  # fmt: skip
 SAMPLING_OPTIONS = ("temperature", "top_p", "max_tokens", "reasoning_tokens")
-GROUPWISE_OPTIONS = (
-    "group_size", "num_repeat", "overlap", "grouping", "fusion", "first_stage_weight", "ties",
-    "final_round", "until_stable",
-)  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in two lines, with a hint where an option is misspelt or misplaced."""
 
-    places: ClassVar[dict[str, tuple[set[str], set[str]]]] = {}
-    """Command -> its options before and behind the word that names a method."""
+    places: ClassVar[dict[str, tuple[set[str], dict[str, set[str]]]]] = {}
+    """Command -> its options before the word that names a method, and each method's behind it."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self._words = list(sys.argv[1:] if args is None else args)
@@ -68,9 +64,10 @@ class _Parser(argparse.ArgumentParser):
 
     def _hint(self, message: str) -> str | None:
         """What is wrong with the first option that its place does not have."""
-        command = [*self.prog.split()[1:], *self._words][:1]
-        before, after = self.places.get(command[0] if command else "", (set(), set()))
-        known = before | after
+        words = [*self.prog.split()[1:], *self._words]
+        before, behind = self.places.get(words[0] if words else "", (set(), {}))
+        method = next((word for word in words if word in behind), None)
+        known = before.union(*behind.values())
         for word in self._words:
             name = word.partition("=")[0]
             if not name.startswith("--"):
@@ -78,15 +75,13 @@ class _Parser(argparse.ArgumentParser):
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1)
                 return f"unknown option {name}" + (f"; did you mean {close[0]}?" if close else "")
+            methods = [each for each, options in behind.items() if name in options]
             if "METHOD" in message and name not in before:
-                return f"{name} belongs behind the word groupwise"
-            if (
-                "unrecognized" in message
-                and name in message.split()
-                and after
-                and name not in after
-            ):
-                return f"{name} belongs before the word groupwise"
+                return f"{name} belongs behind the word {' or '.join(methods)}"
+            if "unrecognized" in message and name in message.split() and name not in before:
+                return f"{name} is an option of {' and '.join(methods)}, not of {method}"
+            if "unrecognized" in message and name in message.split() and behind:
+                return f"{name} belongs before the word {method}"
         return None
 
 
@@ -119,8 +114,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def make_parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
-    """The grammar: run and merge OPTIONS... groupwise OPTIONS..., journal, prompts,
-    compare, fuse.
+    """The grammar: run and merge OPTIONS... METHOD OPTIONS..., journal, prompts, compare, fuse.
 
     Args:
         defaults: for options by their names, in place of their own defaults.
@@ -128,7 +122,7 @@ def make_parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentP
     parser = _Parser(
         prog="run-groupwise",
         allow_abbrev=False,
-        description="Rerank a first-stage run, groups of documents at a time.",
+        description="Rerank a first-stage run with a language model, groupwise or as others do it.",
         epilog="Options: run-groupwise run --help, and run-groupwise run groupwise --help.",
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -137,7 +131,7 @@ def make_parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentP
     )
     run = commands.add_parser(
         "run",
-        help="rerank a run: run OPTIONS... groupwise OPTIONS...",
+        help="rerank a run: run OPTIONS... METHOD OPTIONS...",
         allow_abbrev=False,
         formatter_class=_Help,
     )
@@ -151,7 +145,7 @@ def make_parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentP
     add_presets(run)
     merge = commands.add_parser(
         "merge",
-        help="make a ranking again from replies in journals: merge OPTIONS... groupwise OPTIONS...",
+        help="make a ranking again from replies in journals: merge OPTIONS... METHOD OPTIONS...",
         allow_abbrev=False,
         formatter_class=_Help,
     )
@@ -161,27 +155,30 @@ def make_parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentP
         name: (_with_methods(each, defaults or {}))
         for name, each in (("run", run), ("merge", merge))
     }
-    places["prompts"] = (add_prompts_parser(commands), set())
-    places["journal"] = (add_journal_parser(commands), set())
-    places["compare"] = (add_compare_parser(commands), set())
-    places["fuse"] = (add_fuse_parser(commands), set())
+    places["prompts"] = (add_prompts_parser(commands), {})
+    places["journal"] = (add_journal_parser(commands), {})
+    places["compare"] = (add_compare_parser(commands), {})
+    places["fuse"] = (add_fuse_parser(commands), {})
     _Parser.places = places
     return parser
 
 
 def _with_methods(
     parser: argparse.ArgumentParser, defaults: Mapping[str, Any]
-) -> tuple[set[str], set[str]]:
-    """Add the methods to a command, and defaults to both; gives the options of both."""
-    methods = parser.add_subparsers(title="methods", dest="method", required=True, metavar="METHOD")
-    groupwise = methods.add_parser(
-        "groupwise",
-        help="score groups of documents in one round of independent calls",
-        allow_abbrev=False,
-        formatter_class=_Help,
+) -> tuple[set[str], dict[str, set[str]]]:
+    """Add the methods to a command, and defaults to all; gives the options of all."""
+    methods = parser.add_subparsers(
+        title="methods", dest="ranked_by", required=True, metavar="METHOD"
     )
-    add_groupwise(groupwise)
-    for each in (parser, groupwise):
+    behind = {}
+    for name, method in METHODS.items():
+        each = methods.add_parser(
+            name, help=method.about, allow_abbrev=False, formatter_class=_Help
+        )
+        METHOD_OPTIONS[name](each)
+        behind[name] = each
+    for each in (parser, *behind.values()):
         own = {action.dest for action in each._actions}
         each.set_defaults(**{name: v for name, v in defaults.items() if name in own})
-    return set(parser._option_string_actions), set(groupwise._option_string_actions)
+    options = {name: set(each._option_string_actions) for name, each in behind.items()}
+    return set(parser._option_string_actions), options

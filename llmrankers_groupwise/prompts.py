@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llmrankers_groupwise.conversion import from_rank_llm
 from llmrankers_groupwise.errors import PromptError
 from llmrankers_groupwise.types import Message, Origin, Request, ScoreForm, Wanted
 
@@ -81,7 +82,11 @@ class PromptFile:
 
 
 def load_prompt(name_or_path: str | Path) -> PromptFile:
-    """Load a prompt file by path, or one of `bundled_prompts()` or `pulled_prompts()` by name.
+    """Load a prompt file.
+
+    Args:
+        name_or_path: the path of a TOML file, or of a YAML template of rank_llm's; or one of
+            `bundled_prompts()` or `pulled_prompts()` by name.
 
     Raises:
         PromptError: the file is missing or is no TOML, a key is missing, unknown or no text, or a
@@ -92,7 +97,7 @@ def load_prompt(name_or_path: str | Path) -> PromptFile:
     path = known.get(str(name_or_path), Path(name_or_path))
     try:
         content = path.read_bytes()
-        values = tomllib.loads(content.decode())
+        values = tomllib.loads(_toml(path, content))
     except OSError as error:
         if str(name_or_path) in PULLABLE and str(name_or_path) not in known:
             raise PromptError(
@@ -111,6 +116,16 @@ def load_prompt(name_or_path: str | Path) -> PromptFile:
         if key in values:
             _check_placeholders(path, key, values[key])
     return PromptFile(name=path.stem, sha256=hashlib.sha256(content).hexdigest(), **values)
+
+
+def _toml(path: Path, content: bytes) -> str:
+    """A prompt file as TOML, converted if it is a template of rank_llm."""
+    if path.suffix not in (".yaml", ".yml"):
+        return content.decode()
+    try:
+        return from_rank_llm(content)
+    except PromptError as error:
+        raise PromptError(f"{path}: {error}") from error
 
 
 def bundled_prompts() -> dict[str, Path]:
@@ -211,9 +226,9 @@ def render(
         passages: the group's texts, in prompt order, at least one.
         prompt: the prompt file to render.
         wants: what the reply is to say.
-        form: of scores, whether to ask for a ScoreForm filled in; else it is the fallback of a
-            text.
-        choices: of the form, where they are not 0..10.
+        form: of scores, whether to ask for a ScoreForm filled in; else one of numbers is the
+            fallback of a text.
+        choices: the words of the form, where it is not of the numbers 0..10.
         origin: whose question it is.
     """
     passages = [prompt.shown(passage) for passage in passages]
@@ -235,7 +250,7 @@ def render(
         labels=labels,
         messages=tuple(messages),
         form=scores if form else None,
-        fallback=None if form else scores,
+        fallback=None if form or choices else scores,
         answer_start=_answer_start(prompt),
         wants=wants,
         origin=origin,

@@ -1,25 +1,26 @@
-"""The drop-in face: rankers that subclass llm-rankers' LlmRanker."""
+"""The drop-in face: groupwise reranking as a subclass of llm-rankers' LlmRanker."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from llmrankers_groupwise.engines.protocol import Engine, EngineSettings, resolve_engine
-from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.engines.protocol import Engine
 from llmrankers_groupwise.fusion import Fusion, Ties
 from llmrankers_groupwise.grouping import Strategy
-from llmrankers_groupwise.method_ranker import MethodRanker
-from llmrankers_groupwise.methods.groupwise import GroupwiseSettings, groupwise
+from llmrankers_groupwise.method_ranker import (
+    MethodRanker,
+    RankerOptions,
+    make_engine,
+    resolve_prompt,
+    resolve_scoring,
+)
+from llmrankers_groupwise.methods.groupwise import GroupwiseSettings
 from llmrankers_groupwise.presets import with_preset
-from llmrankers_groupwise.prompts import PromptFile, load_prompt
 from llmrankers_groupwise.types import Sampling, Scoring
 
 __all__ = ["GroupwiseLlmRanker"]
-
-logger = logging.getLogger(__name__)
 
 
 class GroupwiseLlmRanker(MethodRanker):
@@ -42,16 +43,9 @@ class GroupwiseLlmRanker(MethodRanker):
         group_size, num_repeat, overlap, grouping, fusion, first_stage_weight, ties, final_round,
             until_stable, seed: see `methods.groupwise.GroupwiseSettings`.
 
-    Attributes:
-        total_compare, total_prompt_tokens, total_completion_tokens: engine calls and tokens of
-            the last `rerank` or `rerank_batch`, as llm-rankers' run.py reads them. Where several
-            threads share a ranker they are of whichever call ended last.
-
     Raises:
         SettingsError, PromptError, MissingDependencyError: before any model is asked.
     """
-
-    method = "groupwise"
 
     def __init__(
         self,
@@ -80,19 +74,22 @@ class GroupwiseLlmRanker(MethodRanker):
         max_failure_rate: float = 0.1,
         journal: str | Path | None = None,
     ) -> None:
-        engine_settings = EngineSettings(
-            model_name_or_path=model_name_or_path,
-            lora_name_or_path=lora_name_or_path,
-            tokenizer_name_or_path=tokenizer_name_or_path,
-            device=device,
-            cache_dir=cache_dir,
-            engine_args=engine_args or {},
-        )
-        engine = resolve_engine(engine, engine_settings)
-        sampling = sampling or Sampling()
-        scoring = _resolved_scoring(engine, scoring)
+        options: RankerOptions = {
+            "engine": engine,
+            "engine_args": engine_args,
+            "cache_dir": cache_dir,
+            "device": device,
+            "sampling": sampling,
+            "max_failure_rate": max_failure_rate,
+            "journal": journal,
+            "verbose": verbose,
+        }
+        engine = make_engine(model_name_or_path, lora_name_or_path, tokenizer_name_or_path, options)
+        scoring = resolve_scoring(engine, scoring)
+        reasons = scoring == "generation" or (sampling or Sampling()).reasoning_tokens
+        default = "groupwise" if reasons else "groupwise_scores"
         settings = GroupwiseSettings(
-            prompt=_resolved_prompt(engine, prompt_file, scoring, sampling),
+            prompt=resolve_prompt(engine, prompt_file, default),
             scoring=scoring,
             group_size=group_size,
             num_repeat=num_repeat,
@@ -105,15 +102,7 @@ class GroupwiseLlmRanker(MethodRanker):
             until_stable=until_stable,
             seed=seed,
         )
-        super().__init__(
-            groupwise,
-            settings,
-            engine,
-            sampling,
-            max_failure_rate=max_failure_rate,
-            journal=journal,
-            verbose=verbose,
-        )
+        super().__init__("groupwise", settings, engine, options)
 
     @classmethod
     def from_preset(
@@ -144,23 +133,3 @@ class GroupwiseLlmRanker(MethodRanker):
         )
         ranker._preset = preset
         return ranker
-
-
-def _resolved_scoring(engine: Engine, scoring: Scoring | None) -> Scoring:
-    if scoring is None:
-        return engine.scorings[0]
-    if scoring not in engine.scorings:
-        raise SettingsError(
-            f"scoring is {scoring!r}: this engine does {' and '.join(engine.scorings)} only"
-        )
-    return scoring
-
-
-def _resolved_prompt(
-    engine: Engine, prompt_file: str | None, scoring: Scoring, sampling: Sampling
-) -> PromptFile:
-    """The prompt file, by default the bundled one for what the model is let write."""
-    if prompt_file and not getattr(engine, "reads_prompts", True):
-        logger.warning("this engine reads no prompt: prompt_file has no effect")
-    reasons = scoring == "generation" or sampling.reasoning_tokens
-    return load_prompt(prompt_file or ("groupwise" if reasons else "groupwise_scores"))

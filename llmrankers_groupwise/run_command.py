@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from llmrankers_groupwise.engines.dry import DryRun
@@ -19,9 +19,9 @@ from llmrankers_groupwise.evaluation import check_measures
 from llmrankers_groupwise.experiment import IN_FLIGHT, Experiment
 from llmrankers_groupwise.inputs import first_stage
 from llmrankers_groupwise.journal import Journal
-from llmrankers_groupwise.methods.groupwise import GroupwiseSettings
+from llmrankers_groupwise.method_ranker import MethodRanker
+from llmrankers_groupwise.methods.registry import METHODS
 from llmrankers_groupwise.options import (
-    GROUPWISE_OPTIONS,
     INPUT_OPTIONS,
     RANKER_OPTIONS,
     SAMPLING_OPTIONS,
@@ -32,6 +32,11 @@ from llmrankers_groupwise.ranker import GroupwiseLlmRanker
 from llmrankers_groupwise.reporting import check_other, report, report_dry, table_at_any_end
 from llmrankers_groupwise.results import Ranked
 from llmrankers_groupwise.runs import Run
+from llmrankers_groupwise.sibling_rankers import (
+    ListwiseLlmRanker,
+    PointwiseLlmRanker,
+    SetwiseLlmRanker,
+)
 from llmrankers_groupwise.summary import side_by_side
 from llmrankers_groupwise.tally import check_failure_rate
 from llmrankers_groupwise.textfiles import check_writable
@@ -82,7 +87,7 @@ def run_run(arguments: argparse.Namespace) -> None:
             max_failure_rate=arguments.max_failure_rate,
             number_of_shards=arguments.dataset_number_of_shards,
             shard_index=arguments.dataset_shard_index,
-            tag=arguments.tag,
+            tag=arguments.tag or arguments.ranked_by,
             settings={name: getattr(arguments, name) for name in INPUT_OPTIONS},
             in_flight=IN_FLIGHT * (arguments.num_workers or 1),
             progress=sys.stderr.isatty(),
@@ -131,17 +136,36 @@ def _check_settings(arguments: argparse.Namespace) -> None:
     """Find out what is wrong with the settings before large files are read."""
     _sampling(arguments)
     check_worker_options(arguments)
+    method = METHODS[arguments.ranked_by]
+    if arguments.preset and arguments.ranked_by != "groupwise":
+        raise SettingsError(f"--preset {arguments.preset} is of the method groupwise: drop it")
     if arguments.preset:
         check_preset(arguments.preset, arguments.engine, arguments.scoring)
-    GroupwiseSettings(
-        prompt=load_prompt(arguments.prompt_file or "groupwise"),
-        **{name: getattr(arguments, name) for name in GROUPWISE_OPTIONS},
-    )
+    if arguments.scoring and "scoring" not in method.fields:
+        raise SettingsError(
+            f"--scoring is for groupwise and pointwise; {arguments.ranked_by} is answered in text"
+        )
+    if arguments.recordings and arguments.engine != "replay":
+        raise SettingsError(
+            f"--recordings is for --engine replay, and the engine is {arguments.engine}"
+        )
+    given = {name: getattr(arguments, name) for name in method.options}
+    if given.get("parsing", "") is None:  # the engine's
+        del given["parsing"]
+    method.settings(prompt=load_prompt(arguments.prompt_file or "groupwise"), **given)
 
 
 def _check_no_input(arguments: argparse.Namespace) -> None:
     """Saving over an input would lose it."""
-    for name in ("run_path", "candidates", "query_file", "corpus", "qrels", "journal"):
+    for name in (
+        "run_path",
+        "candidates",
+        "query_file",
+        "corpus",
+        "qrels",
+        "journal",
+        "recordings",
+    ):
         if path := getattr(arguments, name):
             check_other(arguments.save_path, path, f"--{name}")
 
@@ -157,19 +181,38 @@ def _sampling(arguments: argparse.Namespace) -> Sampling:
     return Sampling(seed=arguments.seed, **given)
 
 
-def _ranker(arguments: argparse.Namespace) -> GroupwiseLlmRanker:
-    names = (*RANKER_OPTIONS, *GROUPWISE_OPTIONS)
+def _ranker(arguments: argparse.Namespace) -> MethodRanker:
+    method = METHODS[arguments.ranked_by]
+    left_out = {"scoring", "seed"}.difference(method.fields)
+    names = [name for name in RANKER_OPTIONS if name not in left_out] + [*method.options]
     settings = {name: getattr(arguments, name) for name in names}
-    settings["engine_args"] = dict(arguments.engine_args)
+    settings["engine_args"] = _engine_args(arguments)
     settings["sampling"] = _sampling(arguments)
     if arguments.distributed:
         settings = in_workers(settings, arguments)
     if arguments.preset:
         return GroupwiseLlmRanker.from_preset(arguments.preset, **settings)
-    return GroupwiseLlmRanker(**settings)
+    return _RANKERS[arguments.ranked_by](**settings)
 
 
-def _checked_ranker(arguments: argparse.Namespace) -> GroupwiseLlmRanker:
+_RANKERS: Mapping[str, Callable[..., MethodRanker]] = {
+    "groupwise": GroupwiseLlmRanker,
+    "setwise": SetwiseLlmRanker,
+    "listwise": ListwiseLlmRanker,
+    "pointwise": PointwiseLlmRanker,
+}
+
+
+def _engine_args(arguments: argparse.Namespace) -> dict[str, object]:
+    args = dict(arguments.engine_args)
+    if arguments.engine == "replay":
+        args = {"allow_missing": arguments.allow_missing, **args}
+    if arguments.recordings:
+        args["recordings"] = arguments.recordings
+    return args
+
+
+def _checked_ranker(arguments: argparse.Namespace) -> MethodRanker:
     """The ranker, made before large files are read: it loads nothing, and may refuse settings.
 
     Bad input is found without the packages of the engine.

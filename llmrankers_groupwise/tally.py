@@ -68,12 +68,13 @@ class Tally:
 
         Before the end the rate must be exceeded beyond chance (three standard deviations), or a run
         well within it would often be ended by its first groups; at the end it must be kept, and
-        not all groups may have failed, however few they are.
+        not all groups may have failed, however few they are. A rate of 1 lets everything pass.
         """
         allowed = self.max_failure_rate * self.groups
         if not at_end:
             allowed += 3 * math.sqrt(allowed * (1 - self.max_failure_rate))
-        if at_end and self.groups and self.failed == self.groups:
+        nothing = self.groups and self.failed == self.groups
+        if at_end and nothing and self.max_failure_rate < 1:
             rule = "which leaves nothing reranked"
         elif self.groups >= MIN_GROUPS and self.failed > allowed:
             rule = f"more than max_failure_rate = {self.max_failure_rate} allows"

@@ -73,14 +73,14 @@ class EmbeddedEngine:
         self._batcher = Batcher(self._answer_all, max_batch=_MAX_BATCH, name="embedded-engine")
 
     async def answer(self, request: Request, sampling: Sampling) -> Reply:
-        """The request's form, filled; sampling has no meaning here.
+        """The request's form filled, its order or its choice; sampling has no meaning here.
 
         Raises:
             EngineError: the request has no form to fill, or the engine was closed meanwhile.
             ModelError: the model is not the published one, the engine is closed, or this is a
                 forked process.
         """
-        if request.form is None:
+        if request.form is None and request.wants == "scores":
             raise EngineError(
                 "the embedded engine generates no text: ask with a score form "
                 "(scoring='likelihood')"
@@ -166,7 +166,7 @@ class EmbeddedEngine:
 
 def _filled(request: Request, scores: Sequence[float]) -> Reply:
     """The form filled in; one text of whole choices besides, to look at."""
-    form = request.form or request.fallback
+    form = request.form
     assert form is not None, "what is to be scored has a form"
     if form.of_words:  # from the worst to the best
         steps = len(form.choices) - 1

@@ -74,6 +74,7 @@ class EngineSettings:
 ENGINES: Mapping[str, str] = {
     "embedded": "llmrankers_groupwise.engines.embedded:EmbeddedEngine",
     "openai": "llmrankers_groupwise.engines.openai:OpenAIEngine",
+    "replay": "llmrankers_groupwise.engines.recordings:RecordingsEngine",
     "transformers": "llmrankers_groupwise.engines.transformers:TransformersEngine",
     "vllm": "llmrankers_groupwise.engines.vllm:VllmEngine",
 }

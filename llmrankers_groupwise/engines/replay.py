@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import NoReturn
 
 from llmrankers_groupwise.errors import EngineError, JournalError
 from llmrankers_groupwise.types import Origin, Reply, Request, Sampling, Scoring
@@ -24,6 +25,7 @@ class ReplayEngine:
     """
 
     scorings: tuple[Scoring, ...] = ("generation", "likelihood")
+    reads_prompts = False
 
     def __init__(
         self,
@@ -41,25 +43,33 @@ class ReplayEngine:
 
         Raises:
             EngineError: it was an error, or there is none and that is to be let pass.
-            JournalError: there is none.
+            GroupwiseError: there is none; see `missing`.
         """
         reply, origin = self._find(request.origin), request.origin
         if reply is None:
-            problem = (
+            self.missing(
                 f"query {origin.query_id}, repeat {origin.repeat} has no reply for this group of "
                 f"{len(origin.doc_ids)} documents: {', '.join(origin.doc_ids[:3])}, ..."
-            )
-            if self._lenient:
-                raise EngineError(problem)
-            raise JournalError(
-                f"{problem}. Either the run is not finished: run its command again first, or give "
-                f"--allow_missing --max_failure_rate 1 to fall back to the first stage there. Or "
-                f"these settings ask what that run did not: more repeats, other groups, or another "
-                f"final round or end of repeats, which follow from fusion, weight and ties"
             )
         if reply.error is not None:
             raise EngineError(reply.error)
         return dataclasses.replace(reply, reused=True)
+
+    def missing(self, problem: str) -> NoReturn:
+        """Say that there is no reply.
+
+        Raises:
+            EngineError: that is to be let pass.
+            JournalError: else.
+        """
+        if self._lenient:
+            raise EngineError(problem)
+        raise JournalError(
+            f"{problem}. Either the run is not finished: run its command again first, or give "
+            f"--allow_missing --max_failure_rate 1 to fall back to the first stage there. Or these "
+            f"settings ask what that run did not: more repeats, other groups, or another final "
+            f"round or end of repeats, which follow from fusion, weight and ties"
+        )
 
     def count_tokens(self, text: str) -> int:
         """Words of `text`; there is no tokenizer."""

@@ -14,20 +14,22 @@ from llmrankers_groupwise.fusion import (
     fused_scores,
     ranked_positions,
     tie_order,
-    written_scores,
 )
 from llmrankers_groupwise.grouping import Strategy, check_grouping, make_groups, seeded
+from llmrankers_groupwise.methods import judging
+from llmrankers_groupwise.methods.judging import ranking_by_scores
 from llmrankers_groupwise.parsing import read_reply
 from llmrankers_groupwise.prompts import PromptFile, render
 from llmrankers_groupwise.types import (
     Ask,
     Candidate,
     Group,
+    GroupScores,
     JudgedGroup,
     Origin,
     Query,
-    RankedDocument,
     Ranking,
+    Reply,
     Request,
     Scoring,
     Status,
@@ -91,6 +93,15 @@ class GroupwiseSettings:
                 f"num_repeat {_UNCHANGED + 2} or more, or until_stable 0"
             )
 
+    def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
+        """The question about one group."""
+        form = self.scoring == "likelihood"
+        return render(query, passages, self.prompt, form=form, origin=origin)
+
+    def read(self, reply: Reply, n: int) -> GroupScores:
+        """The scores in a reply; see `parsing.read_reply`."""
+        return read_reply(reply, n)
+
 
 async def groupwise(
     query: Query, candidates: Sequence[Candidate], ask: Ask, settings: GroupwiseSettings
@@ -105,7 +116,7 @@ async def groupwise(
     ties = tie_order([str(each.doc_id) for each in candidates], settings.ties, rng)
 
     async def judge(groups: Sequence[Group]) -> list[JudgedGroup]:
-        return await _judge(query, candidates, groups, ask, settings)
+        return await judging.judge(query, candidates, groups, ask, settings)
 
     def merged(judged: Sequence[JudgedGroup]) -> tuple[list[float | None], list[int]]:
         """Fused scores, and positions best first."""
@@ -123,7 +134,7 @@ async def groupwise(
         best, rest = order[: settings.final_round], order[settings.final_round :]
         scores, _ = merged(judged)
         order = ranked_positions(best, scores, ties) + rest
-    return _ranking(candidates, order, scores, judged, spared)
+    return ranking_by_scores(candidates, order, scores, judged, spared)
 
 
 def _groups(
@@ -179,46 +190,3 @@ async def _until_stable(
         if unchanged == _UNCHANGED:
             break
     return judged
-
-
-async def _judge(
-    query: Query,
-    candidates: Sequence[Candidate],
-    groups: Sequence[Group],
-    ask: Ask,
-    settings: GroupwiseSettings,
-) -> list[JudgedGroup]:
-    """Ask about all groups at once and read the replies."""
-    replies = await ask([_request(query, candidates, group, settings) for group in groups])
-    return [
-        JudgedGroup(group, read_reply(reply, len(group.members)), reply)
-        for group, reply in zip(groups, replies, strict=True)
-    ]
-
-
-def _request(
-    query: Query, candidates: Sequence[Candidate], group: Group, settings: GroupwiseSettings
-) -> Request:
-    members = [candidates[member] for member in group.members]
-    return render(
-        query.text,
-        [each.text or "" for each in members],
-        settings.prompt,
-        form=settings.scoring == "likelihood",
-        origin=Origin(query.query_id, tuple(str(each.doc_id) for each in members), group.repeat),
-    )
-
-
-def _ranking(
-    candidates: Sequence[Candidate],
-    order: Sequence[int],
-    scores: Sequence[float | None],
-    judged: Sequence[JudgedGroup],
-    spared: int,
-) -> Ranking:
-    written = written_scores([scores[position] for position in order])
-    documents = tuple(
-        RankedDocument(candidates[position].doc_id, score, scores[position], position + 1)
-        for position, score in zip(order, written, strict=True)
-    )
-    return Ranking(documents, tuple(judged), spared)

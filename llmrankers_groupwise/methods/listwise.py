@@ -11,21 +11,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.methods.judging import judge, ranking_by_order
 from llmrankers_groupwise.orders import OrderRule, check_order_rule, read_order
 from llmrankers_groupwise.prompts import PromptFile, render
 from llmrankers_groupwise.types import (
     Ask,
     Candidate,
     Group,
+    GroupScores,
     JudgedGroup,
     Origin,
     Query,
-    RankedDocument,
     Ranking,
+    Reply,
     Request,
 )
 
-__all__ = ["ListwiseSettings", "listwise", "ranking_of", "windows"]
+__all__ = ["ListwiseSettings", "listwise", "windows"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,8 @@ class ListwiseSettings:
         step_size: how far the window slides; below window_size, so that the best go with it.
         num_repeat: how often the whole list is gone through.
         parsing: how replies are read; see `orders.read_order`.
+        upstream_behaviour: windows as llm-rankers lays them, which asks nothing about a list
+            shorter than a window, and may never show the first documents of a longer one.
 
     Raises:
         SettingsError: a setting is out of its range.
@@ -48,6 +52,7 @@ class ListwiseSettings:
     step_size: int = 10
     num_repeat: int = 1
     parsing: OrderRule = "labels"
+    upstream_behaviour: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("window_size", 2), ("step_size", 1), ("num_repeat", 1)):
@@ -60,6 +65,14 @@ class ListwiseSettings:
                 f"or no document could climb from one window to the next"
             )
         check_order_rule(self.parsing)
+
+    def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
+        """The question about one window."""
+        return render(query, passages, self.prompt, wants="order", origin=origin)
+
+    def read(self, reply: Reply, n: int) -> GroupScores:
+        """The order in a reply, as scores n..1."""
+        return read_order(reply, n, self.parsing)
 
 
 async def listwise(
@@ -74,14 +87,13 @@ async def listwise(
     order = [position for position, each in enumerate(candidates) if each.text is not None]
     judged: list[JudgedGroup] = []
     for repeat in range(settings.num_repeat):
-        for start, end in windows(len(order), settings.window_size, settings.step_size):
+        for start, end in _windows(len(order), settings):
             group = Group(repeat, tuple(order[start:end]))
-            (reply,) = await ask([_request(query, candidates, group, settings)])
-            read = read_order(reply, end - start, settings.parsing)
-            judged.append(JudgedGroup(group, read, reply))
+            judged += await judge(query, candidates, [group], ask, settings)
+            read = judged[-1].scores
             labels = [*sorted(read.scores, key=lambda label: -read.scores[label]), *read.missing]
             order[start:end] = [group.members[label - 1] for label in labels]
-    return ranking_of(candidates, order, judged)
+    return ranking_by_order(candidates, order, judged)
 
 
 def windows(n: int, size: int, step: int) -> list[tuple[int, int]]:
@@ -99,37 +111,8 @@ def windows(n: int, size: int, step: int) -> list[tuple[int, int]]:
     return found
 
 
-def _request(
-    query: Query, candidates: Sequence[Candidate], group: Group, settings: ListwiseSettings
-) -> Request:
-    members = [candidates[member] for member in group.members]
-    return render(
-        query.text,
-        [each.text or "" for each in members],
-        settings.prompt,
-        wants="order",
-        origin=Origin(query.query_id, tuple(str(each.doc_id) for each in members), group.repeat),
-    )
-
-
-def ranking_of(
-    candidates: Sequence[Candidate], order: Sequence[int], judged: Sequence[JudgedGroup]
-) -> Ranking:
-    """The ranking of an order without scores: n for the first of n, 1 for the last.
-
-    Args:
-        candidates: all of them, in first-stage order.
-        order: positions of those that have a text, best first.
-        judged: the calls that it came from.
-    """
-    best_first = iter(order)
-    n = len(candidates)
-    positions = [
-        position if each.text is None else next(best_first)
-        for position, each in enumerate(candidates)
-    ]
-    documents = tuple(
-        RankedDocument(candidates[position].doc_id, float(n - place), None, position + 1)
-        for place, position in enumerate(positions)
-    )
-    return Ranking(documents, tuple(judged))
+def _windows(n: int, settings: ListwiseSettings) -> list[tuple[int, int]]:
+    size, step = settings.window_size, settings.step_size
+    if settings.upstream_behaviour:
+        return [(end - size, end) for end in range(n, size - 1, -step)]
+    return windows(n, size, step)

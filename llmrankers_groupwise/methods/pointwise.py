@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llmrankers_groupwise.errors import SettingsError
-from llmrankers_groupwise.fusion import mean_scores, ranked_positions, written_scores
+from llmrankers_groupwise.fusion import mean_scores, ranked_positions
+from llmrankers_groupwise.methods.judging import judge, ranking_by_scores
 from llmrankers_groupwise.parsing import read_reply, without_reasoning
 from llmrankers_groupwise.prompts import PromptFile, render
 from llmrankers_groupwise.types import (
@@ -21,20 +22,19 @@ from llmrankers_groupwise.types import (
     Candidate,
     Group,
     GroupScores,
-    JudgedGroup,
     Origin,
     Query,
-    RankedDocument,
     Ranking,
     Reply,
+    Request,
     Scoring,
     Status,
 )
 
-__all__ = ["Grades", "PointwiseSettings", "pointwise", "read_yes_no"]
+__all__ = ["Judgement", "PointwiseSettings", "pointwise", "read_yes_no"]
 
-Grades = Literal["yes_no", "graded"]
-_GRADES = ("yes_no", "graded")
+Judgement = Literal["yes_no", "graded"]
+_METHODS = ("yes_no", "graded")
 _WORDS = ("No", "Yes")
 _WORD = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
 
@@ -46,7 +46,7 @@ class PointwiseSettings:
     Attributes:
         prompt: the prompt file that requests are rendered from.
         scoring: "likelihood" reads probabilities off a form, "generation" a text.
-        grades: "yes_no" or "graded".
+        method: "yes_no" or "graded".
 
     Raises:
         SettingsError: a setting is out of its range.
@@ -54,11 +54,21 @@ class PointwiseSettings:
 
     prompt: PromptFile
     scoring: Scoring = "likelihood"
-    grades: Grades = "yes_no"
+    method: Judgement = "yes_no"
 
     def __post_init__(self) -> None:
-        if self.grades not in _GRADES:
-            raise SettingsError(f"grades is {self.grades!r}: give one of {', '.join(_GRADES)}")
+        if self.method not in _METHODS:
+            raise SettingsError(f"method is {self.method!r}: give one of {', '.join(_METHODS)}")
+
+    def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
+        """The question about one document."""
+        choices = _WORDS if self.method == "yes_no" else None
+        form = self.scoring == "likelihood"
+        return render(query, passages, self.prompt, form=form, choices=choices, origin=origin)
+
+    def read(self, reply: Reply, n: int) -> GroupScores:
+        """The probability of Yes, or the expected grade."""
+        return read_yes_no(reply) if self.method == "yes_no" else read_reply(reply, n)
 
 
 async def pointwise(
@@ -69,35 +79,13 @@ async def pointwise(
     Candidates come best first by the first stage; those without text are not asked about, and
     like those whose reply cannot be read they keep their place. Equal scores go by first stage.
     """
-    asked = [position for position, each in enumerate(candidates) if each.text is not None]
-    yes_no = settings.grades == "yes_no"
-    replies = await ask(
-        [
-            render(
-                query.text,
-                [candidates[position].text or ""],
-                settings.prompt,
-                form=settings.scoring == "likelihood",
-                choices=_WORDS if yes_no else None,
-                origin=Origin(query.query_id, (str(candidates[position].doc_id),)),
-            )
-            for position in asked
-        ]
-    )
-    judged = [
-        JudgedGroup(
-            Group(0, (position,)), read_yes_no(reply) if yes_no else read_reply(reply, 1), reply
-        )
-        for position, reply in zip(asked, replies, strict=True)
+    groups = [
+        Group(0, (position,)) for position, each in enumerate(candidates) if each.text is not None
     ]
+    judged = await judge(query, candidates, groups, ask, settings)
     scores = mean_scores(len(candidates), judged)
     order = ranked_positions(range(len(candidates)), scores)
-    written = written_scores([scores[position] for position in order])
-    documents = tuple(
-        RankedDocument(candidates[position].doc_id, score, scores[position], position + 1)
-        for position, score in zip(order, written, strict=True)
-    )
-    return Ranking(documents, tuple(judged))
+    return ranking_by_scores(candidates, order, scores, judged)
 
 
 def read_yes_no(reply: Reply) -> GroupScores:

@@ -14,17 +14,19 @@ from typing import Literal
 from llmrankers_groupwise.background import together
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.grouping import seeded
-from llmrankers_groupwise.methods.listwise import ranking_of
+from llmrankers_groupwise.methods.judging import judge, ranking_by_order
 from llmrankers_groupwise.orders import read_choice
 from llmrankers_groupwise.prompts import PromptFile, render
 from llmrankers_groupwise.types import (
     Ask,
     Candidate,
     Group,
+    GroupScores,
     JudgedGroup,
     Origin,
     Query,
     Ranking,
+    Reply,
     Request,
 )
 
@@ -70,6 +72,14 @@ class SetwiseSettings:
         if self.method not in _SORTS:
             raise SettingsError(f"method is {self.method!r}: give one of {', '.join(_SORTS)}")
 
+    def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
+        """The question which of several documents is the best."""
+        return render(query, passages, self.prompt, wants="choice", origin=origin)
+
+    def read(self, reply: Reply, n: int) -> GroupScores:
+        """The label that a reply chooses, with score 1."""
+        return read_choice(reply, n, self.prompt.pattern)
+
 
 async def setwise(
     query: Query, candidates: Sequence[Candidate], ask: Ask, settings: SetwiseSettings
@@ -90,7 +100,7 @@ async def setwise(
         best = await _bubblesort(order, comparisons)
     chosen = set(best)
     rest = [position for position in order if position not in chosen]
-    return ranking_of(candidates, best + rest, comparisons.judged)
+    return ranking_by_order(candidates, best + rest, comparisons.judged)
 
 
 @dataclass
@@ -113,12 +123,11 @@ class _Comparisons:
 
     async def _asked(self, members: tuple[int, ...]) -> int:
         groups = [Group(number, shown) for number, shown in enumerate(self._shown(members))]
-        replies = await self.ask([self._request(group) for group in groups])
-        votes: Counter[int] = Counter()
-        for group, reply in zip(groups, replies, strict=True):
-            read = read_choice(reply, len(members), self.settings.prompt.pattern)
-            self.judged.append(JudgedGroup(group, read, reply))
-            votes.update(group.members[label - 1] for label in read.scores)
+        judged = await judge(self.query, self.candidates, groups, self.ask, self.settings)
+        self.judged += judged
+        votes = Counter(
+            each.group.members[label - 1] for each in judged for label in each.scores.scores
+        )
         if not votes:
             unread = members[0] if self.settings.upstream_behaviour else min(members)
             return members.index(unread)
@@ -134,17 +143,6 @@ class _Comparisons:
                 seeded(settings.seed, number, *members, self.query.text).shuffle(shown)
             orders.append(tuple(shown))
         return orders
-
-    def _request(self, group: Group) -> Request:
-        members = [self.candidates[member] for member in group.members]
-        doc_ids = tuple(str(each.doc_id) for each in members)
-        return render(
-            self.query.text,
-            [each.text or "" for each in members],
-            self.settings.prompt,
-            wants="choice",
-            origin=Origin(self.query.query_id, doc_ids, group.repeat),
-        )
 
 
 async def _heapsort(order: Sequence[int], comparisons: _Comparisons) -> list[int]:
