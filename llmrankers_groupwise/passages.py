@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ __all__ = [
     "JsonlPassages",
     "MemoryPassages",
     "Passages",
+    "ir_dataset",
     "ir_dataset_queries",
     "passage_text",
 ]
@@ -141,7 +143,7 @@ class IrDatasetPassages:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._store = _ir_dataset(name, "docs").docs_store()
+        self._store = ir_dataset(name, "docs").docs_store()
 
     def texts(self, query_id: str, doc_ids: Sequence[str]) -> list[str | None]:
         """The passage of each document, title first; None where there is none."""
@@ -168,8 +170,14 @@ def ir_dataset_queries(name: str) -> dict[str, str]:
         MissingDependencyError: ir_datasets is not installed.
         InputError: it has no dataset of this name, or one without queries.
     """
-    queries = _ir_dataset(name, "queries").queries_iter()
-    return {str(each.query_id): each.default_text().strip() for each in queries}
+    queries = ir_dataset(name, "queries").queries_iter()
+    return {str(each.query_id): _ir_dataset_query(each).strip() for each in queries}
+
+
+def _ir_dataset_query(query: Any) -> str:
+    """What ir_datasets calls the query's text; those of BRIGHT have only a field of that name."""
+    default_text = getattr(query, "default_text", None)
+    return str(query.text if default_text is None else default_text())
 
 
 def _ir_dataset_text(document: Any) -> str:
@@ -180,8 +188,17 @@ def _ir_dataset_text(document: Any) -> str:
     return f"{getattr(document, 'title', '') or ''} {text}".strip()
 
 
-def _ir_dataset(name: str, part: str) -> Any:
-    """The dataset, which must have the part: "docs" or "queries"."""
+def ir_dataset(name: str, part: str) -> Any:
+    """The dataset of ir_datasets by this name, which must have the part.
+
+    Args:
+        name: as in its catalogue.
+        part: "docs", "queries" or "qrels".
+
+    Raises:
+        MissingDependencyError: ir_datasets is not installed, or what it reads BRIGHT with.
+        InputError: it has no dataset of this name, or one without that part.
+    """
     try:
         import ir_datasets
     except ImportError as error:
@@ -192,8 +209,13 @@ def _ir_dataset(name: str, part: str) -> Any:
         dataset = ir_datasets.load(name)
     except KeyError as error:
         raise InputError(
-            f"ir_datasets has no dataset {name!r}; see the catalogue at ir-datasets.com"
+            f"ir_datasets has no dataset {name!r}; see the catalogue at ir-datasets.com, or take a "
+            f"later version"
         ) from error
+    if name.startswith("bright/") and find_spec("pyarrow") is None:
+        raise MissingDependencyError(
+            "ir_datasets reads the files of BRIGHT with pyarrow: pip install pyarrow"
+        )
     if not getattr(dataset, f"has_{part}")():
         raise InputError(f"the dataset {name!r} of ir_datasets has no {part}; choose another")
     return dataset
