@@ -79,9 +79,13 @@ def ranked_by_search(
             yield query_id, search(text, hits + len(topics.excluded.get(query_id, ())))
 
 
-def ranked_by_run(run: Run) -> Ranked:
-    """The queries of a run, in its order."""
-    return iter(run.items())
+def ranked_by_run(run: Run, *, underscores: bool = False) -> Ranked:
+    """The queries of a run, in its order; on request with blanks of doc_ids as "_"."""
+    for query_id, entries in run.items():
+        if underscores:
+            yield query_id, [RunEntry(_plain(each.doc_id), each.score) for each in entries]
+        else:
+            yield query_id, entries
 
 
 def prepare(

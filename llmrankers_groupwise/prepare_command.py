@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,7 +98,7 @@ def run_prepare(arguments: argparse.Namespace) -> None:
     if not arguments.no_run:
         lucene = LucenePassages(index) if index else None
         passages = _passages(arguments, known_set, lucene)
-        ranked = _ranked(arguments, topics, lucene)
+        ranked = _ranked(arguments, topics, lucene, _has_underscores(index))
     with new_folder(arguments.save_path, made, force=arguments.force) as folder:
         counted = prepare(folder, topics, _described(arguments), ranked, passages, arguments.hits)
         written = {kind for kind, name in FILES.items() if (folder / name).exists()}
@@ -127,7 +128,7 @@ def _check(arguments: argparse.Namespace, known_set: KnownSet | None, index: str
         raise SettingsError(f"--examples are BRIGHT's, and {arguments.dataset} is none of it")
     if arguments.hits < 1:
         raise SettingsError(f"--hits is {arguments.hits}: give 1 or more documents")
-    if not (arguments.k1 >= 0.0 and 0.0 <= arguments.b <= 1.0):
+    if not (0.0 <= arguments.k1 < math.inf and 0.0 <= arguments.b <= 1.0):
         raise SettingsError(
             f"--k1 is {arguments.k1:g} and --b {arguments.b:g}: give k1 from 0 and b of 0..1"
         )
@@ -151,8 +152,7 @@ def _by_ir_datasets(arguments: argparse.Namespace, known_set: KnownSet | None) -
 
 def _topics(arguments: argparse.Namespace, known_set: KnownSet | None, index: str | None) -> Topics:
     if arguments.examples:
-        prebuilt = {each.index for each in KNOWN_SETS.values() if each.bright}
-        topics = bright_topics(arguments.examples, underscores=index in prebuilt)
+        topics = bright_topics(arguments.examples, underscores=_has_underscores(index))
     elif arguments.query_file or known_set is None:
         topics = file_topics(arguments.query_file, arguments.qrels)
     elif arguments.source == "ir_datasets":
@@ -175,9 +175,16 @@ def _passages(
     return IrDatasetPassages(known_set.ir_dataset)
 
 
-def _ranked(arguments: argparse.Namespace, topics: Topics, lucene: LucenePassages | None) -> Ranked:
+def _has_underscores(index: str | None) -> bool:
+    """Whether this is a prebuilt index in which blanks of document ids became underscores."""
+    return any(each.bright and each.index == index for each in KNOWN_SETS.values())
+
+
+def _ranked(
+    arguments: argparse.Namespace, topics: Topics, lucene: LucenePassages | None, underscores: bool
+) -> Ranked:
     if arguments.run_path or lucene is None:
-        return ranked_by_run(RunFile(arguments.run_path))
+        return ranked_by_run(RunFile(arguments.run_path), underscores=underscores)
     return ranked_by_search(
         topics,
         lambda query, hits: lucene.search(query, hits, arguments.k1, arguments.b),

@@ -14,7 +14,7 @@ from llmrankers_groupwise.cli import main
 from llmrankers_groupwise.errors import FileError, MissingDependencyError, SettingsError
 from llmrankers_groupwise.folders import new_folder
 from llmrankers_groupwise.lucene import find_jdk
-from llmrankers_groupwise.preparation import FILES
+from llmrankers_groupwise.preparation import FILES, ranked_by_run
 from llmrankers_groupwise.runs import RunFile
 from llmrankers_groupwise.testsets import KNOWN_SETS, find_known_set
 from llmrankers_groupwise.topics import bright_topics, read_excluded
@@ -190,6 +190,11 @@ def test_blanks_become_underscores_where_they_are_asked_to(folder):
     topics = bright_topics(folder / "examples.jsonl", underscores=True)
     assert topics.excluded["0"] == ["se/a_b.txt", "se/c.txt"]
     assert dict(topics.queries) == {each["id"]: each["query"] for each in EXAMPLES}
+
+
+def test_a_run_can_have_its_blanks_made_underscores(folder):
+    ranked = dict(ranked_by_run(RunFile(folder / "run.trec"), underscores=True))
+    assert [entry.doc_id for entry in ranked["0"]][:2] == ["se/a_b.txt", "se/c.txt"]
 
 
 @pytest.mark.parametrize(
