@@ -241,7 +241,8 @@ def _searcher(index: str) -> Any:
         ) from error
     if searcher is None:
         raise InputError(
-            f"{index!r} is neither a folder nor the name of a prebuilt index; check the path"
+            f"{index!r} is neither a folder nor the name of a prebuilt index that pyserini could "
+            f"download; check the path, or the network"
         )
     return searcher
 

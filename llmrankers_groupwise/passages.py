@@ -6,13 +6,19 @@ no texts: it reads those of one query when they are asked for.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from llmrankers_groupwise.errors import FileError, InputError, MissingDependencyError
+from llmrankers_groupwise.errors import (
+    DownloadError,
+    FileError,
+    InputError,
+    MissingDependencyError,
+)
 from llmrankers_groupwise.records import RecordFile
 from llmrankers_groupwise.textfiles import json_object
 from llmrankers_groupwise.trec import json_id
@@ -24,6 +30,7 @@ __all__ = [
     "MemoryPassages",
     "Passages",
     "ir_dataset",
+    "ir_dataset_files",
     "ir_dataset_queries",
     "passage_text",
 ]
@@ -147,7 +154,7 @@ class IrDatasetPassages:
 
     def texts(self, query_id: str, doc_ids: Sequence[str]) -> list[str | None]:
         """The passage of each document, title first; None where there is none."""
-        found = self._store.get_many(doc_ids)
+        found = self._found(doc_ids)
         return [
             _ir_dataset_text(found[doc_id]) or None if doc_id in found else None
             for doc_id in doc_ids
@@ -155,12 +162,17 @@ class IrDatasetPassages:
 
     def problems(self, query_id: str, doc_ids: Sequence[str]) -> dict[str, str]:
         """doc_id -> why there is no text, for those of the documents that have none."""
-        found = self._store.get_many(doc_ids)
+        found = self._found(doc_ids)
         return {
             doc_id: f"empty text in {self._name}" if doc_id in found else f"not in {self._name}"
             for doc_id in doc_ids
             if doc_id not in found or not _ir_dataset_text(found[doc_id])
         }
+
+    def _found(self, doc_ids: Sequence[str]) -> Mapping[str, Any]:
+        with ir_dataset_files(self._name):
+            found: Mapping[str, Any] = self._store.get_many(doc_ids)
+        return found
 
 
 def ir_dataset_queries(name: str) -> dict[str, str]:
@@ -169,9 +181,24 @@ def ir_dataset_queries(name: str) -> dict[str, str]:
     Raises:
         MissingDependencyError: ir_datasets is not installed.
         InputError: it has no dataset of this name, or one without queries.
+        DownloadError: it could not download them.
     """
     queries = ir_dataset(name, "queries").queries_iter()
-    return {str(each.query_id): _ir_dataset_query(each).strip() for each in queries}
+    with ir_dataset_files(name):
+        return {str(each.query_id): _ir_dataset_query(each).strip() for each in queries}
+
+
+@contextlib.contextmanager
+def ir_dataset_files(name: str) -> Iterator[None]:
+    """Raise DownloadError where ir_datasets, which downloads files as they are read, cannot."""
+    try:
+        yield
+    except RuntimeError as error:
+        why = " ".join(map(str, error.args))[:200]
+        raise DownloadError(
+            f"ir_datasets could not get a file of {name!r} ({why}...); check the network, or put "
+            f"the file where its catalogue says"
+        ) from error
 
 
 def _ir_dataset_query(query: Any) -> str:

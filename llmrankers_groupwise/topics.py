@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from llmrankers_groupwise.errors import FileError
 from llmrankers_groupwise.lucene import lucene_qrels, lucene_topics, lucene_topics_file
-from llmrankers_groupwise.passages import ir_dataset, ir_dataset_queries
+from llmrankers_groupwise.passages import ir_dataset, ir_dataset_files, ir_dataset_queries
 from llmrankers_groupwise.records import RecordColumn, RecordFile
 from llmrankers_groupwise.testsets import KnownSet
 from llmrankers_groupwise.textfiles import json_object
@@ -75,15 +75,18 @@ def ir_dataset_topics(name: str) -> Topics:
     Raises:
         MissingDependencyError: ir_datasets is not installed, or what it reads the files with.
         InputError: it has no such dataset.
+        DownloadError: it could not download it.
     """
     qrels: Qrels = {}
     excluded: dict[str, dict[str, None]] = {}
-    for each in ir_dataset(name, "qrels").qrels_iter():
-        query_id, doc_id = str(each.query_id), str(each.doc_id)
-        if each.relevance == _EXCLUDED_GRADE:
-            excluded.setdefault(query_id, {})[doc_id] = None
-        elif doc_id != _NONE:
-            qrels.setdefault(query_id, {})[doc_id] = int(each.relevance)
+    judged = ir_dataset(name, "qrels").qrels_iter()
+    with ir_dataset_files(name):
+        for each in judged:
+            query_id, doc_id = str(each.query_id), str(each.doc_id)
+            if each.relevance == _EXCLUDED_GRADE:
+                excluded.setdefault(query_id, {})[doc_id] = None
+            elif doc_id != _NONE:
+                qrels.setdefault(query_id, {})[doc_id] = int(each.relevance)
     queries = ir_dataset_queries(name)
     return Topics(queries, qrels, {query_id: list(ids) for query_id, ids in excluded.items()})
 

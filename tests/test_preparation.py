@@ -11,9 +11,15 @@ from pathlib import Path
 import pytest
 
 from llmrankers_groupwise.cli import main
-from llmrankers_groupwise.errors import FileError, MissingDependencyError, SettingsError
+from llmrankers_groupwise.errors import (
+    DownloadError,
+    FileError,
+    MissingDependencyError,
+    SettingsError,
+)
 from llmrankers_groupwise.folders import new_folder
 from llmrankers_groupwise.lucene import find_jdk
+from llmrankers_groupwise.passages import ir_dataset_files
 from llmrankers_groupwise.preparation import FILES, ranked_by_run
 from llmrankers_groupwise.runs import RunFile
 from llmrankers_groupwise.testsets import KNOWN_SETS, find_known_set
@@ -340,6 +346,7 @@ def test_bad_files_are_refused_and_leave_nothing(folder, capsys, name, content, 
         (("bright-pony", *LOCAL, "--hits", "0"), "--hits is 0"),
         (("bright-pony", *LOCAL, "--b", "1.5"), "--k1 is 0.9 and --b 1.5"),
         (("bright-pony", *LOCAL, "--k1", "nan"), "--k1 is nan"),
+        (("bright-pony", *LOCAL, "--k1", "inf"), "--k1 is inf"),
         (("bright-pony", *LOCAL, "--source", "web"), "invalid choice: 'web'"),
         (("bright-pony", "--exampels", "x"), "unknown option --exampels; did you mean --examples?"),
     ],
@@ -442,6 +449,45 @@ def test_bright_comes_from_ir_datasets(cached_bright, folder):
     assert ended.returncode == 0, ended.stderr
     assert prepare("bright-pony", *LOCAL, "--save_path", "out2") == 0
     assert contents(folder / "out") == contents(folder / "out2")
+
+
+def test_dl19_from_ir_datasets_is_that_of_local_files(shared, folder):
+    pytest.importorskip("ir_datasets")
+    collection = shared / "collections/trec-dl19"
+    cache = folder / "home/msmarco-passage/trec-dl-2019"
+    cache.mkdir(parents=True)
+    (cache / "qrels").write_bytes((collection / "qrels.txt").read_bytes())
+    queries = (collection / "queries.tsv").read_text(encoding="utf-8")
+    (cache / "queries.tsv").write_text(queries + "1\tnobody judged this\n", encoding="utf-8")
+    rest = (
+        "--run_path", str(collection / "runs/bm25.trec"),
+        "--corpus", str(collection / "corpus.jsonl"), "--save_path",
+    )  # fmt: skip
+    ended = python(
+        MAIN, "prepare", "dl19", "--source", "ir_datasets", *rest, "out",
+        IR_DATASETS_HOME=str(folder / "home"),
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    local = ("--query_file", collection / "queries.tsv", "--qrels", collection / "qrels.txt")
+    assert call("prepare", "files", *map(str, local), *rest, "out2") == 0
+    assert contents(folder / "out") == contents(folder / "out2")
+    assert len(read_queries("out/queries.jsonl")) == 43
+
+
+def test_what_ir_datasets_cannot_download_is_an_error_and_leaves_nothing(cached_bright, folder):
+    (cached_bright / "bright/pony.docs.parquet").unlink()
+    (cached_bright / "bright/pony.docs.parquet").mkdir()  # so that no download is tried
+    command = ("prepare", "bright-pony", "--source", "ir_datasets", "--run_path", "run.trec")
+    ended = python(MAIN, *command, "--save_path", "out", IR_DATASETS_HOME=str(cached_bright))
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert left_behind(folder) == []
+
+
+def test_a_failed_download_of_ir_datasets_is_named():
+    expected = pytest.raises(DownloadError, match=r"'bright/pony' \(no source answered")
+    with expected, ir_dataset_files("bright/pony"):
+        raise RuntimeError("no source answered")
 
 
 def test_without_pyarrow_the_error_names_it(folder, monkeypatch, capsys):
