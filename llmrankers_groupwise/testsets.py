@@ -66,6 +66,6 @@ def find_known_set(name: str) -> KnownSet:
     close = difflib.get_close_matches(known, KNOWN_SETS, n=1)
     raise SettingsError(
         f"there is no collection {name!r} here"
-        + (f"; did you mean {close[0]}?" if close else "")
+        + (f"; did you mean {close[0]}?" if close else ".")
         + f" Known are {', '.join(KNOWN_SETS)}; any other is prepared as files"
     )

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,9 @@ from llmrankers_groupwise.cli import main
 from llmrankers_groupwise.errors import (
     DownloadError,
     FileError,
-    MissingDependencyError,
     SettingsError,
 )
 from llmrankers_groupwise.folders import new_folder
-from llmrankers_groupwise.lucene import find_jdk
 from llmrankers_groupwise.passages import ir_dataset_files
 from llmrankers_groupwise.preparation import FILES, ranked_by_run
 from llmrankers_groupwise.runs import RunFile
@@ -512,17 +509,6 @@ for name, each in KNOWN_SETS.items():
 print(len(KNOWN_SETS))
 """
 MAIN = "import sys; from llmrankers_groupwise.cli import main; sys.exit(main(sys.argv[1:]))"
-
-
-@pytest.fixture(scope="module")
-def jdk() -> Path:
-    """A JDK that pyserini runs on; tests that need it are skipped without."""
-    if find_spec("pyserini") is None:
-        pytest.skip("pyserini is not installed")
-    try:
-        return find_jdk()
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
 
 
 def python(
