@@ -3,19 +3,23 @@ PYTHON ?= python3.11
 SOURCES := $(shell find llmrankers_groupwise prompts -name '*.py' -o -name '*.toml')
 INSTALL := pip install --quiet --constraint constraints.txt
 
-.PHONY: help demo test test-vllm lint clean
+.PHONY: help demo head-to-head test test-vllm lint clean
 help:
-	@echo "make demo        rerank the demo collection and print what changed"
-	@echo "make test        run all tests on the installed package, but those of vLLM"
-	@echo "make test-vllm   run those of vLLM, in an environment of its own"
-	@echo "make lint        ruff and mypy --strict"
-	@echo "make clean       remove the virtual environments and caches"
+	@echo "make demo           rerank the demo collection and print what changed"
+	@echo "make head-to-head   rerank it by several methods, fuse, and compare"
+	@echo "make test           run all tests on the installed package, but those of vLLM"
+	@echo "make test-vllm      run those of vLLM, in an environment of its own"
+	@echo "make lint           ruff and mypy --strict"
+	@echo "make clean          remove the virtual environments and caches"
 
 demo: .venv-demo/installed
 	mkdir -p out
 	.venv-demo/bin/run-groupwise run --run_path examples/demo/bm25.trec \
 	    --query_file examples/demo/queries.tsv --corpus examples/demo/corpus.jsonl \
 	    --qrels examples/demo/qrels.txt --save_path out/demo.trec --show q01 groupwise
+
+head-to-head: .venv-demo/installed
+	GROUPWISE=.venv-demo/bin/run-groupwise bash examples/head_to_head.sh
 
 test: .venv/installed
 	.venv/bin/pytest

@@ -21,6 +21,7 @@ from llmrankers_groupwise.fuse_command import run_fuse
 from llmrankers_groupwise.journal_command import run_journal
 from llmrankers_groupwise.merge_command import run_merge
 from llmrankers_groupwise.options import parse_arguments
+from llmrankers_groupwise.prepare_command import run_prepare
 from llmrankers_groupwise.prompt_command import run_prompts
 from llmrankers_groupwise.run_command import run_run
 
@@ -77,6 +78,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "prompts": run_prompts,
     "compare": run_compare,
     "fuse": run_fuse,
+    "prepare": run_prepare,
 }
 
 

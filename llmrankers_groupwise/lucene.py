@@ -15,8 +15,16 @@ from typing import Any
 
 from llmrankers_groupwise.errors import InputError, MissingDependencyError
 from llmrankers_groupwise.passages import passage_text
+from llmrankers_groupwise.runs import RunEntry
 
-__all__ = ["LucenePassages", "find_jdk", "lucene_topics", "pyserini_lucene"]
+__all__ = [
+    "LucenePassages",
+    "find_jdk",
+    "lucene_qrels",
+    "lucene_topics",
+    "lucene_topics_file",
+    "pyserini_lucene",
+]
 
 MIN_JAVA = 21
 """The oldest Java that pyserini 1.6's Lucene runs on."""
@@ -63,6 +71,19 @@ class LucenePassages:
             if not (text := self._find(doc_id))
         }
 
+    def search(self, query: str, hits: int, k1: float, b: float) -> list[RunEntry]:
+        """The best `hits` documents by BM25, best first, fewer where fewer hold a word of it.
+
+        Args:
+            query: any text, of any length.
+            hits: how many, from 1.
+            k1: how soon further occurrences of a word stop counting.
+            b: how much long documents are held back, 0..1.
+        """
+        self._searcher.set_bm25(k1, b)
+        found = self._searcher.search(query, k=hits) if query.strip() else ()
+        return [RunEntry(str(hit.docid).strip(), float(hit.score)) for hit in found]
+
     def _find(self, doc_id: str) -> str | None:
         document = self._searcher.doc(doc_id)
         if document is None:
@@ -83,15 +104,51 @@ def lucene_topics(name: str) -> dict[str, str]:
         MissingDependencyError: no pyserini, or no JDK of version 21 or later.
         InputError: pyserini has no such topics, or could not download them.
     """
+    topics = _topics(name)
+    return {str(query_id): str(topic["title"]).strip() for query_id, topic in topics.items()}
+
+
+def lucene_topics_file(name: str) -> Path:
+    """The file of the topics that pyserini knows by this name, downloaded by it if need be.
+
+    For what its own readers leave out, as they do of lists in JSON.
+
+    Raises:
+        MissingDependencyError: no pyserini, or no JDK of version 21 or later.
+        InputError: pyserini has no such topics, or could not download them.
+    """
+    _topics(name)  # downloads them
+    base = pyserini_lucene("pyserini.search._base")
+    topics = base.topics_mapping[name]
+    return Path(base.JTopicReader.getTopicPath(base.JPath.of(topics.path)).toString())
+
+
+def _topics(name: str) -> Any:
     topics_reader = pyserini_lucene("pyserini.search")
     try:
-        topics = topics_reader.get_topics(name)
+        return topics_reader.get_topics(name)
     except Exception as error:  # pyserini and its JVM raise all sorts
         raise InputError(
             f"pyserini has no topics {name!r} at hand: {_first_line(error)}; give the queries by "
             f"--query_file"
         ) from error
-    return {str(query_id): str(topic["title"]).strip() for query_id, topic in topics.items()}
+
+
+def lucene_qrels(name: str) -> Path:
+    """The file of the judgements that pyserini knows by this name, downloaded by it if need be.
+
+    Raises:
+        MissingDependencyError: no pyserini, or no JDK of version 21 or later.
+        InputError: pyserini has no such judgements, or could not download them.
+    """
+    search = pyserini_lucene("pyserini.search")
+    try:
+        return Path(search.get_qrels_file(name))
+    except Exception as error:  # pyserini and its JVM raise all sorts
+        raise InputError(
+            f"pyserini has no judgements {name!r} at hand: {_first_line(error)}; give them by "
+            f"--qrels"
+        ) from error
 
 
 def pyserini_lucene(module: str = "pyserini.search.lucene") -> ModuleType:
@@ -166,9 +223,14 @@ def _environment(**values: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
+_MAX_CLAUSES = 1 << 20  # different words of a query; Lucene refuses more than 1,024 by itself
+
+
 def _searcher(index: str) -> Any:
     lucene = pyserini_lucene()
     try:
+        pyclass = pyserini_lucene("pyserini.pyclass")
+        pyclass.autoclass("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(_MAX_CLAUSES)
         if Path(index).is_dir():
             return lucene.LuceneSearcher(index)
         searcher = lucene.LuceneSearcher.from_prebuilt_index(index)
@@ -179,7 +241,8 @@ def _searcher(index: str) -> Any:
         ) from error
     if searcher is None:
         raise InputError(
-            f"{index!r} is neither a folder nor the name of a prebuilt index; check the path"
+            f"{index!r} is neither a folder nor the name of a prebuilt index that pyserini could "
+            f"download; check the path, or the network"
         )
     return searcher
 

@@ -24,6 +24,7 @@ from llmrankers_groupwise.option_groups import (
     add_outputs,
     add_presets,
 )
+from llmrankers_groupwise.prepare_command import add_prepare_parser
 from llmrankers_groupwise.presets import PRESETS
 from llmrankers_groupwise.prompt_command import add_prompts_parser
 from llmrankers_groupwise.worker_options import add_worker_options
@@ -114,7 +115,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def make_parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
-    """The grammar: run and merge OPTIONS... METHOD OPTIONS..., journal, prompts, compare, fuse.
+    """The grammar: run and merge OPTIONS... METHOD OPTIONS..., and the other commands.
 
     Args:
         defaults: for options by their names, in place of their own defaults.
@@ -159,6 +160,7 @@ def make_parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentP
     places["journal"] = (add_journal_parser(commands), {})
     places["compare"] = (add_compare_parser(commands), {})
     places["fuse"] = (add_fuse_parser(commands), {})
+    places["prepare"] = (add_prepare_parser(commands), {})
     _Parser.places = places
     return parser
 

@@ -12,9 +12,10 @@ from typing import Any, Generic, TypeVar
 from llmrankers_groupwise.errors import FileError
 from llmrankers_groupwise.textfiles import SeekableFile
 
-__all__ = ["FileMapping", "LineIndex", "RecordFile"]
+__all__ = ["FileMapping", "LineIndex", "RecordColumn", "RecordFile"]
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class LineIndex:
@@ -214,3 +215,25 @@ class RecordFile(FileMapping[T], Generic[T]):
                 self._file.path,
                 self._file.number(offset),
             )
+
+
+class RecordColumn(FileMapping[T], Generic[T, U]):
+    """id -> one part of its record, which is read when it is asked for.
+
+    Args:
+        records: the file.
+        part: record -> its part.
+    """
+
+    def __init__(self, records: RecordFile[U], part: Callable[[U], T]) -> None:
+        self._records = records
+        self._part = part
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, key: str) -> T:
+        return self._part(self._records[key])
+
+    def _stream(self) -> Iterator[tuple[str, T]]:
+        return ((key, self._part(record)) for key, record in self._records.items())

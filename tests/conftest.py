@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from chat_server import Answer, Body, ChatServer
 from desk import desk, engines  # noqa: F401  fixtures, found here by every test
+
+from llmrankers_groupwise.errors import MissingDependencyError
+from llmrankers_groupwise.lucene import find_jdk
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +25,17 @@ def shared() -> Path:
     if not (folder / "collections").is_dir():
         pytest.skip(f"no collections at {folder}: set GROUPWISE_SHARED")
     return folder
+
+
+@pytest.fixture(scope="session")
+def jdk() -> Path:
+    """A JDK that pyserini runs on; tests that need it are skipped without."""
+    if find_spec("pyserini") is None:
+        pytest.skip("pyserini is not installed")
+    try:
+        return find_jdk()
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session", autouse=True)

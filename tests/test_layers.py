@@ -12,12 +12,12 @@ import llmrankers_groupwise
 PACKAGE = Path(llmrankers_groupwise.__file__).parent
 
 LAYERS = (
-    ("errors", "types", "textfiles", "records"),
+    ("errors", "types", "textfiles", "folders", "records"),
     ("grouping", "conversion", "prompts", "parsing", "orders", "fusion", "runblocks", "runs",
      "trec", "evaluation",
      "significance", "measured", "run_fusion", "manifest"),
     ("passages", "candidates", "lucene", "first_stage", "upstream",
-     "testing", "tally", "background", "signals", "keys",
+     "testsets", "topics", "preparation", "testing", "tally", "background", "signals", "keys",
      "journal_open", "journal_file", "journal_pages",
      "journal_check", "journal_writer", "journal"),
     ("engines.protocol", "engines.adapters", "engines.batching", "engines.tokens", "engines.chat",
@@ -38,7 +38,8 @@ LAYERS = (
      "comparison", "comparison_table"),
     ("worker_options", "options", "option_groups", "method_options", "prompt_command",
      "journal_command",
-     "inputs", "reporting", "run_command", "merge_command", "compare_command", "fuse_command"),
+     "inputs", "reporting", "run_command", "merge_command", "compare_command", "fuse_command",
+     "prepare_command"),
     ("cli",),
 )  # fmt: skip
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import textwrap
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,17 +17,6 @@ from llmrankers_groupwise.runs import RunFile
 from llmrankers_groupwise.trec import read_qrels, read_queries
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def jdk() -> Path:
-    """A JDK that pyserini runs on; tests that need it are skipped without."""
-    if find_spec("pyserini") is None:
-        pytest.skip("pyserini is not installed")
-    try:
-        return find_jdk()
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module", autouse=True)
