@@ -1,0 +1,1 @@
+"""Training of rerankers: data without human answers, rewards, SFT and GRPO (extra [train])."""

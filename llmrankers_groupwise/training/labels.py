@@ -1,0 +1,162 @@
+"""From a ranked list to training lists: pool, fused labels, gold scores, sub-lists (pure).
+
+GroupRank (arXiv 2511.11653v3, section on data synthesis). Two teachers judge a pool of documents
+once; sub-lists of many sizes are cut from the label order that they agree on, so that a pool costs
+two judgements, whatever number of training lists comes of it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.fusion import min_max
+from llmrankers_groupwise.types import MAX_SCORE
+
+__all__ = [
+    "RL_SIZES",
+    "SFT_SIZES",
+    "Labelled",
+    "SubList",
+    "drawn_size",
+    "fused_labels",
+    "gold_scores",
+    "interval_sample",
+    "pool_ranks",
+    "sub_list",
+]
+
+SMALLEST, LARGEST = 5, 20
+
+SFT_SIZES: Mapping[int, float] = {10: 9321 / 19262, 20: 8711 / 19262}
+RL_SIZES: Mapping[int, float] = {10: 2389 / 5907, 20: 2393 / 5907}
+"""The published shares of two sizes; the other sizes of 5..20 share the rest alike (ours)."""
+
+
+def pool_ranks(n: int, rng: random.Random, *, top: int, sampled: int, deepest: int) -> list[int]:
+    """Which of n ranked documents make the pool: 0-based, ascending.
+
+    Args:
+        n: how many there are.
+        rng: draws the sample.
+        top: so many of the best are always in it.
+        sampled: so many are drawn from those behind, down to rank `deepest`.
+        deepest: counted from 1.
+
+    Raises:
+        SettingsError: a number is out of its range.
+    """
+    if not (top >= 0 and sampled >= 0 and top + sampled >= 1 and deepest >= top):
+        raise SettingsError(
+            f"a pool of the top {top} and {sampled} more down to rank {deepest} cannot be: give "
+            f"numbers from 0, and a deepest rank not above the top"
+        )
+    behind = range(top, min(n, deepest))
+    drawn = rng.sample(behind, min(sampled, len(behind)))
+    return [*range(min(top, n)), *sorted(drawn)]
+
+
+def fused_labels(
+    pointwise: Sequence[int], listwise: Sequence[int], beta: float = 0.5
+) -> list[float]:
+    """S(d) = -beta ln L_p(d) - (1 - beta) ln L_l(d): the higher the better.
+
+    Args:
+        pointwise, listwise: the ranks, from 1, that the two teachers give each document.
+        beta: the pointwise teacher's share, 0..1.
+
+    Raises:
+        SettingsError: beta is out of its range.
+    """
+    if not 0.0 <= beta <= 1.0:
+        raise SettingsError(f"beta is {beta}: give a number 0..1")
+    return [
+        -beta * math.log(p) - (1.0 - beta) * math.log(q)
+        for p, q in zip(pointwise, listwise, strict=True)
+    ]
+
+
+def gold_scores(labels: Sequence[float]) -> list[float]:
+    """10 x minmax(S) over the pool: the best document has 10, the worst 0 (our definition)."""
+    return [MAX_SCORE * each for each in min_max(labels)]
+
+
+def drawn_size(kind: Literal["sft", "rl"], largest: int, rng: random.Random) -> int:
+    """The size of a sub-list, 5..20, drawn from the published distribution.
+
+    Args:
+        kind: whose distribution.
+        largest: sizes above it are not drawn, as a pool has no more documents.
+        rng: draws it.
+
+    Raises:
+        SettingsError: not even the smallest fits.
+    """
+    shares = SFT_SIZES if kind == "sft" else RL_SIZES
+    sizes = [size for size in range(SMALLEST, LARGEST + 1) if size <= largest]
+    if not sizes:
+        raise SettingsError(
+            f"a pool of {largest} documents is too small: a list has {SMALLEST} at least"
+        )
+    others = LARGEST - SMALLEST + 1 - len(shares)
+    rest = (1.0 - sum(shares.values())) / others
+    return rng.choices(sizes, [shares.get(size, rest) for size in sizes])[0]
+
+
+def interval_sample(n: int, size: int, rng: random.Random) -> list[int]:
+    """So many of n places in label order, one from each of `size` equal intervals, ascending.
+
+    So that a list spans the whole range of labels, whatever its size.
+    """
+    cuts = [round(part * n / size) for part in range(size + 1)]
+    return [rng.randrange(start, end) for start, end in zip(cuts, cuts[1:], strict=False)]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A pool with its labels, best first.
+
+    Attributes:
+        query_id, query: the query.
+        doc_ids, texts: the documents, in the order of their labels.
+        gold: 0..10, descending.
+        tied: neighbours in that order whose labels are equal.
+    """
+
+    query_id: str
+    query: str
+    doc_ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    gold: tuple[float, ...]
+    tied: int = 0
+
+
+@dataclass(frozen=True)
+class SubList:
+    """A training list in prompt order.
+
+    Attributes:
+        members: places in the pool's label order.
+        gold: their scores 0..10.
+        relevant: whether each is one of the best min(10, size // 2) of the list (our definition).
+    """
+
+    members: tuple[int, ...]
+    gold: tuple[float, ...]
+    relevant: tuple[bool, ...]
+
+
+def sub_list(pool: Labelled, size: int, rng: random.Random) -> SubList:
+    """A list of this size by interval sampling, in an order that tells nothing."""
+    places = interval_sample(len(pool.doc_ids), size, rng)
+    best = set(places[: min(10, size // 2)])
+    rng.shuffle(places)
+    return SubList(
+        tuple(places),
+        tuple(pool.gold[place] for place in places),
+        tuple(place in best for place in places),
+    )
