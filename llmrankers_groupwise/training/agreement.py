@@ -12,10 +12,8 @@ Najork, ECIR 2008). Sums are rounded once, so the order of the documents does no
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Sequence
-from operator import mul
 
 __all__ = [
     "expected_ndcg",
@@ -141,35 +139,22 @@ def _best_overlap(gold: tuple[float, ...], persistence: float) -> float:
 
 
 def _overlap(scores: tuple[float, ...], gold: tuple[float, ...], persistence: float) -> float:
+    n = len(gold)
     return math.fsum(
-        tail[above + tied - 1] + sum(map(mul, weighted[above : above + tied - 1], _fractions(tied)))
-        for (above, tied), (weighted, tail) in zip(
-            _places(scores), _weighted_shares(gold, persistence), strict=True
-        )
+        _overlap_of_one(place, wanted, n, persistence)
+        for place, wanted in zip(_places(scores), _places(gold), strict=True)
     )
 
 
-@functools.lru_cache(maxsize=1024)
-def _fractions(tied: int) -> list[float]:
-    """The chance of one of `tied` documents to be among the first 1..tied-1 of them."""
-    return [rank / tied for rank in range(1, tied)]
-
-
-@functools.lru_cache(maxsize=1024)
-def _weighted_shares(
-    gold: tuple[float, ...], persistence: float
-) -> list[tuple[list[float], list[float]]]:
-    """For each document and depth 1..n the chance to be above it by the gold, times its weight.
-
-    And the sums of these from each depth on, for documents that are certain to be above it.
-    """
-    weights = [persistence ** (depth - 1) / depth for depth in range(1, len(gold) + 1)]
-    rows = []
-    for above, tied in _places(gold):
-        row = [
-            weight * _share_within(depth, above, tied)
-            for depth, weight in enumerate(weights, start=1)
-        ]
-        tail = list(itertools.accumulate(reversed(row)))[::-1]
-        rows.append((row, tail))
-    return rows
+@functools.lru_cache(maxsize=1 << 16)  # the places of 20 documents with few ties are some thousands
+def _overlap_of_one(
+    place: tuple[int, int], wanted: tuple[int, int], n: int, persistence: float
+) -> float:
+    """What a document at these two places is expected to add to the overlap."""
+    return math.fsum(
+        persistence ** (depth - 1)
+        * _share_within(depth, *place)
+        * _share_within(depth, *wanted)
+        / depth
+        for depth in range(1, n + 1)
+    )

@@ -156,7 +156,7 @@ class GroupReward:
 
     def of(self, text: str, row: Row) -> float:
         """The reward of one reply."""
-        match = _REASON_AND_ANSWER.fullmatch(text, _end_of_thought(text))
+        match = _contract(text)
         if match is None:
             return self.bad_tags
         scores = _scores(match[1], len(row.gold))
@@ -198,10 +198,12 @@ _THOUGHT_AND_ANSWER = re.compile(rf"\s*+(?:<think>)?{_INSIDE}</think>{_ANSWER}",
 _THOUGHT_END = re.compile("</think>", re.IGNORECASE)
 
 
-def _end_of_thought(text: str) -> int:
-    """Where the reply begins: behind what a thinking model wrote of its own accord."""
-    thought = _THOUGHT_END.search(text)
-    return thought.end() if thought else 0
+def _contract(text: str) -> re.Match[str] | None:
+    """Reason and answer, behind what a thinking model wrote of its own accord."""
+    match = _REASON_AND_ANSWER.fullmatch(text)  # there is no </think> in it then
+    if match is None and (thought := _THOUGHT_END.search(text)):
+        match = _REASON_AND_ANSWER.fullmatch(text, thought.end())
+    return match
 
 
 def _scores(text: str, n: int) -> tuple[float, ...] | None:
