@@ -172,8 +172,9 @@ class GroupReward:
 def rank_r1(completions: Sequence[Completion], *, ground_truth: Any, **columns: Any) -> Rewards:
     """Rank-R1 (arXiv 2503.06034): 1 when the answer is the relevant document's label, 0 otherwise.
 
-    A reply is one <think> block and then one <answer> block, of the same rule as a GroupReward's
-    tags; the opening <think> may have stood in the prompt.
+    A reply is one <think> block and then one <answer> block, by the same rule as a GroupReward's
+    tags; the opening <think> may have stood in the prompt. (The authors' code takes the first such
+    pair anywhere in the text.)
 
     Args:
         completions: the replies.
