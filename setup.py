@@ -31,6 +31,7 @@ setup(
         "llmrankers_groupwise.engines",
         "llmrankers_groupwise.methods",
         "llmrankers_groupwise.prompt_files",
+        "llmrankers_groupwise.training",
     ],
     package_dir={"llmrankers_groupwise.prompt_files": "prompts"},
     package_data={

@@ -1,1 +1,1 @@
-"""Training of rerankers: data without human answers, rewards, SFT and GRPO (extra [train])."""
+"""Training rerankers. Importing a part of it needs neither PyTorch nor TRL."""
