@@ -95,6 +95,7 @@ def test_prompts_are_made_by_the_engine_and_counted():
         "misfits": 0,
         "first_misfit": None,
         "estimated": False,
+        "assumed": None,
     }
 
 
@@ -220,6 +221,7 @@ def test_json_prints_the_same_as_one_object(desk, prompting):
         "misfits": 1,
         "first_misfit": "'how long does a flea live' does not fit",
         "estimated": False,
+        "assumed": None,
         "skipped": [],
         "engine": {"engine": "scripted"},
     }

@@ -27,8 +27,8 @@ from llmrankers_groupwise.experiment import Experiment
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.journal import Journal
 from llmrankers_groupwise.journal_file import ReadJournal
-from llmrankers_groupwise.passages import JsonlPassages
-from llmrankers_groupwise.runs import RunFile
+from llmrankers_groupwise.passages import JsonlPassages, MemoryPassages
+from llmrankers_groupwise.runs import RunEntry, RunFile
 from llmrankers_groupwise.testing import ScriptedEngine, json_reply
 from llmrankers_groupwise.trec import read_queries
 from llmrankers_groupwise.types import Candidate, Origin, Query, Reply, Request, Sampling
@@ -476,19 +476,26 @@ def test_export_has_a_line_for_each_question(shop, capsys):
 
 
 def test_export_takes_any_text_and_is_utf8(shop, capsys):
-    with Journal(shop.journal) as journal:
-        journal.begin({"run": 1}, {"engine": {"engine": "x"}, "method": "m"})
-        journal.add_query(0, Query("q1", "was kostet ein Fußboden"), [])
-
-        async def ask() -> Reply:
-            return Reply("\ud83d Fußboden 日本")
-
-        asyncio.run(journal.reply(KEY, ORIGIN, ask))
+    texts = {"d0": "Fußboden", "d1": "\ud83d 日本"}
+    Experiment(
+        first_stage=FirstStage(
+            {"q1": [RunEntry(doc_id, 1.0) for doc_id in texts]},
+            {"q1": "was kostet ein Fußboden"},
+            MemoryPassages({("q1", doc_id): text for doc_id, text in texts.items()}),
+        ),
+        ranker=GroupwiseLlmRanker(
+            engine=ScriptedEngine(['\ud83d Fußboden 日本 {"[1]": 1, "[2]": 2}']),
+            journal=shop.journal,
+        ),
+        save_path=shop.out,
+    ).run()
     copy = shop.folder / "export.jsonl"
     looked_at(capsys, shop, "export", "--save_path", str(copy))
     (line,) = copy.read_text(encoding="utf-8").splitlines()
     assert "Fußboden 日本" in line
-    assert json.loads(line)["text"] == "\ud83d Fußboden 日本"
+    record = json.loads(line)
+    assert record["text"].startswith("\ud83d Fußboden 日本 ")
+    assert (record["query"], record["scores"]) == ("was kostet ein Fußboden", [1.0, 2.0])
 
 
 def test_export_does_not_overwrite_the_journal(shop, capsys):
