@@ -61,6 +61,13 @@ class LongestFirst(ScriptedEngine):
     @staticmethod
     def judge(request: Request) -> str:
         order = sorted(request.passages, key=len)
+        labels = [request.labels[request.passages.index(passage)] for passage in reversed(order)]
+        if request.wants == "order":
+            return " > ".join(labels)
+        if request.wants == "choice":
+            return f"<answer>{labels[0]}</answer>"
+        if request.form is None and request.fallback is None:
+            return "Yes" if len(request.passages[0]) > 25 else "No"
         return json_reply([min(10, order.index(passage)) for passage in request.passages])
 
 
