@@ -162,7 +162,8 @@ def test_an_order_of_arrival_changes_nothing():
 
 WORDS = {
     "Yes": (1.0, Status.EXACT), "no": (0.0, Status.EXACT), " YES.\n": (1.0, Status.EXACT),
-    '{"[1]": "Yes"}': (1.0, Status.REPAIRED), "Yes, it does.": (1.0, Status.REPAIRED),
+    '{"[1]": "Yes"}': (1.0, Status.EXACT), 'So {"[1]": "No"}': (0.0, Status.REPAIRED),
+    "Yes, it does.": (1.0, Status.REPAIRED),
     "No? No: Yes": (1.0, Status.REPAIRED), "<reason>no</reason> Yes": (1.0, Status.EXACT),
     "<think>Yes</think>No": (0.0, Status.EXACT), "**Yes**": (1.0, Status.REPAIRED),
 }  # fmt: skip
@@ -181,6 +182,11 @@ def test_a_text_without_the_word_fails(text):
 
 def test_an_error_fails_whatever_it_says():
     assert read_yes_no(Reply("Yes", error="no")).status is Status.FAILED
+
+
+def test_a_form_behind_reasoning_that_was_cut_off_is_forced():
+    read = read_yes_no(Reply(blanks=((0.25, 0.75),), forced=True))
+    assert read == GroupScores({1: 0.75}, (), Status.FORCED)
 
 
 NAN = float("nan")

@@ -37,6 +37,7 @@ Judgement = Literal["yes_no", "graded"]
 _METHODS = ("yes_no", "graded")
 _WORDS = ("No", "Yes")
 _WORD = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
+_ALONE = re.compile(r'\s*+(?:(?:yes|no)\.?|\{"\[1\]": ?"(?:yes|no)"\})\s*+', re.IGNORECASE)
 
 
 def check_judgement(method: str) -> None:
@@ -101,18 +102,17 @@ def read_yes_no(reply: Reply) -> GroupScores:
     if reply.error is not None:
         return GroupScores({}, (1,), Status.FAILED)
     if reply.blanks is not None:
-        return _read_probability(reply.blanks)
+        return _read_probability(reply.blanks, Status.FORCED if reply.forced else Status.EXACT)
     text = without_reasoning(reply.text)
     words = [word.lower() for word in _WORD.findall(text)]
     if not words:
         return GroupScores({}, (1,), Status.FAILED)
-    alone = _WORD.fullmatch(text.strip(" \t\r\n.")) is not None
-    score = float(words[-1] == "yes")
-    return GroupScores({1: score}, (), Status.EXACT if alone else Status.REPAIRED)
+    status = Status.EXACT if _ALONE.fullmatch(text) else Status.REPAIRED
+    return GroupScores({1: float(words[-1] == "yes")}, (), status)
 
 
-def _read_probability(blanks: Sequence[Sequence[float]]) -> GroupScores:
+def _read_probability(blanks: Sequence[Sequence[float]], status: Status) -> GroupScores:
     if len(blanks) == 1 and len(blanks[0]) == len(_WORDS) and are_probabilities(blanks[0]):
-        return GroupScores({1: float(blanks[0][_WORDS.index("Yes")])}, (), Status.EXACT)
+        return GroupScores({1: float(blanks[0][_WORDS.index("Yes")])}, (), status)
     refused = (f"[1]: probabilities {list(map(list, blanks))}, not those of No and Yes",)
     return GroupScores({}, (1,), Status.FAILED, refused)
