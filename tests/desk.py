@@ -66,8 +66,11 @@ class LongestFirst(ScriptedEngine):
             return " > ".join(labels)
         if request.wants == "choice":
             return f"<answer>{labels[0]}</answer>"
-        if request.form is None and request.fallback is None:
+        form = request.form or request.fallback
+        if form is None or form.of_words:
             return "Yes" if len(request.passages[0]) > 25 else "No"
+        if "Score this passage" in request.messages[-1]["content"]:
+            return json_reply([min(10, len(request.passages[0]) - 18)])
         return json_reply([min(10, order.index(passage)) for passage in request.passages])
 
 

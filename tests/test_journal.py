@@ -659,3 +659,80 @@ def test_an_identity_that_cannot_be_had_ends_it(journal):
     with pytest.raises(ModelError, match="no such model"):
         asyncio.run(Asker(engine, Sampling(), journal)([request]))
     assert engine.requests == []
+
+
+# --- Other methods ----------------------------------------------------------------------------
+
+OTHERS = {
+    "setwise": (("setwise", "--k", "5"), ()),
+    "listwise": (("listwise", "--num_repeat", "5"), ()),
+    "pointwise": (("pointwise",), ()),
+    "pointwise, words": (("pointwise",), ("--scoring", "generation")),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_run_of_any_method_is_resumed_and_looked_at(shop, capsys, name):
+    """Ended on its way, it goes on and asks nothing again; its own reader reads its replies."""
+    shop.ranked_by, options = OTHERS[name]
+    ended = shop.run(*options, ends="SIGINT after 18")
+    assert ended.returncode not in (0, -9), ended.stderr
+    kept, paid = shop.kept(), shop.paid
+    assert len(kept) >= 10
+    assert shop.run(*options).returncode == 0
+    again = [line.strip() for line in shop.paid[len(paid) :]]
+    assert again
+    assert not kept & set(again)
+    resumed = shop.out.read_bytes()
+    shop.out.unlink()
+    assert asked(shop, *options) == 0
+    assert shop.out.read_bytes() == resumed
+
+    stats = json.loads(looked_at(capsys, shop, "stats", "--json"))
+    (run,) = stats["runs"]
+    manifest = json.loads(Path(f"{shop.out}.manifest.json").read_text(encoding="utf-8"))
+    counted = {status: n for status, n in manifest["counters"]["statuses"].items() if n}
+    assert run["method"] == shop.ranked_by[0]
+    assert (run["statuses"], run["questions"]) == (counted, manifest["counters"]["groups"])
+    records = [json.loads(line) for line in looked_at(capsys, shop, "export").splitlines()]
+    assert len(records) == run["questions"]
+    assert Counter(record["status"] for record in records) == counted
+    for record in records:
+        scores = [score for score in record["scores"] if score is not None]
+        if name == "setwise":
+            assert (record["scores"].count(1.0), len(scores)) == (1, 1)
+        if name == "listwise":
+            n = len(record["doc_ids"])
+            assert sorted(scores) == [float(label) for label in range(1, n + 1)]
+        if name.startswith("pointwise"):
+            assert len(record["doc_ids"]) == len(scores) == 1
+            assert 0 <= scores[0] <= 1
+
+
+def test_methods_share_a_journal_and_no_reply(shop):
+    """Each in its own run; an engine that reads prompts is asked other ones by each."""
+    asked_of = {}
+    for name, (words, options) in OTHERS.items():
+        shop.ranked_by = words
+        asked_of[name] = asked(shop, *options, "--journal", str(shop.journal))
+        assert asked_of[name] > 0
+        assert asked(shop, *options, "--journal", str(shop.journal)) == 0
+    shop.ranked_by = ("groupwise", "--group_size", "10")
+    assert asked(shop, "--journal", str(shop.journal)) == 36
+
+
+def test_a_run_of_a_later_version_is_refused_by_what_is_unknown(shop, capsys):
+    with Journal(shop.journal) as journal:
+        asked_ = {"method": "tournament", "settings": {}, "prompt": {}}
+        journal.begin(asked_, {"engine": {"engine": "x"}, "method": "tournament", "queries": 1})
+        journal.add_query(0, Query("q1", "?"), [])
+
+        async def ask() -> Reply:
+            return Reply("x")
+
+        asyncio.run(journal.reply(KEY, ORIGIN, ask))
+    for action in ("stats", "export"):
+        assert main(["journal", action, "--journal", str(shop.journal)]) == 1
+        error = capsys.readouterr().err
+        assert "a run in this journal is of another version of this package" in error
+        assert "tournament" in error
