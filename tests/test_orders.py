@@ -38,6 +38,7 @@ WHOLE = {  # every one says 3, 1, 2
     "blanks": ("[3] [1] [2]", Status.REPAIRED),
     "lines": ("[3]\n[1]\n[2]", Status.REPAIRED),
     "lines of Windows": ("[3]\r\n[1]\r\n[2]\r\n", Status.REPAIRED),
+    "a list that goes on in a line of Windows": ("[3] > [1] >\r\n[2]\r\n", Status.REPAIRED),
     "lines that end in a sign": ("[3] >\n[1] >\n[2]", Status.REPAIRED),
     "a numbered list": ("1. [3]\n2. [1]\n3. [2]", Status.REPAIRED),
     "a list numbered with )": ("1) [3]\n2) [1]\n3) [2]\n", Status.REPAIRED),
