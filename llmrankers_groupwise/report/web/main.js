@@ -1,0 +1,59 @@
+// Which page is shown, by the address; and the keys.
+
+async function route() {
+  const asked = location.hash.startsWith("#query=") ? decoded(location.hash.slice(7)) : null;
+  const place = asked === null ? undefined : places.get(asked);
+  const before = view.place;
+  view.place = place ?? null;
+  byId("overview").hidden = view.place !== null;
+  byId("query").hidden = view.place === null;
+  if (view.place !== null) {
+    await drawQuery(view.place);
+    window.scrollTo(0, 0);
+    byId("query-title")?.focus({ preventScroll: true });
+  } else if (before !== null) {
+    const link = document.querySelector(`#queries a[href="${CSS.escape(address(before))}"]`);
+    link?.focus();
+    link?.scrollIntoView({ block: "center" });
+  } else if (asked !== null) {
+    byId("notices").append(el("li", {}, `There is no query ${asked} in this report.`));
+  }
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+function keys(event) {
+  if (event.ctrlKey || event.altKey || event.metaKey) return;
+  moveInLists(event);
+  if (view.place === null || event.target.closest("input, select, textarea")) return;
+  document.querySelector(`#query [data-go="${CSS.escape(event.key)}"]`)?.click();
+}
+
+function chosen() {
+  drawTests(byId("measure").value);
+  drawPlot();
+  drawQueries();
+}
+
+replace("measure", report.measures.map((measure) => el("option", { value: measure }, measure)));
+drawAbout();
+drawMeans();
+drawOutcomes();
+drawCosts();
+drawMade();
+chosen();
+byId("measure").addEventListener("change", chosen);
+byId("find").addEventListener("input", drawQueries);
+byId("outcome").addEventListener("change", drawQueries);
+addEventListener("hashchange", route);
+addEventListener("keydown", keys);
+route().then(() => {
+  document.documentElement.dataset.ready = "yes";
+  performance.mark("ready");
+});
