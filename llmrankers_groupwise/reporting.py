@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from llmrankers_groupwise.experiment import Experiment
 from llmrankers_groupwise.manifest import manifest_path
 from llmrankers_groupwise.results import Summary
 from llmrankers_groupwise.summary import dry_table, summary_table
+from llmrankers_groupwise.textfiles import same_file
 
 __all__ = ["check_apart", "check_other", "report", "report_dry", "table_at_any_end"]
 
@@ -60,9 +60,7 @@ def check_other(save_path: str, path: str, option: str) -> None:
 
 def check_apart(result: str | Path, path: str | Path, what: str, option: str) -> None:
     """Raise SettingsError if a result, which is called `what`, is the file of an option."""
-    if os.path.realpath(result) == os.path.realpath(path) or (
-        os.path.exists(result) and os.path.exists(path) and os.path.samefile(result, path)
-    ):
+    if same_file(result, path):
         raise SettingsError(f"{what} is the file of {option}; save under another name")
 
 

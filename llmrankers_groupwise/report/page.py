@@ -21,7 +21,7 @@ from llmrankers_groupwise.report.overview import overview
 from llmrankers_groupwise.report.plots import check_plots, figures
 from llmrankers_groupwise.report.questions import RunJournal, open_journal
 from llmrankers_groupwise.report.texts import Texts, find_texts, named_file
-from llmrankers_groupwise.textfiles import write_atomically
+from llmrankers_groupwise.textfiles import same_file, write_atomically
 from llmrankers_groupwise.trec import Qrels
 
 __all__ = ["DEPTH", "ReportInputs", "usual_journal", "write_report"]
@@ -64,7 +64,7 @@ def write_report(
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
-        SettingsError: an unknown run's journals, or a depth below 1.
+        SettingsError: an unknown run's journals, a depth below 1, or the place is that of an input.
         FileError: a given file is malformed, or the place cannot be written.
         JournalError: a given journal cannot be used.
     """
@@ -83,6 +83,10 @@ def write_report(
     )
     with contextlib.ExitStack() as stack:
         journals, origins, notes = _journals(comparison, manifests, inputs, stack)
+        replies = [path for journal in journals.values() for path in journal.paths]
+        for place in (*texts.files, *replies):
+            if same_file(path, place):
+                raise SettingsError(f"{path} is read for the report; save it under another name")
         details = Details(comparison, qrels, texts, journals, inputs.depth)
         return _written(path, comparison, details, texts, origins, notes)
 

@@ -20,11 +20,13 @@ class Texts:
 
     Attributes:
         used: what each source is, in a line.
+        files: those of them that are files.
         notes: what could not be found or read, in a line each.
     """
 
     def __init__(self) -> None:
         self.used: list[str] = []
+        self.files: list[Path] = []
         self.notes: list[str] = []
         self._queries: list[Mapping[str, str]] = []
         self._passages: list[Passages] = []
@@ -81,8 +83,10 @@ def find_texts(
     """
     texts = Texts()
     if query_file is not None:
+        texts.files.append(query_file)
         texts.add_queries(QUERY_SOURCES["query_file"](str(query_file)), str(query_file))
     for corpus in corpora:
+        texts.files.append(corpus)
         texts.add_passages(PASSAGE_SOURCES["corpus"](str(corpus)), str(corpus))
     queries, passages = not texts.has_queries(), not texts.has_passages()
     for option, value, run in _named(manifests):
@@ -123,6 +127,7 @@ def _add_named(
     if option in FILE_SOURCES and (queries or passages):
         found = named_file(value, run)
         place = None if found is None else str(found)
+        texts.files += [] if found is None else [found]
     if place is None:
         texts.notes.append(f"{manifest_path(run)} names --{option} {value}: there is no such file")
         return

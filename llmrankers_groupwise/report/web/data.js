@@ -3,6 +3,7 @@
 const report = JSON.parse(byId("comparison").textContent);
 const baseline = report.runs.findIndex((run) => run.name === report.baseline);
 const others = report.runs.map((_, number) => number).filter((number) => number !== baseline);
+const lacking = report.runs.map((run) => new Set(run.missing));
 const places = new Map(report.query_ids.map((id, place) => [id, place]));
 
 const unpacked = new Map();

@@ -6,9 +6,9 @@ function groupsOf(detail, number) {
   const name = runName(number);
   if (questions === null) {
     const why = report.runs[number].journal;
-    return el("p", { class: "muted" }, name, why ? `: no replies, ${why}` : ": no replies are known");
+    return el("p", { class: "muted small" }, name, why ? `: no replies, ${why}` : ": no replies are known");
   }
-  if (!questions.length) return el("p", { class: "muted" }, name, ": its journal has no replies about this query");
+  if (!questions.length) return el("p", { class: "muted small" }, name, ": its journal has no replies about this query");
   const ranks = new Map((detail.lists[number]?.docs ?? []).map((doc, rank) => [doc, rank + 1]));
   const body = el("div", { class: "groups" });
   const entry = el("details", { class: "run-groups" },

@@ -21,15 +21,21 @@ async function drawQuery(place) {
   drawLists(detail);
 }
 
-function queryNavigation(place) {
+/** The queries in the order of the table, and where in it one is; of all if the table lacks it. */
+function around(place) {
   const order = listing.order.includes(place) ? listing.order : report.query_ids.map((_, each) => each);
   const at = order.indexOf(place);
+  return { at, count: order.length, previous: order[at - 1], next: order[at + 1] };
+}
+
+function queryNavigation(place) {
+  const { at, count, previous, next } = around(place);
   const to = (other, text, key) => (other === undefined ? el("span", { class: "muted" }, text)
-    : el("a", { href: address(other), "data-go": key, title: `key ${key}` }, text));
+    : el("a", { href: address(other), title: `key ${key}` }, text));
   return el("nav", { class: "bar", "aria-label": "queries" },
-    el("a", { href: "#", "data-go": "Escape", title: "key Esc" }, "← all queries"),
-    to(order[at - 1], "↑ previous", "k"), to(order[at + 1], "↓ next", "j"),
-    el("span", { class: "muted" }, `${whole(at + 1)} of ${whole(order.length)}`));
+    el("a", { href: "#", title: "key Esc" }, "← all queries"),
+    to(previous, "↑ previous", "k"), to(next, "↓ next", "j"),
+    el("span", { class: "muted" }, `${whole(at + 1)} of ${whole(count)}`));
 }
 
 function valuesTable(place) {

@@ -1,8 +1,10 @@
 // Which page is shown, by the address; and the keys.
 
+/** The query that the address asks for; null for none. */
+const asked = () => (location.hash.startsWith("#query=") ? decoded(location.hash.slice(7)) : null);
+
 async function route() {
-  const asked = location.hash.startsWith("#query=") ? decoded(location.hash.slice(7)) : null;
-  const place = asked === null ? undefined : places.get(asked);
+  const place = places.get(asked());
   const before = view.place;
   view.place = place ?? null;
   byId("overview").hidden = view.place !== null;
@@ -15,8 +17,8 @@ async function route() {
     const link = document.querySelector(`#queries a[href="${CSS.escape(address(before))}"]`);
     link?.focus();
     link?.scrollIntoView({ block: "center" });
-  } else if (asked !== null) {
-    byId("notices").append(el("li", {}, `There is no query ${asked} in this report.`));
+  } else if (asked() !== null) {
+    byId("notices").append(el("li", {}, `There is no query ${asked()} in this report.`));
   }
 }
 
@@ -32,7 +34,10 @@ function keys(event) {
   if (event.ctrlKey || event.altKey || event.metaKey) return;
   moveInLists(event);
   if (view.place === null || event.target.closest("input, select, textarea")) return;
-  document.querySelector(`#query [data-go="${CSS.escape(event.key)}"]`)?.click();
+  if (event.key === "Escape") location.hash = "";
+  const here = around(places.get(asked()) ?? view.place); // the page may not be drawn yet
+  const to = { j: here.next, k: here.previous }[event.key];
+  if (to !== undefined) location.hash = address(to);
 }
 
 function chosen() {

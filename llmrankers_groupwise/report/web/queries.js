@@ -46,12 +46,13 @@ function drawQueries() {
   const compared = (a, b) => (typeof a === "string" ? collator.compare(a, b) : a - b);
   order.sort((a, b) => sign * compared(key(a), key(b)) || a - b);
   listing.order = order;
-  const largest = Math.max(1e-9, ...others.flatMap((number) =>
-    report.query_ids.map((_, place) => Math.abs(difference(measure, number, place)))));
+  const largest = others.flatMap((number) => report.query_ids.map((_, place) => Math.abs(difference(measure, number, place))))
+    .reduce((most, each) => Math.max(most, each), 1e-9);
   const made = table(`Queries by ${measure}`, queryHeads(), order.map((place) => queryRow(measure, place, largest)), { class: "queries" });
   const focused = document.activeElement?.dataset?.key;
   replace("queries", made);
   if (focused) made.querySelector(`[data-key="${focused}"]`)?.focus();
+  byId("queries-legend").textContent = lacking.some((ids) => ids.size) ? "†: the run does not have the query, which counts 0." : "";
   byId("shown").textContent = order.length === report.query_ids.length
     ? plural(order.length, "query", "queries") : `${whole(order.length)} of ${plural(report.query_ids.length, "query", "queries")}`;
 }
@@ -82,7 +83,7 @@ function sortBy(key) {
 }
 
 function queryRow(measure, place, largest) {
-  const value = (number) => el("td", { class: "number" }, report.runs[number].missing.includes(report.query_ids[place])
+  const value = (number) => el("td", { class: "number" }, lacking[number].has(report.query_ids[place])
     ? el("span", { class: "muted", title: "not in the run, counts 0" }, "0.0000 †") : four(report.runs[number].values[measure][place]));
   const row = el("tr", {},
     el("th", { scope: "row" }, el("a", { href: address(place) }, el("bdi", {}, report.query_ids[place]))),
