@@ -76,7 +76,8 @@ def test_the_first_page_has_the_comparison_in_tables(opened):
     assert page.texts("#costs tbody tr:nth-child(3) td")[0] == "8"
     assert page.texts("#costs tbody tr:nth-child(1) td") == ["–"] * 6
     assert any(
-        "tied: 1 judged query is not in the run" in each for each in page.texts("#notices li")
+        "tied: 1 judged query is not in the run and counts 0 (q2)" in each
+        for each in page.texts("#notices li")
     )
     assert shown_ids(page) == list(QUERIES)
     assert page.texts("#queries tbody tr:nth-child(2) td")[2] == "0.0000 †"

@@ -187,6 +187,9 @@ class _CostPlot(_Plot):
         taken: list[Box] = [(x - 7, y - 7, x + 7, y + 7) for x, y in places]
         stair = [tuple(to_pixels(each)) for each in self._front()]
         taken += [(x, y - 2, x2, y + 2) for (x, y), (x2, _) in itertools.pairwise(stair)]
+        for line in self._lines:
+            _, y = to_pixels((self._points[0].cost, line.quality))
+            taken.append((inside[0], y - 1, inside[2], y + 1))
         for point, (x, _) in zip(self._points, places, strict=True):
             if point.interval:
                 low, high = (to_pixels((point.cost, each))[1] for each in point.interval)

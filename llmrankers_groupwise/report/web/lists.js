@@ -35,7 +35,7 @@ function queryNavigation(place) {
   return el("nav", { class: "bar", "aria-label": "queries" },
     el("a", { href: "#", title: "key Esc" }, "← all queries"),
     to(previous, "↑ previous", "k"), to(next, "↓ next", "j"),
-    el("span", { class: "muted" }, `${whole(at + 1)} of ${whole(count)}`));
+    el("span", { class: "muted" }, `${whole(at + 1)} of ${whole(count)}; keys k, j, Esc`));
 }
 
 function valuesTable(place) {

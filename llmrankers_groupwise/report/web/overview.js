@@ -16,10 +16,10 @@ function oddities(run) {
   const first = (ids) => `(${ids.slice(0, 5).join(", ")}${ids.length > 5 ? ", …" : ""})`;
   const notes = [];
   if (run.missing.length) {
-    notes.push(`${run.name}: ${plural(run.missing.length, "judged query is", "judged queries are")} not in the run and count 0 ${first(run.missing)}`);
+    notes.push(`${run.name}: ${plural(run.missing.length, "judged query is not in the run and counts 0", "judged queries are not in the run and count 0")} ${first(run.missing)}`);
   }
   if (run.unjudged_queries.length) {
-    notes.push(`${run.name}: ${plural(run.unjudged_queries.length, "query is", "queries are")} not judged and do not count ${first(run.unjudged_queries)}`);
+    notes.push(`${run.name}: ${plural(run.unjudged_queries.length, "query is not judged and does not count", "queries are not judged and do not count")} ${first(run.unjudged_queries)}`);
   }
   if (run.unjudged_at_10) {
     notes.push(`${run.name}: on average ${run.unjudged_at_10.toFixed(2)} of the first 10 documents are not judged`);
@@ -53,6 +53,7 @@ const number = (content) => el("td", { class: "number" }, content);
 const small = (text) => el("span", { class: "small muted" }, text);
 
 function drawTests(measure) {
+  for (const each of document.querySelectorAll(".measure-name")) each.textContent = `by ${measure}`;
   const head = ["run", ...["mean", "95 % interval"].map(numberHead)];
   if (others.length) {
     head.push(...["difference", "better / equal / worse", "t test p", "Holm", "randomisation p", "Holm"].map(numberHead));
