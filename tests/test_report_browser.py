@@ -355,3 +355,12 @@ def test_documents_past_the_twentieth_are_shown_when_asked_for(browser, tmp_path
     browser.click("#query button[aria-pressed=false]")
     assert len(browser.texts("#lists li")) == 120
     assert browser.js("document.querySelector('#query button').ariaPressed") == "true"
+
+
+def test_a_browser_that_cannot_unpack_says_so(browser, report):
+    browser.open(report)
+    browser.js("delete window.DecompressionStream")
+    browser.click("#queries a")
+    browser.until("document.querySelector('#query p.worse')")
+    assert "a browser of 2023 or later is needed" in browser.texts("#query p.worse")[0]
+    assert browser.said() == []

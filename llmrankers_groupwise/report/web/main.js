@@ -10,7 +10,8 @@ async function route() {
   byId("overview").hidden = view.place !== null;
   byId("query").hidden = view.place === null;
   if (view.place !== null) {
-    await drawQuery(view.place);
+    await drawQuery(view.place).catch((error) => replace("query", queryNavigation(view.place),
+      el("p", { class: "worse" }, `This query cannot be shown (${error.message}); a browser of 2023 or later is needed.`)));
     window.scrollTo(0, 0);
     byId("query-title")?.focus({ preventScroll: true });
   } else if (before !== null) {
