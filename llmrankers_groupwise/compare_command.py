@@ -13,8 +13,8 @@ from llmrankers_groupwise.comparison import COMPARED_MEASURES, Comparison, compa
 from llmrankers_groupwise.comparison_table import comparison_table
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.manifest import manifest_path
+from llmrankers_groupwise.report.drawing import check_plots
 from llmrankers_groupwise.report.page import DEPTH, ReportInputs, usual_journal, write_report
-from llmrankers_groupwise.report.plots import check_plots
 from llmrankers_groupwise.reporting import check_apart
 from llmrankers_groupwise.textfiles import check_writable
 from llmrankers_groupwise.trec import read_qrels

@@ -103,7 +103,7 @@ def test_one_plot_is_shown_and_costs_and_measures_choose_it(opened):
     assert "what they cost is not known: first, tied." in page.texts("#plot-legend")[0]
     names = page.texts("#plots figure:not([hidden]) text")
     assert set(NAMES) <= set(names)
-    assert page.texts("#tests thead th")[1] == "mean"
+    assert page.texts("#plots figure:not([hidden]) text[font-weight]") == ['a<b>&"c"']  # the front
 
 
 def test_marks_and_lines_of_a_plot_are_seen(opened):

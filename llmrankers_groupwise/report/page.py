@@ -17,8 +17,9 @@ from llmrankers_groupwise.errors import FileError, JournalError, SettingsError
 from llmrankers_groupwise.manifest import manifest_path, read_manifest
 from llmrankers_groupwise.report.blocks import json_block
 from llmrankers_groupwise.report.details import Details
+from llmrankers_groupwise.report.drawing import check_plots
 from llmrankers_groupwise.report.overview import overview
-from llmrankers_groupwise.report.plots import check_plots, figures
+from llmrankers_groupwise.report.plots import figures
 from llmrankers_groupwise.report.questions import RunJournal, open_journal
 from llmrankers_groupwise.report.texts import Texts, find_texts, named_file
 from llmrankers_groupwise.textfiles import same_file, write_atomically

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import html
-import io
 import itertools
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from llmrankers_groupwise.comparison import ComparedRun, Comparison, Costs
-from llmrankers_groupwise.errors import MissingDependencyError
+from llmrankers_groupwise.report.drawing import FAINT, FRONT, INK, Drawing, run_colour, run_marker
 from llmrankers_groupwise.report.pareto import Box, free_place, pareto_front
-from llmrankers_groupwise.report.svg import inline_svg
 
-__all__ = ["COSTS", "PALETTE", "check_plots", "figures"]
+__all__ = ["COSTS", "figures"]
 
 COSTS = {
     "calls": "calls",
@@ -27,29 +24,8 @@ COSTS = {
 }
 """Fields of Costs -> what an axis calls them."""
 
-PALETTE = 8
-"""So many runs have a colour of their own; then colours begin anew, other markers beside them."""
-
-_INK, _FAINT, _GRID, _FRONT = "#010101", "#020202", "#030303", "#040404"
-_RUNS = [f"#0500{number:02x}" for number in range(PALETTE)]
-_COLOURS = {
-    _INK: "var(--ink)", _FAINT: "var(--muted)", _GRID: "var(--line)", _FRONT: "var(--front)",
-    **{colour: f"var(--run-{number})" for number, colour in enumerate(_RUNS)},
-}  # fmt: skip
-_MARKERS = "osD^vP*X"
-_DPI = 72  # that of SVG files, so that places in pixels are the same there
 _LOG_FROM = 20
 """Costs that differ by more than this factor are drawn on a logarithmic scale."""
-
-
-def check_plots() -> None:
-    """Raise MissingDependencyError unless plots can be drawn."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            "the report's plots need matplotlib: pip install 'llmrankers-groupwise[report]'"
-        ) from error
 
 
 def figures(comparison: Comparison) -> tuple[str, str]:
@@ -98,59 +74,19 @@ class _Point:
     interval: tuple[float, float] | None
 
     @property
+    def place(self) -> tuple[float, float]:
+        return self.cost or 0.0, self.quality
+
+    @property
     def colour(self) -> str:
-        return _RUNS[self.number % PALETTE]
+        return run_colour(self.number)
 
     @property
     def marker(self) -> str:
-        return _MARKERS[self.number % len(_MARKERS)]
+        return run_marker(self.number)
 
 
-class _Plot:
-    """What plots of runs have in common."""
-
-    titles: Mapping[str, str] = {}
-    label = ""
-
-    def draw(self, axes: Any) -> None:
-        """Draw everything whose place the data say."""
-
-    def name(self, axes: Any, renderer: Any) -> None:
-        """Write names where the drawing leaves room."""
-
-    def svg(self, prefix: str) -> str:
-        """The plot as an element to stand in HTML."""
-        import matplotlib as mpl
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        settings: Any = {
-            "svg.fonttype": "none", "svg.hashsalt": prefix, "font.size": 11, "axes.linewidth": 0.8,
-            "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _FAINT,
-            "xtick.color": _FAINT, "ytick.color": _FAINT, "grid.color": _GRID,
-            "text.parse_math": False, "path.simplify": True, "axes.unicode_minus": True,
-        }  # fmt: skip
-        written = io.StringIO()
-        with mpl.rc_context(settings), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of characters that its font lacks; the browser's do
-            figure = Figure(figsize=(7.2, 4.3), dpi=_DPI, layout="constrained")
-            canvas: Any = FigureCanvasAgg(figure)
-            axes = figure.add_subplot()
-            self.draw(axes)
-            axes.grid(visible=True, linewidth=0.7)
-            axes.set_axisbelow(True)
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.tick_params(length=0, which="both")
-            canvas.draw()
-            figure.set_layout_engine("none")
-            self.name(axes, canvas.get_renderer())
-            figure.savefig(
-                written, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
-            )
-        return inline_svg(written.getvalue(), prefix, _COLOURS, self.titles, self.label)
-
-
-class _CostPlot(_Plot):
+class _CostPlot(Drawing):
     """All runs' quality by one measure against their cost of one kind."""
 
     def __init__(self, runs: Sequence[ComparedRun], measure: str, cost: str) -> None:
@@ -175,7 +111,7 @@ class _CostPlot(_Plot):
             axes.plot([point.cost], [point.quality], color=point.colour, marker=point.marker,
                       markersize=9, linestyle="none", zorder=4, gid=f"run-{point.number}",
                       clip_on=False)  # fmt: skip
-        axes.step(*zip(*self._front(), strict=True), where="post", color=_FRONT, linewidth=1.6,
+        axes.step(*zip(*self._stair(axes), strict=True), where="post", color=FRONT, linewidth=1.6,
                   zorder=3, solid_capstyle="butt")  # fmt: skip
         axes.set_xlabel(COSTS[self._cost] + (" (logarithmic)" if logarithmic else ""))
         axes.set_ylabel(f"{self._measure}, mean and 95 % interval")
@@ -183,9 +119,10 @@ class _CostPlot(_Plot):
     def name(self, axes: Any, renderer: Any) -> None:
         inside = _box(axes.get_window_extent(renderer))
         to_pixels = axes.transData.transform
-        places = [tuple(to_pixels((point.cost, point.quality))) for point in self._points]
-        taken: list[Box] = [(x - 7, y - 7, x + 7, y + 7) for x, y in places]
-        stair = [tuple(to_pixels(each)) for each in self._front()]
+        places = [tuple(to_pixels(point.place)) for point in self._points]
+        marks: list[Box] = [(x - 7, y - 7, x + 7, y + 7) for x, y in places]
+        taken = marks * 4  # a name may sooner cross a line than hide a mark
+        stair = [tuple(to_pixels(each)) for each in self._stair(axes)]
         taken += [(x, y - 2, x2, y + 2) for (x, y), (x2, _) in itertools.pairwise(stair)]
         for line in self._lines:
             _, y = to_pixels((self._points[0].cost, line.quality))
@@ -198,20 +135,26 @@ class _CostPlot(_Plot):
         for line in self._lines:
             at = to_pixels((self._points[0].cost, line.quality))[1]
             texts.append((line, (inside[2], at), _ON_A_LINE))
+        front = self._front()
         for point, place, choices in texts:
             text = axes.annotate(
                 _cut(point.name), place, xycoords="figure pixels", annotation_clip=False,
-                color=point.colour if point.cost is None else _INK, fontsize=10.5,
+                color=point.colour if point.cost is None else INK, fontsize=10.5,
                 textcoords="offset pixels", xytext=(0, 0),
+                fontweight="bold" if point in front else "normal",
             )  # fmt: skip
             boxes = [_placed(text, choice, renderer) for choice in choices]
             best = free_place(boxes, taken, inside)
             taken.append(_placed(text, choices[best], renderer))
 
-    def _front(self) -> list[tuple[float, float]]:
-        """The runs that none beats, as corners of a stair: each from its cost on."""
-        places = [(point.cost or 0.0, point.quality) for point in self._points]
-        return [places[number] for number in pareto_front(places)]
+    def _front(self) -> list[_Point]:
+        """The runs that none beats, by cost."""
+        return [self._points[n] for n in pareto_front([each.place for each in self._points])]
+
+    def _stair(self, axes: Any) -> list[tuple[float, float]]:
+        """The corners of the front: each run from its cost on, the last to the edge."""
+        corners = [each.place for each in self._front()]
+        return [*corners, (axes.get_xlim()[1], corners[-1][1])]
 
     def _scale(self, axes: Any) -> bool:
         """Choose the scale of costs; whether it is logarithmic."""
@@ -232,7 +175,7 @@ class _CostPlot(_Plot):
         return f"{point.name}: {self._measure} {point.quality:.4f}{between}, {cost}"
 
 
-class _DifferencePlot(_Plot):
+class _DifferencePlot(Drawing):
     """Differences of all runs to the baseline by one measure, each run's queries sorted."""
 
     def __init__(self, comparison: Comparison, measure: str) -> None:
@@ -253,10 +196,10 @@ class _DifferencePlot(_Plot):
         self.label = f"{measure} less {comparison.baseline}, queries sorted. {'. '.join(said)}"
 
     def draw(self, axes: Any) -> None:
-        axes.axhline(0.0, color=_FAINT, linewidth=1.0, zorder=2)
+        axes.axhline(0.0, color=FAINT, linewidth=1.0, zorder=2)
         for number, name, row in self._rows:
             axes.plot(
-                range(1, len(row) + 1), row, drawstyle="steps-mid", color=_RUNS[number % PALETTE],
+                range(1, len(row) + 1), row, drawstyle="steps-mid", color=run_colour(number),
                 linewidth=1.8, label=_cut(name), zorder=3,
             )  # fmt: skip
         count = max(len(row) for _, _, row in self._rows)

@@ -52,6 +52,8 @@ def _restyle(element: ET.Element, colours: Mapping[str, str]) -> None:
         name, _, value = (part.strip() for part in rule.partition(":"))
         if name == "font" and (size := _FONT.search(value)):
             element.set("font-size", size[1])
+            if value.startswith("bold"):
+                element.set("font-weight", "600")
         elif name not in _DROPPED:
             element.set(name, value)
     for name in ("fill", "stroke"):

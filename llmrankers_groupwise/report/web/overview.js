@@ -124,7 +124,7 @@ function drawPlot() {
     return;
   }
   const without = report.runs.filter((run) => !run.costs || run.costs[cost] === null).map((run) => run.name);
-  byId("plot-legend").textContent = "The line joins the runs that no other beats: none as cheap is better, none as good is cheaper."
+  byId("plot-legend").textContent = "The line and names in bold: runs that no other beats, as none as cheap is better and none as good is cheaper."
     + (without.length ? ` Dashed, as what they cost is not known: ${without.join(", ")}.` : "");
 }
 
