@@ -6,7 +6,7 @@ INSTALL := pip install --quiet --constraint constraints.txt
 .PHONY: help demo head-to-head test test-vllm lint browser clean
 help:
 	@echo "make demo           rerank the demo collection and print what changed"
-	@echo "make head-to-head   rerank it by several methods, fuse, and compare"
+	@echo "make head-to-head   rerank it by four methods, fuse, compare, and report"
 	@echo "make test           run all tests on the installed package, but those of vLLM"
 	@echo "make test-vllm      run those of vLLM, in an environment of its own"
 	@echo "make lint           ruff and mypy --strict"
@@ -19,6 +19,7 @@ demo: .venv-demo/installed
 	    --qrels examples/demo/qrels.txt --save_path out/demo.trec --show q01 groupwise
 
 head-to-head: .venv-demo/installed
+	.venv-demo/bin/$(INSTALL) '.[openvino,report]'
 	GROUPWISE=.venv-demo/bin/run-groupwise bash examples/head_to_head.sh
 
 test: .venv/installed browser

@@ -1,6 +1,7 @@
 """The report as a file: what is in it, where it comes from, what is refused, and its bytes."""
 
 import base64
+import functools
 import hashlib
 import json
 import os
@@ -17,6 +18,11 @@ from reports import QUERIES, REPLY, TEXTS, Files, blocks, make_files, rerank
 from llmrankers_groupwise.cli import main
 from llmrankers_groupwise.comparison import compare_runs
 from llmrankers_groupwise.errors import EngineError, JournalError, SettingsError
+from llmrankers_groupwise.methods.groupwise import GroupwiseSettings
+from llmrankers_groupwise.methods.listwise import ListwiseSettings
+from llmrankers_groupwise.methods.pointwise import PointwiseSettings
+from llmrankers_groupwise.methods.setwise import SetwiseSettings
+from llmrankers_groupwise.prompts import load_prompt
 from llmrankers_groupwise.report.page import ReportInputs, write_report
 from llmrankers_groupwise.report.questions import described_question
 from llmrankers_groupwise.testing import ScriptedEngine
@@ -102,20 +108,40 @@ def test_groups_have_scores_and_replies(files, html):
     assert query["questions"][:2] == [None, None]
     first, second = query["questions"][2]
     assert [query["docs"][number] for number in first["docs"]] == ["d1", "d2", "d3"]
-    assert first["scores"] == [4, None, 6]
+    assert first["values"] == [4, None, 6]
+    assert first["says"] == "score"
     assert first["status"] == "partial"
     assert first["text"].startswith(REPLY)
     assert [query["docs"][number] for number in second["docs"]] == ["d4", "<i>d5</i>", "d6"]
     assert first["prompt_tokens"] > 0
 
 
-def test_of_other_methods_the_reply_is_shown_as_it_is():
-    question = described_question("listwise", Origin("q1", ("a", "b")), Reply("[2] > [1]"))
+FORM = Reply(blanks=((0.0,) * 7 + (1.0,) + (0.0,) * 3,))
+
+
+@pytest.mark.parametrize(
+    ("settings", "reply", "says", "values"),
+    [
+        (GroupwiseSettings, FORM, "score", [7]),
+        (ListwiseSettings, Reply("[2] > [3] > [1]"), "place", [3, 1, 2]),
+        (ListwiseSettings, Reply("[2] > [1]"), "place", [2, 1, None]),
+        (SetwiseSettings, Reply("<answer>[2]</answer>"), "chosen", [0, 1, 0]),
+        (SetwiseSettings, Reply("none of them"), "chosen", [None, None, None]),
+        (PointwiseSettings, Reply(blanks=((0.25, 0.75),)), "probability of yes", [0.75]),
+        (functools.partial(PointwiseSettings, method="graded"), FORM, "score", [7]),
+    ],
+)
+def test_a_reply_is_shown_as_its_method_reads_it(settings, reply, says, values):
+    origin = Origin("q1", ("a", "b", "c")[: len(values)])
+    question = described_question(settings(prompt=load_prompt("groupwise")), origin, reply)
+    assert (question["says"], question["values"]) == (says, values)
+    assert question["form"] == (reply.blanks is not None)
+
+
+def test_a_reply_that_nobody_knows_to_read_is_shown_as_it_is():
+    question = described_question(None, Origin("q1", ("a", "b")), Reply("[2] > [1]"))
     assert question["text"] == "[2] > [1]"
-    assert (question["scores"], question["status"]) == (None, None)
-    form = Reply(blanks=((0.0,) * 7 + (1.0,) + (0.0,) * 3,))
-    question = described_question("groupwise", Origin("q1", ("a",)), form)
-    assert (question["scores"], question["form"]) == ([7.0], True)
+    assert (question["values"], question["status"]) == (None, None)
 
 
 def test_an_answer_that_was_not_had_is_shown_as_its_error(files, html):
@@ -128,7 +154,7 @@ def test_an_answer_that_was_not_had_is_shown_as_its_error(files, html):
     write(files, html, "first", "failing")
     questions = blocks(html)["query-0"]["questions"][1]
     failed = [each for each in questions if each["error"]]
-    assert [(each["error"], each["status"], each["scores"]) for each in failed] == [
+    assert [(each["error"], each["status"], each["values"]) for each in failed] == [
         ("out of order", "failed", [None])
     ]
 

@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmrankers_groupwise.errors import JournalError
 from llmrankers_groupwise.journal_file import ReadJournal, RecordedRun
-from llmrankers_groupwise.parsing import read_reply
+from llmrankers_groupwise.methods.judging import MethodSettings
+from llmrankers_groupwise.methods.listwise import ListwiseSettings
+from llmrankers_groupwise.methods.pointwise import PointwiseSettings
+from llmrankers_groupwise.methods.registry import recorded_settings
+from llmrankers_groupwise.methods.setwise import SetwiseSettings
 from llmrankers_groupwise.types import GroupScores, Origin, Query, Reply
 
-__all__ = ["READERS", "RunJournal", "described_question", "open_journal"]
-
-READERS: Mapping[str, Callable[[Reply, int], GroupScores]] = {"groupwise": read_reply}
-"""Method -> what reads the scores of n documents from its replies. Of other methods, whose replies
-are orders or labels, the replies are shown as they are."""
+__all__ = ["RunJournal", "described_question", "open_journal"]
 
 _SAME = ("method", "settings", "prompt", "sampling")
 """What manifest and journal say alike of one run."""
 
 
-def described_question(method: str | None, origin: Origin, reply: Reply) -> dict[str, Any]:
+def described_question(
+    settings: MethodSettings | None, origin: Origin, reply: Reply
+) -> dict[str, Any]:
     """A question and its reply, ready for JSON.
 
-    `scores` has a score or None for each document in prompt order; `scores` and `status` are None
-    where the method's replies have no scores that could be read.
+    `says` names what the reply says of a document: a score, a probability, its place, or whether
+    it was chosen. `values` has that, or None, for each document in prompt order. Both and `status`
+    are None where it is not known how replies are read.
     """
-    reader = READERS.get(method or "")
-    read = None if reader is None else reader(reply, len(origin.doc_ids))
-    labels = range(1, len(origin.doc_ids) + 1)
+    says = values = read = None
+    if settings is not None:
+        read = settings.read(reply, len(origin.doc_ids))
+        says = _says(settings)
+        values = [_value(says, read, label) for label in range(1, len(origin.doc_ids) + 1)]
     return {
         "repeat": origin.repeat,
         "docs": origin.doc_ids,
-        "scores": None if read is None else [_rounded(read.scores.get(each)) for each in labels],
+        "says": says,
+        "values": values,
         "status": None if read is None else read.status.value,
         "refused": () if read is None else read.refused,
         "text": reply.text,
@@ -45,23 +52,40 @@ def described_question(method: str | None, origin: Origin, reply: Reply) -> dict
     }
 
 
-def _rounded(score: float | None) -> float | None:
-    return None if score is None else round(score, 4)
+def _says(settings: MethodSettings) -> str:
+    if isinstance(settings, ListwiseSettings):
+        return "place"
+    if isinstance(settings, SetwiseSettings):
+        return "chosen"
+    yes_no = isinstance(settings, PointwiseSettings) and settings.method == "yes_no"
+    return "probability of yes" if yes_no else "score"
+
+
+def _value(says: str, read: GroupScores, label: int) -> float | None:
+    """What is read of a document; of a choice that was made, 0 for those not chosen."""
+    score = read.scores.get(label)
+    if says == "chosen" and read.scores:
+        return float(score is not None)
+    if score is None:
+        return None
+    if says == "place":  # read as a score: of n documents n for the first one
+        return 1.0 + sum(other > score for other in read.scores.values())
+    return round(score, 4)
 
 
 class RunJournal:
     """One run in its journals; several where it was run in shards.
 
     Attributes:
-        method: e.g. "groupwise".
         paths: the journals.
     """
 
     def __init__(self, parts: Sequence[tuple[ReadJournal, RecordedRun]]) -> None:
         self._parts = parts
         self.paths = [journal.path for journal, _ in parts]
-        method = parts[0][1].described.get("method")
-        self.method = method if isinstance(method, str) else None
+        self._settings: MethodSettings | None = None
+        with contextlib.suppress(JournalError):  # of a later version: replies are shown as they are
+            self._settings = recorded_settings(parts[0][1].described)
 
     def close(self) -> None:
         """Close the files."""
@@ -83,7 +107,7 @@ class RunJournal:
         """
         for journal, run in self._parts:
             for origin, reply in journal.replies(run.number, query_id):
-                yield described_question(self.method, origin, reply)
+                yield described_question(self._settings, origin, reply)
 
 
 def open_journal(paths: Sequence[Path], manifest: Mapping[str, Any] | None) -> RunJournal | str:

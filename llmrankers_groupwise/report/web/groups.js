@@ -36,33 +36,36 @@ function group(detail, question, at, ranks) {
     el("p", { class: "small muted" }, said.join(" · ")),
     question.error === null ? null : el("p", { class: "worse" }, `No answer: ${question.error}`),
     scoresTable(detail, question, ranks),
-    question.refused.length ? el("p", { class: "small" }, `Not taken as scores: ${question.refused.join("; ")}`) : null,
+    question.refused.length ? el("p", { class: "small" }, `Not taken: ${question.refused.join("; ")}`) : null,
     replyText(question));
 }
 
 function scoresTable(detail, question, ranks) {
   const highest = highestGrade(detail);
   const rows = question.docs.map((doc, at) => {
-    const score = question.scores?.[at] ?? null;
+    const value = question.values?.[at] ?? null;
     return [`[${at + 1}]`, el("td", {}, el("bdi", { class: "doc" }, detail.docs[doc])), el("td", {}, gradeMark(detail.grades[doc], highest)),
       el("td", { class: "number" }, ranks.has(doc) ? whole(ranks.get(doc)) : unknown()),
-      question.scores ? el("td", { class: "number score" }, score === null ? el("span", { class: "worse" }, "none") : scoreOf(score)) : null].filter(Boolean);
+      question.values ? el("td", { class: "number score" }, value === null ? el("span", { class: "worse" }, "none") : valueOf(question.says, value)) : null].filter(Boolean);
   });
   const head = ["label", "document", "judged", numberHead("rank")];
-  if (question.scores) head.push(numberHead("score"));
+  if (question.values) head.push(numberHead(question.says));
   return el("div", { class: "scroll" }, table("Documents of the question in the order of the prompt", head, rows));
 }
 
-/** A score of 0 to 10 with a bar. */
-function scoreOf(score) {
+/** What a reply says of a document; a score of 0 to 10 and a probability with a bar. */
+function valueOf(says, value) {
+  if (says === "chosen") return el("span", {}, value ? "chosen" : "no");
+  const text = Number.isInteger(value) ? String(value) : value.toFixed(2);
+  if (says === "place") return el("span", {}, text);
   const bar = el("span", { class: "score-bar", "aria-hidden": "true" }, el("span", {}));
-  bar.firstChild.style.width = `${10 * score}%`;
-  return el("span", {}, Number.isInteger(score) ? String(score) : score.toFixed(2), bar);
+  bar.firstChild.style.width = `${(says === "score" ? 10 : 100) * value}%`;
+  return el("span", {}, text, bar);
 }
 
 function replyText(question) {
   if (question.error !== null) return null;
-  const form = question.form ? el("p", { class: "small muted" }, "A form was filled: each score is the expected value of what could stand in its blank.") : null;
+  const form = question.form ? el("p", { class: "small muted" }, "A form was filled, of whose blanks the probabilities are known.") : null;
   if (!question.text) return form ?? el("p", { class: "muted" }, "The reply is empty.");
   return el("div", {}, form, el("details", { class: "reply" }, el("summary", {}, `Reply, ${plural(question.text.length, "character")}`),
     el("pre", { dir: "auto", tabindex: "0" }, question.text)));
