@@ -251,13 +251,10 @@ def test_the_same_inputs_give_the_same_bytes(files, html):
 def test_what_is_found_is_said(files, html, capsys):
     assert command(files, html) == 0
     printed = capsys.readouterr().out
-    for name in ("first", "tied"):
-        path = getattr(files, name)
-        assert (
-            f"report: {name}: its costs and groups are not known: "
-            f"there is no {path}.manifest.json, and there is no {path}.journal.sqlite; give "
-            f"--journal NAME=FILE if it is elsewhere\n"
-        ) in printed
+    assert (
+        "report: costs and groups are not known where a run file has neither manifest nor journal "
+        "beside it: first, tied\n"
+    ) in printed
     assert printed.endswith(f"saved {html}\n")
     data = blocks(html)["comparison"]
     assert data["sources"] == [f"queries: {files.queries}", f"passages: {files.corpus}"]
@@ -270,7 +267,7 @@ def test_with_json_what_is_said_goes_to_standard_error(files, html, capsys):
     captured = capsys.readouterr()
     assert json.loads(captured.out)["baseline"] == "first"
     assert f"saved {html}\n" in captured.err
-    assert "report: first: its costs" in captured.err
+    assert "report: costs and groups are not known" in captured.err
 
 
 def test_without_manifests_texts_are_missed_or_given(files, html):
@@ -350,6 +347,15 @@ def test_candidates_bring_queries_and_passages(files, html):
     assert data["comparison"]["sources"] == [f"queries: {path}", f"passages: {path}"]
     assert data["comparison"]["queries"][0] == "of the candidates"
     assert data["texts-0"] == ["theirs"]
+
+
+def test_a_fused_run_asked_nothing_and_nobody_is_told(files, html):
+    fused = files.folder / "fused.trec"
+    words = ["fuse", "--method", "rrf", "--run", str(files.first), "--run", str(files.reranked)]
+    assert main([*words, "--save_path", str(fused)]) == 0
+    qrels = read_qrels(files.qrels)
+    notes = write_report(html, compare_runs(qrels, {"fused": fused}, ["RR"]), qrels, ReportInputs())
+    assert not [note for note in notes if "fused:" in note]
 
 
 def test_without_a_file_of_queries_they_are_as_the_journal_shows_them(files, html):

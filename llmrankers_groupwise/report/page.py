@@ -14,7 +14,7 @@ from typing import Any
 
 from llmrankers_groupwise.comparison import Comparison
 from llmrankers_groupwise.errors import FileError, JournalError, SettingsError
-from llmrankers_groupwise.manifest import manifest_path, read_manifest
+from llmrankers_groupwise.manifest import read_manifest
 from llmrankers_groupwise.report.blocks import json_block
 from llmrankers_groupwise.report.details import Details
 from llmrankers_groupwise.report.drawing import check_plots
@@ -109,6 +109,7 @@ def _journals(
     found: dict[str, RunJournal] = {}
     origins: dict[str, str] = {}
     notes: list[str] = []
+    bare: list[str] = []
     for run in comparison.runs:
         given, manifest = inputs.journals.get(run.name), manifests[run.name]
         journal = _journal(run.path, manifest, given)
@@ -118,9 +119,15 @@ def _journals(
             origins[run.name] = ", ".join(map(str, journal.paths))
             continue
         origins[run.name] = journal
-        unknown = "its groups are" if manifest else "its costs and groups are"
-        lacking = "" if manifest else f"there is no {manifest_path(run.path)}, and "
-        notes.append(f"{run.name}: {unknown} not known: {lacking}{journal}")
+        if manifest is None and journal == _no_journal(run.path):
+            bare.append(run.name)
+        elif not str((manifest or {}).get("method")).startswith("fuse "):  # which asked nothing
+            notes.append(f"{run.name}: its groups are not known: {journal}")
+    if bare:
+        notes.append(
+            f"costs and groups are not known where a run file has neither manifest nor journal "
+            f"beside it: {', '.join(bare)}"
+        )
     return found, origins, notes
 
 
