@@ -291,6 +291,10 @@ def test_settings_of_a_model_are_refused(desk, recordings):
         desk.refuses(lambda option=option: replay(desk, **{option: "x"}), "has no model: drop it")
 
 
+def test_workers_are_refused(desk, recordings):
+    desk.refuses(lambda: replay(desk, distributed="ray"), "drop --distributed")
+
+
 def test_without_recordings_there_is_nothing_to_replay(desk):
     desk.refuses(lambda: replay(desk, recordings=None), "give --recordings FILE.jsonl")
 
