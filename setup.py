@@ -15,8 +15,12 @@ EXTRAS = {
     "ray": ["ray>=2.50"],
     "pyserini": ["pyserini>=1.6"],
     "ir-datasets": ["ir_datasets>=0.5.8"],
+    "report": ["matplotlib>=3.9"],
 }
-DEVELOPMENT = ["hypothesis", "mypy", "pytest", "ruff", "setuptools>=77", "types-tqdm", "wheel"]
+DEVELOPMENT = [
+    "hypothesis", "mypy", "pytest", "ruff", "selenium>=4.20", "setuptools>=77", "types-tqdm",
+    "wheel",
+]  # fmt: skip
 
 setup(
     name="llmrankers-groupwise",
@@ -32,11 +36,13 @@ setup(
         "llmrankers_groupwise.methods",
         "llmrankers_groupwise.prompt_files",
         "llmrankers_groupwise.training",
+        "llmrankers_groupwise.report",
     ],
     package_dir={"llmrankers_groupwise.prompt_files": "prompts"},
     package_data={
         "llmrankers_groupwise": ["py.typed"],
         "llmrankers_groupwise.prompt_files": ["*.toml"],
+        "llmrankers_groupwise.report": ["web/*"],
     },
     install_requires=[
         "filelock>=4.0",

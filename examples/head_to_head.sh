@@ -28,10 +28,6 @@ bright="biology earth_science economics psychology robotics stackoverflow sustai
     pony aops theoremqa_questions theoremqa_theorems"
 vllm="grouprank:7B grouprank:32B rank_r1:7B rank_r1:14B rankzephyr:7B reasonrank:7B reasonrank:32B"
 
-# METHODS and HTML: what the embedded engine is asked by; a page besides the report if HTML is set.
-methods=${METHODS:-groupwise}
-html=${HTML:-}
-
 call() { # run-groupwise with these arguments, shown first
     printf '%q ' "${groupwise[@]}" "$@"
     echo
@@ -76,7 +72,7 @@ is_bright() { [[ $set == bright-* ]] || grep -qs '"dataset": "bright-' "$data/pr
 
 embedded() {
     local method
-    for method in $methods; do
+    for method in groupwise setwise listwise pointwise; do
         case $method in
             groupwise) rerank groupwise groupwise --group_size 20 --num_repeat 1 ;;
             setwise) rerank setwise setwise --num_child 19 --method heapsort --k 10 ;;
@@ -159,5 +155,5 @@ for set in "${sets[@]}"; do
     prepared "$set"
     runs=(--run "first_stage=$data/first_stage.trec")
     for model in $models; do "${model%%:*}" "${model#*:}"; done
-    call compare --qrels "$data/qrels.txt" "${runs[@]}" ${html:+--html "$here/report.html"}
+    call compare --qrels "$data/qrels.txt" "${runs[@]}" --html "$here/report.html"
 done

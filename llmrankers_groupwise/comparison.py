@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import statistics
 import sys
@@ -11,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.errors import FileError, SettingsError
 from llmrankers_groupwise.evaluation import check_measures
-from llmrankers_groupwise.manifest import manifest_path
+from llmrankers_groupwise.manifest import manifest_path, read_manifest
 from llmrankers_groupwise.measured import MeasuredRun
 from llmrankers_groupwise.significance import (
     confidence_interval,
@@ -238,17 +237,16 @@ def read_costs(path: str | Path) -> Costs | None:
 
     A manifest that cannot be read, or is none of this package, is named in a warning.
     """
-    manifest = manifest_path(path)
     try:
-        described = json.loads(manifest.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        described = read_manifest(path)
+    except FileError as error:
+        logger.warning("%s: what its run cost is unknown", error)
         return None
-    except (OSError, ValueError, RecursionError) as error:
-        logger.warning("%s cannot be read (%s): what its run cost is unknown", manifest, error)
+    if described is None:
         return None
-    counters = described.get("counters") if isinstance(described, dict) else None
+    counters = described.get("counters")
     if not isinstance(counters, dict):
-        logger.warning('%s has no "counters": what its run cost is unknown', manifest)
+        logger.warning('%s has no "counters": what its run cost is unknown', manifest_path(path))
         return None
     usage, statuses, engine = (
         each if isinstance(each, dict) else {}

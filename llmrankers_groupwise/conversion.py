@@ -110,21 +110,25 @@ def from_rank_llm(content: bytes) -> str:
     )
 
 
-def _yaml(content: bytes) -> dict[str, str]:
+def _yaml(content: bytes) -> Mapping[str, str]:
     try:
         import yaml
     except ImportError as error:
         raise MissingDependencyError("PyYAML is not installed: pip install PyYAML") from error
     try:
-        template = yaml.safe_load(content)
+        template: Any = yaml.safe_load(content)
     except (yaml.YAMLError, RecursionError) as error:
         raise PromptError(f"not YAML: {error}") from error
-    if not isinstance(template, dict) or template.get("method") != "singleturn_listwise":
-        raise PromptError("not a template of method singleturn_listwise")
+    method = template.get("method") if isinstance(template, dict) else None
+    if method != "singleturn_listwise":
+        raise PromptError(
+            "not a template of method singleturn_listwise"
+            + (f", but of {method}, for which there are no prompt files" if method else "")
+        )
     for key in ("system_message", "prefix", "body", "suffix", "output_extraction_regex"):
         if not isinstance(template.get(key), str):
             raise PromptError(f"the text {key} is missing")
-    return template
+    return dict(template)
 
 
 def _unquoted(pattern: str) -> str:

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from llmrankers_groupwise.candidates import CandidateFile
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.first_stage import FirstStage
-from llmrankers_groupwise.lucene import LucenePassages, lucene_topics
-from llmrankers_groupwise.passages import (
-    IrDatasetPassages,
-    JsonlPassages,
-    Passages,
-    ir_dataset_queries,
-)
+from llmrankers_groupwise.passages import Passages
 from llmrankers_groupwise.runs import RunFile
-from llmrankers_groupwise.trec import read_queries
+from llmrankers_groupwise.text_sources import PASSAGE_SOURCES, QUERY_SOURCES
 
 __all__ = ["first_stage"]
 
@@ -41,23 +35,13 @@ _SOURCES = (
 
 
 def _queries(arguments: argparse.Namespace) -> Mapping[str, str]:
-    readers: dict[str, Callable[[str], Mapping[str, str]]] = {
-        "query_file": read_queries,
-        "pyserini_dataset": lucene_topics,
-        "ir_dataset_name": ir_dataset_queries,
-    }
-    name = _only_source(arguments, "the queries", tuple(readers))
-    return readers[name](getattr(arguments, name))
+    name = _only_source(arguments, "the queries", tuple(QUERY_SOURCES))
+    return QUERY_SOURCES[name](getattr(arguments, name))
 
 
 def _passages(arguments: argparse.Namespace) -> Passages:
-    sources: dict[str, Callable[[str], Passages]] = {
-        "corpus": JsonlPassages,
-        "pyserini_index": LucenePassages,
-        "ir_dataset_name": IrDatasetPassages,
-    }
-    name = _only_source(arguments, "the passages", tuple(sources))
-    return sources[name](getattr(arguments, name))
+    name = _only_source(arguments, "the passages", tuple(PASSAGE_SOURCES))
+    return PASSAGE_SOURCES[name](getattr(arguments, name))
 
 
 def _only_source(arguments: argparse.Namespace, what: str, names: Sequence[str]) -> str:

@@ -10,9 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
+from llmrankers_groupwise.errors import FileError
 from llmrankers_groupwise.textfiles import check_writable, write_atomically
 
-__all__ = ["check_place", "manifest_path", "plain", "versions", "write_run"]
+__all__ = ["check_place", "manifest_path", "plain", "read_manifest", "versions", "write_run"]
 
 _PACKAGES = ("llmrankers-groupwise", "llm-rankers", "ir-measures")
 
@@ -26,6 +27,24 @@ def check_place(save_path: str | Path) -> None:
     """Raise FileError unless a run file and its manifest could be written there now."""
     check_writable(save_path)
     check_writable(manifest_path(save_path))
+
+
+def read_manifest(path: str | Path) -> dict[str, Any] | None:
+    """What the manifest of a run file says; None if there is none.
+
+    Raises:
+        FileError: it cannot be read, or is no JSON object.
+    """
+    place = manifest_path(path)
+    try:
+        described = json.loads(place.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise FileError(f"cannot be read ({error})", place) from error
+    if not isinstance(described, dict):
+        raise FileError('has no "counters": it is no JSON object', place)
+    return described
 
 
 @contextlib.contextmanager

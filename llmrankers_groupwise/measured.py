@@ -12,7 +12,7 @@ from llmrankers_groupwise.evaluation import evaluate_queries
 from llmrankers_groupwise.runs import RunEntry, RunFile
 from llmrankers_groupwise.trec import Qrels
 
-__all__ = ["MeasuredRun"]
+__all__ = ["MeasuredRun", "trec_eval_order"]
 
 TOP = 10
 
@@ -87,6 +87,15 @@ class MeasuredRun:
         for query_id, entries in batch.items():
             single = array("f", [each.score for each in entries])
             self.ties += sum(count for count in Counter(single).values() if count > 1)
-            ordered = sorted(zip(single, (each.doc_id for each in entries), strict=True))
-            top = ordered[: -TOP - 1 : -1]
-            self._unjudged += sum(doc_id not in qrels[query_id] for _, doc_id in top)
+            top = trec_eval_order(entries)[:TOP]
+            self._unjudged += sum(each.doc_id not in qrels[query_id] for each in top)
+
+
+def trec_eval_order(entries: Sequence[RunEntry]) -> list[RunEntry]:
+    """A query's documents as trec_eval orders them, best first.
+
+    That is by score in single precision, and of equal ones the later doc_id first.
+    """
+    single = array("f", [each.score for each in entries])
+    ordered = sorted(zip(single, (each.doc_id for each in entries), entries, strict=True))
+    return [entry for _, _, entry in reversed(ordered)]

@@ -106,6 +106,13 @@ class Recorded:
             raise SettingsError(
                 f"the replies are those of a {asked['method']} run: merge ... {asked['method']}"
             )
+        for name in METHODS[method].worded:
+            asked_with = asked["settings"][name]
+            if settings.get(name, asked_with) != asked_with:
+                raise SettingsError(
+                    f"{name} is {settings[name]!r}, but the run asked with {asked_with!r}, and its "
+                    f"replies answer that"
+                )
         engine = ReplayEngine(self.reply_to, self.described["engine"], lenient=lenient)
         return MethodRanker(
             method,

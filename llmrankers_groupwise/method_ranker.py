@@ -74,7 +74,11 @@ def make_engine(
 
     Raises:
         SettingsError, MissingDependencyError: as `engines.protocol.resolve_engine`.
+        TypeError: an option that rankers do not have, as of any function.
     """
+    for name in options:
+        if name not in RankerOptions.__annotations__:
+            raise TypeError(f"a ranker got an unexpected keyword argument {name!r}")
     settings = EngineSettings(
         model_name_or_path=model_name_or_path,
         lora_name_or_path=lora_name_or_path,

@@ -67,9 +67,13 @@ class _Parser(argparse.ArgumentParser):
         """What is wrong with the first option that its place does not have."""
         words = [*self.prog.split()[1:], *self._words]
         before, behind = self.places.get(words[0] if words else "", (set(), {}))
-        method = next((word for word in words if word in behind), None)
         known = before.union(*behind.values())
-        for word in self._words:
+        problem, _, named = message.partition(": ")
+        options = {word.partition("=")[0] for word in named.split()}
+        unrecognized = options if problem == "unrecognized arguments" else set()
+        method = None
+        for word in words:
+            method = word if word in behind else method
             name = word.partition("=")[0]
             if not name.startswith("--"):
                 continue
@@ -79,9 +83,9 @@ class _Parser(argparse.ArgumentParser):
             methods = [each for each, options in behind.items() if name in options]
             if "METHOD" in message and name not in before:
                 return f"{name} belongs behind the word {' or '.join(methods)}"
-            if "unrecognized" in message and name in message.split() and name not in before:
+            if name in unrecognized and name not in before:
                 return f"{name} is an option of {' and '.join(methods)}, not of {method}"
-            if "unrecognized" in message and name in message.split() and behind:
+            if name in unrecognized and behind:
                 return f"{name} belongs before the word {method}"
         return None
 

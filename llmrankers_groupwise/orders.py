@@ -21,18 +21,27 @@ OrderRule = Literal["labels", "rank_llm"]
 _RULES = ("labels", "rank_llm")
 
 _TAGGED = re.compile(r"<answer>((?:(?!<answer>).)*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
-_LABEL = r"\[[ ]*+[0-9]{1,6}[ ]*+\]"
-_JOINT = r"[ \t]*+(?:>|,|＞|\n)?[ \t\n]*+(?:[0-9]{1,3}[.)][ \t]++)?"  # numbered or not
-# Labels in brackets, one after another, of which the first may have lost its brackets before a ">"
-# and the last its closing one; or bare numbers, which only the sign ">" makes an order.
-_CHAIN = re.compile(
-    rf"(?:(?<![0-9\[])[0-9]{{1,6}}\]?[ \t]*+>[ \t]*+)?{_LABEL}(?:{_JOINT}{_LABEL})*"
-    r"(?:[ \t]*+>[ \t]*+\[[0-9]{1,6}\Z)?"
+_NAME = r"(?:(?:passage|document|doc)[ ])?"
+_LABEL = rf"{_NAME}\[[ ]*+[0-9]{{1,6}}[ ]*+\]"
+_BARE = r"\[?[0-9]{1,6}(?![0-9]|\.[0-9])\]?"  # may have lost a bracket, or both
+_MORE = r"[ \t\n]*+>[ \t\n]*+"
+_THEN = r"[ \t]*+[,\n]?[ \t\n]*+(?:[0-9]{1,3}[.)][ \t]++)?"  # a numbered list has labels behind
+_LIST = re.compile(  # one joined by ">", else one of labels in brackets
+    rf"(?:{_LABEL}|(?<![0-9.\[]){_BARE})(?:{_MORE}(?:{_LABEL}|{_BARE}))++"
+    rf"|{_LABEL}(?:{_THEN}{_LABEL})*+",
+    re.IGNORECASE,
 )
-_BARE_CHAIN = re.compile(r"(?<![0-9.])[0-9]{1,6}(?:[ \t]*+[>＞][ \t]*+[0-9]{1,6})++(?![0-9.])")
+_LINE = re.compile(
+    rf"^[ \t>+-]*+(?:[0-9]{{1,3}}[.)][ \t]++)?{_NAME}\[[ ]*+([0-9]{{1,6}})[ ]*+\]",
+    re.IGNORECASE | re.MULTILINE,
+)
+_CLOSING = re.compile("</(?:think|reason)>", re.IGNORECASE)
 _NUMBERING = re.compile(r"(?<![0-9\[])[0-9]{1,3}[.)][ \t]++")
 _DIGITS = re.compile(r"[0-9]+")
-_ONE_LABEL = re.compile(rf"{_LABEL}|\A\s*+[0-9]{{1,6}}\s*+\Z")
+_CONTRACT = re.compile(r"\s*+\[[0-9]{1,6}\](?: > \[[0-9]{1,6}\])*+\s*+")
+_ONE_LABEL = re.compile(rf"{_LABEL}|\A{_NAME}[0-9]{{1,6}}\Z", re.IGNORECASE)
+# Other shapes of digits, brackets and signs, and the emphasis of Markdown, which says nothing.
+_PLAIN = str.maketrans("０１２３４５６７８９［］【】＞，、", "0123456789[][]>,,", "*_`")
 
 
 def check_order_rule(rule: str) -> None:
@@ -44,56 +53,70 @@ def check_order_rule(rule: str) -> None:
 def read_order(reply: Reply, n: int, rule: OrderRule = "labels") -> GroupScores:
     """The order of labels 1..n in a reply, as scores n..1. Never raises, whatever the text.
 
-    "labels" believes labels in brackets, in the fullest list of them behind the reasoning, the
-    last of equals; of bare numbers only those joined by ">". "rank_llm" is that library's rule,
-    which takes every number behind the reasoning for a label. In both the first mention counts, a
-    number outside 1..n is refused, and labels that are not mentioned are missing.
+    "labels" believes a list of labels behind the reasoning: of several the fullest, and of equals
+    the last. Labels stand in brackets, unless ">" joins them; where they are no list, but each
+    begins a line of remarks, those lines are one. Several labels in prose are no order. "rank_llm"
+    is that library's rule, which takes every number behind the reasoning for a label. In both the
+    first mention counts, a number outside 1..n is refused, and labels not mentioned are missing.
 
-    Status is EXACT for every label once and nothing else, REPAIRED where every label has a place
-    all the same, PARTIAL where some have none, FAILED where none has.
+    Status is EXACT for every label once, "[2] > [1]", and nothing else, REPAIRED where every label
+    has a place all the same, PARTIAL where some have none, FAILED where none has.
     """
     if reply.error is not None:
         return _as_scores([], n, exact=False)
-    found, alone = _READERS[rule](reply.text)
-    kept = [label for label in dict.fromkeys(found) if 1 <= label <= n]
-    refused = tuple(
-        f"[{label}]: no label of this list (1..{n})"
-        for label in dict.fromkeys(found)
-        if not 1 <= label <= n
-    )
-    return _as_scores(kept, n, exact=alone and len(found) == len(kept) == n, refused=refused)
+    found, exact = _READERS[rule](reply.text)
+    different = dict.fromkeys(found)
+    kept = [label for label in different if 1 <= label <= n]
+    refused = tuple(_no_label(label, n) for label in different if not 1 <= label <= n)
+    return _as_scores(kept, n, exact=exact and len(found) == len(kept) == n, refused=refused)
 
 
 def read_choice(reply: Reply, n: int, pattern: str | None = None) -> GroupScores:
-    """The one label of 1..n that a reply chooses, with score 1; the others are not missing.
+    """The one label of 1..n that a reply chooses, with score 1. Never raises, whatever the text.
 
-    What the prompt file's pattern captures counts, of several the last; without a match the last
-    answer in tags, and behind the reasoning a text that is one label and nothing else. Status is
-    EXACT where the pattern captured a label, REPAIRED where it was found otherwise, else FAILED.
+    Read is what the prompt file's pattern captures behind the reasoning, of several the last;
+    without a match the last answer in tags, else a whole text in which one label stands, as in
+    "It is [3]." Status is EXACT where the pattern captured a label, REPAIRED where it was found
+    otherwise, else FAILED. Only of a FAILED reply labels are missing: all.
     """
     text = reply.text if reply.error is None else ""
-    captured = re.findall(pattern, text, re.DOTALL | re.IGNORECASE) if pattern else []
-    texts = [each if isinstance(each, str) else each[0] for each in captured]
     outside = without_reasoning(text)
+    whole = [outside] if reply.finish_reason != "length" else []
     for places, status in (
-        (texts, Status.EXACT),
+        (_captured(pattern, text), Status.EXACT),
         (_TAGGED.findall(outside), Status.REPAIRED),
-        ([outside.strip(" \t\r\n.")], Status.REPAIRED),
+        (whole, Status.REPAIRED),
     ):
-        for place in reversed(places):
-            label = _only_label(place)
-            if label is not None and 1 <= label <= n:
-                return GroupScores({label: 1.0}, (), status)
-            if label is not None:
-                refused = (f"[{label}]: no label of this list (1..{n})",)
-                return GroupScores({}, (), Status.FAILED, refused)
-    return GroupScores({}, tuple(range(1, n + 1)), Status.FAILED)
+        labels = [label for place in places if (label := _only_label(place)) is not None]
+        if labels and 1 <= labels[-1] <= n:
+            return GroupScores({labels[-1]: 1.0}, (), status)
+        if labels:
+            return _as_scores([], n, exact=False, refused=(_no_label(labels[-1], n),))
+    return _as_scores([], n, exact=False)
+
+
+def _captured(pattern: str | None, text: str) -> list[str]:
+    """What a pattern captures, less what it captures inside the reasoning.
+
+    It is looked for in the whole text, as a pattern may describe the reasoning, too.
+    """
+    if not pattern:
+        return []
+    behind = max((match.end() for match in _CLOSING.finditer(text)), default=0)
+    found = re.finditer(pattern, text, re.DOTALL | re.IGNORECASE)
+    spans = [match.span(1 if match.re.groups else 0) for match in found]
+    return [text[start:end] for start, end in spans if start >= behind]
 
 
 def _only_label(text: str) -> int | None:
     """The label that a text names, if it names one only."""
-    labels = {int(_digits(each)) for each in _ONE_LABEL.findall(text)}
+    plain = text.translate(_PLAIN).strip(" \t\r\n.")
+    labels = {_number(_DIGITS.findall(each)[0]) for each in _ONE_LABEL.findall(plain)}
     return labels.pop() if len(labels) == 1 else None
+
+
+def _no_label(label: int, n: int) -> str:
+    return f"[{label}]: no label of this list (1..{n})"
 
 
 def _as_scores(
@@ -109,18 +132,29 @@ def _as_scores(
 
 
 def _by_labels(text: str) -> tuple[list[int], bool]:
-    """The labels of the best list, and whether the answer holds nothing else."""
+    """The labels of the best list, and whether the answer is that list as asked for."""
     outside = without_reasoning(text)
-    answers = [*_TAGGED.findall(outside)][::-1] or [outside]
-    for answer in (*answers, outside):
-        for chain in (_CHAIN, _BARE_CHAIN):
-            lists = [match[0] for match in chain.finditer(answer)]
-            if lists:
-                best = max(reversed(lists), key=lambda each: len(set(_DIGITS.findall(each))))
-                alone = best == answer.strip() and chain is _CHAIN and best.startswith("[")
-                numbers = _NUMBERING.sub("", best) if chain is _CHAIN else best
-                return [int(each) for each in _DIGITS.findall(numbers)], alone
+    for answer in (*reversed(_TAGGED.findall(outside)), outside):
+        found = _best_list(answer.translate(_PLAIN).replace("\r", ""))
+        if found:
+            return found, _CONTRACT.fullmatch(answer) is not None
     return [], False
+
+
+def _best_list(answer: str) -> list[int]:
+    """The labels of the fullest list, one with brackets first; [] if there is none."""
+    lists = []
+    for match in _LIST.finditer(answer):
+        labels = [_number(each) for each in _DIGITS.findall(_NUMBERING.sub("", match[0]))]
+        lists.append(("[" in match[0], len(set(labels)), labels))
+    if not lists:
+        return []
+    _, fullest, best = max(reversed(lists), key=lambda each: each[:2])
+    if fullest > 1:
+        return best
+    lines = [_number(each) for each in _LINE.findall(answer)]
+    mentioned = {labels[0] for _, _, labels in lists}
+    return lines if len(lines) > 1 else best if len(mentioned) == 1 else []
 
 
 def _by_rank_llm(text: str) -> tuple[list[int], bool]:
@@ -130,8 +164,8 @@ def _by_rank_llm(text: str) -> tuple[list[int], bool]:
         str(unicodedata.digit(each)) if unicodedata.digit(each, None) is not None else each
         for each in text
     )
-    found = [int(each) for each in _DIGITS.findall(plain)]
-    return found, bool(re.fullmatch(rf"\s*{_LABEL}(?: > {_LABEL})*\s*", text))
+    found = [_number(each) for each in _DIGITS.findall(plain)]
+    return found, _CONTRACT.fullmatch(text) is not None
 
 
 _READERS: Mapping[str, Callable[[str], tuple[list[int], bool]]] = {
@@ -140,5 +174,6 @@ _READERS: Mapping[str, Callable[[str], tuple[list[int], bool]]] = {
 }
 
 
-def _digits(text: str) -> str:
-    return _DIGITS.search(text)[0]  # type: ignore[index]  # it was matched by its digits
+def _number(digits: str) -> int:
+    """A number, of a long one as much as shows that it is no label: int() takes 4,300 digits."""
+    return int(digits.lstrip("0")[:7] or "0")

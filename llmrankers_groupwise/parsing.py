@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from llmrankers_groupwise.types import MAX_SCORE, GroupScores, Reply, Status
 
 __all__ = [
-    "blank_with_mean", "expected_score", "parse_scores", "read_reply", "without_reasoning",
+    "are_probabilities", "blank_with_mean", "expected_score", "parse_scores", "read_reply",
+    "without_reasoning",
 ]  # fmt: skip
 
 
@@ -41,11 +42,18 @@ def read_reply(reply: Reply, n: int) -> GroupScores:
 def _read_blanks(blanks: Sequence[Sequence[float]], n: int) -> GroupScores:
     answer = _Answer(exact=True)
     for label, row in enumerate(blanks, start=1):
-        if abs(sum(row) - 1.0) < _PROBABILITY_SLACK and min(row) >= 0.0:  # false of NaN, too
+        if len(row) == MAX_SCORE + 1 and are_probabilities(row):
             answer.scores[label] = min(expected_score(row), float(MAX_SCORE))
         else:
-            answer.refused.append(f"[{label}]: probabilities that sum to {sum(row)}")
+            sums = f"probabilities that sum to {sum(row)}"
+            wrong = sums if len(row) == MAX_SCORE + 1 else f"{len(row)} choices, not those 0..10"
+            answer.refused.append(f"[{label}]: {wrong}")
     return _group_scores(answer, n)
+
+
+def are_probabilities(row: Sequence[float]) -> bool:
+    """Whether these numbers are the probabilities of all choices of a blank."""
+    return abs(sum(row) - 1.0) < _PROBABILITY_SLACK and min(row) >= 0.0  # false of NaN, too
 
 
 def expected_score(probabilities: Sequence[float]) -> float:

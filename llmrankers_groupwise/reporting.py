@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from llmrankers_groupwise.engines.dry import Sizes
 from llmrankers_groupwise.errors import SettingsError
@@ -15,8 +15,9 @@ from llmrankers_groupwise.experiment import Experiment
 from llmrankers_groupwise.manifest import manifest_path
 from llmrankers_groupwise.results import Summary
 from llmrankers_groupwise.summary import dry_table, summary_table
+from llmrankers_groupwise.textfiles import same_file
 
-__all__ = ["check_other", "report", "report_dry", "table_at_any_end"]
+__all__ = ["check_apart", "check_other", "report", "report_dry", "table_at_any_end"]
 
 
 def report(arguments: argparse.Namespace, summary: Summary, engine: dict[str, object]) -> None:
@@ -53,13 +54,14 @@ def table_at_any_end(experiment: Experiment) -> Iterator[None]:
 
 def check_other(save_path: str, path: str, option: str) -> None:
     """Raise SettingsError if the result would take the place of what an option names."""
-    for result, what in ((save_path, ""), (manifest_path(save_path), "'s manifest")):
-        if os.path.realpath(result) == os.path.realpath(path) or (
-            os.path.exists(result) and os.path.exists(path) and os.path.samefile(result, path)
-        ):
-            raise SettingsError(
-                f"--save_path{what} is the file of {option}; save under another name"
-            )
+    check_apart(save_path, path, "--save_path", option)
+    check_apart(manifest_path(save_path), path, "--save_path's manifest", option)
+
+
+def check_apart(result: str | Path, path: str | Path, what: str, option: str) -> None:
+    """Raise SettingsError if a result, which is called `what`, is the file of an option."""
+    if same_file(result, path):
+        raise SettingsError(f"{what} is the file of {option}; save under another name")
 
 
 def _named(engine: dict[str, object]) -> str:

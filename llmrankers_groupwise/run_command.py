@@ -157,15 +157,10 @@ def _check_settings(arguments: argparse.Namespace) -> None:
 
 def _check_no_input(arguments: argparse.Namespace) -> None:
     """Saving over an input would lose it."""
-    for name in (
-        "run_path",
-        "candidates",
-        "query_file",
-        "corpus",
-        "qrels",
-        "journal",
-        "recordings",
-    ):
+    recordings = _engine_args(arguments).get("recordings")
+    if isinstance(recordings, str):
+        check_other(arguments.save_path, recordings, "--recordings")
+    for name in ("run_path", "candidates", "query_file", "corpus", "qrels", "journal"):
         if path := getattr(arguments, name):
             check_other(arguments.save_path, path, f"--{name}")
 

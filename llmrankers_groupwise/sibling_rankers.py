@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
+from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.method_ranker import (
     MethodRanker,
     RankerOptions,
@@ -12,7 +13,11 @@ from llmrankers_groupwise.method_ranker import (
     resolve_scoring,
 )
 from llmrankers_groupwise.methods.listwise import ListwiseSettings
-from llmrankers_groupwise.methods.pointwise import Judgement, PointwiseSettings
+from llmrankers_groupwise.methods.pointwise import (
+    Judgement,
+    PointwiseSettings,
+    check_judgement,
+)
 from llmrankers_groupwise.methods.setwise import SetwiseSettings, Sort
 from llmrankers_groupwise.orders import OrderRule
 from llmrankers_groupwise.types import Scoring
@@ -30,6 +35,7 @@ class SetwiseLlmRanker(MethodRanker):
         prompt_file: a path or the name of a prompt file, as published for the model; by default a
             bundled one.
         lora_name_or_path, tokenizer_name_or_path: passed to the engine.
+        scoring: "generation", as comparisons are answered in text.
         num_child, method, k, num_permutation, upstream_behaviour, seed: see
             `methods.setwise.SetwiseSettings`.
         options: see `method_ranker.RankerOptions`.
@@ -51,8 +57,10 @@ class SetwiseLlmRanker(MethodRanker):
         num_permutation: int = 1,
         upstream_behaviour: bool = False,
         seed: int = 0,
+        scoring: Scoring = "generation",
         **options: Unpack[RankerOptions],
     ) -> None:
+        _check_text("setwise", scoring)
         engine = make_engine(model_name_or_path, lora_name_or_path, tokenizer_name_or_path, options)
         settings = SetwiseSettings(
             prompt=resolve_prompt(engine, prompt_file, "setwise_best"),
@@ -72,6 +80,7 @@ class ListwiseLlmRanker(MethodRanker):
     Args:
         model_name_or_path, prompt_file, lora_name_or_path, tokenizer_name_or_path: as those of
             SetwiseLlmRanker; a prompt file may also be a YAML template of rank_llm.
+        scoring: "generation", as orders are answered in text.
         window_size, step_size, num_repeat, parsing, upstream_behaviour: see
             `methods.listwise.ListwiseSettings`; parsing None takes the engine's, which is
             "rank_llm" where recorded replies are replayed and "labels" otherwise.
@@ -93,8 +102,10 @@ class ListwiseLlmRanker(MethodRanker):
         num_repeat: int = 1,
         parsing: OrderRule | None = None,
         upstream_behaviour: bool = False,
+        scoring: Scoring = "generation",
         **options: Unpack[RankerOptions],
     ) -> None:
+        _check_text("listwise", scoring)
         engine = make_engine(model_name_or_path, lora_name_or_path, tokenizer_name_or_path, options)
         own: OrderRule = getattr(engine, "parsing", "labels")
         settings = ListwiseSettings(
@@ -133,6 +144,7 @@ class PointwiseLlmRanker(MethodRanker):
         method: Judgement = "yes_no",
         **options: Unpack[RankerOptions],
     ) -> None:
+        check_judgement(method)
         engine = make_engine(model_name_or_path, lora_name_or_path, tokenizer_name_or_path, options)
         if scoring is None and "likelihood" in engine.scorings:
             scoring = "likelihood"
@@ -142,3 +154,10 @@ class PointwiseLlmRanker(MethodRanker):
             method=method,
         )
         super().__init__("pointwise", settings, engine, options)
+
+
+def _check_text(method: str, scoring: str) -> None:
+    if scoring != "generation":
+        raise SettingsError(
+            f"scoring is {scoring!r}: {method} is answered in text; give 'generation', or drop it"
+        )

@@ -10,7 +10,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["DRAWS", "confidence_interval", "holm", "outcomes", "randomisation_tests", "t_test"]
+__all__ = [
+    "DRAWS",
+    "SAME",
+    "confidence_interval",
+    "holm",
+    "outcomes",
+    "randomisation_tests",
+    "t_test",
+]
 
 DRAWS = 100_000
 """So many assignments of signs a randomisation test draws, or it goes through all of them."""

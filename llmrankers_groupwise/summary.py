@@ -56,6 +56,8 @@ def dry_table(summary: Summary, sizes: Sizes) -> str:
         f"{sizes.cut_passages:,} {CUT}",
         *_kept(summary),
     ]
+    if sizes.assumed:
+        rows.append(f"calls follow from replies; here {sizes.assumed}")
     if sizes.misfits:
         rows.append(f"{sizes.misfits:,} calls do not fit, the first one: {sizes.first_misfit}")
     return "\n".join(rows)

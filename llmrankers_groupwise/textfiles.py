@@ -25,6 +25,7 @@ __all__ = [
     "json_object",
     "lines",
     "parse_json",
+    "same_file",
     "well_formed",
     "write_atomically",
 ]
@@ -245,6 +246,13 @@ def check_writable(path: str | Path) -> None:
     partial = _partial(path)
     partial.close()
     os.unlink(partial.name)
+
+
+def same_file(one: str | Path, other: str | Path) -> bool:
+    """Whether two paths are one file, or one place of a file that is not there yet."""
+    return os.path.realpath(one) == os.path.realpath(other) or (
+        os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
+    )
 
 
 def _partial(path: Path) -> Any:

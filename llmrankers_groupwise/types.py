@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Literal
 
@@ -74,8 +74,7 @@ class ScoreForm:
     """An answer with one blank per label, e.g. `{"[1]": _, "[2]": _}`.
 
     An engine that fills forms writes the fixed text itself and reports, for every blank, the
-    probability of each choice, so an answer is valid by construction. Choices are numbers, or
-    words, which stand in quotes; no word may begin as another does.
+    probability of each choice. Choices are numbers, or words, in quotes, that begin differently.
     """
 
     labels: tuple[str, ...]
@@ -95,8 +94,8 @@ class ScoreForm:
 
     def filled(self, answers: Sequence[str]) -> str:
         """The answer as text, with one choice for every blank."""
-        pieces = [before + answer for before, answer in zip(self.fixed, answers, strict=False)]
-        return "".join(pieces) + self.fixed[-1]
+        parts = zip(self.fixed, (*answers, ""), strict=True)
+        return "".join(before + answer for before, answer in parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,13 +289,8 @@ class Usage:
     cut_passages: int = 0
 
     def __iadd__(self, other: Usage) -> Usage:
-        self.calls += other.calls
-        self.rounds += other.rounds
-        self.reused += other.reused
-        self.errors += other.errors
-        self.prompt_tokens += other.prompt_tokens
-        self.completion_tokens += other.completion_tokens
-        self.cut_passages += other.cut_passages
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
         return self
 
 

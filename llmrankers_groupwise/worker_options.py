@@ -36,7 +36,9 @@ def add_worker_options(group: argparse._ArgumentGroup) -> None:
 
 
 def check_worker_options(arguments: argparse.Namespace) -> None:
-    """Raise SettingsError for one that has no meaning without --distributed."""
+    """Raise SettingsError for one that has no meaning without --distributed, or for no engine."""
+    if arguments.distributed is not None and arguments.engine == "replay":
+        raise SettingsError("engine replay looks replies up: drop --distributed")
     for name in ("num_workers", "gpus_per_worker", "ray_address"):
         if getattr(arguments, name) is not None and arguments.distributed is None:
             raise SettingsError(f"--{name} is for workers: add --distributed ray, or drop it")

@@ -174,6 +174,13 @@ def labels_of(body: Body) -> list[str]:
     return list(dict.fromkeys(re.findall(r"^\[\d+\]", text, re.M)))
 
 
+def words_of(body: Body) -> list[str]:
+    """The choices of the form in a body, where they are words."""
+    schema = body.get("response_format", {}).get("json_schema", {}).get("schema", {})
+    choices = [each["enum"] for each in schema.get("properties", {}).values()]
+    return [word for word in (choices or [[]])[0] if isinstance(word, str)]
+
+
 def form_text(scores: Iterable[int]) -> str:
     entries = ", ".join(f'"[{label}]": {score}' for label, score in enumerate(scores, start=1))
     return "{" + entries + "}"
@@ -197,6 +204,13 @@ def sane(body: Body) -> Answer:
     """Fills the form of a schema, with logprobs if asked; else writes the answer out."""
     usage = (len(json.dumps(body["messages"])) // 4, 50)
     text = form_text(scores_of(body))
+    words = words_of(body)
+    if words:
+        text = json.dumps(dict.fromkeys(labels_of(body), words[0]))
+        shares = {word: (1 + place) / 10 for place, word in enumerate(words)}
+        start, _, end = text.rpartition(words[0])
+        tokens = [(start, {start: 1.0}), (words[0], shares), (end, {end: 1.0})]
+        return said(text, tokens=tokens if body.get("logprobs") else None, usage=usage)
     if "response_format" in body:
         return said(text, tokens=form_tokens(text) if body.get("logprobs") else None, usage=usage)
     return said(f"<reason>all read</reason>\n<answer>{text}</answer>", usage=usage)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import browser  # noqa: F401  a fixture, found here by every test
 from chat_server import Answer, Body, ChatServer
 from desk import desk, engines  # noqa: F401  fixtures, found here by every test
 

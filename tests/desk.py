@@ -61,6 +61,16 @@ class LongestFirst(ScriptedEngine):
     @staticmethod
     def judge(request: Request) -> str:
         order = sorted(request.passages, key=len)
+        labels = [request.labels[request.passages.index(passage)] for passage in reversed(order)]
+        if request.wants == "order":
+            return " > ".join(labels)
+        if request.wants == "choice":
+            return f"<answer>{labels[0]}</answer>"
+        form = request.form or request.fallback
+        if form is None or form.of_words:
+            return "Yes" if len(request.passages[0]) > 25 else "No"
+        if "Score this passage" in request.messages[-1]["content"]:
+            return json_reply([min(10, len(request.passages[0]) - 18)])
         return json_reply([min(10, order.index(passage)) for passage in request.passages])
 
 

@@ -49,3 +49,12 @@ def filled_rows(
         answers.append(answer)
         ids += tokenizer.encode(answer)
     return rows, form.filled(answers)
+
+
+def word_shares(
+    network: Any, tokenizer: Any, before: Sequence[int], words: Sequence[str]
+) -> list[float]:
+    """The probability of each word behind `before`, for words whose first bytes differ."""
+    firsts = [tokenizer.encode(word)[0] for word in words]
+    shares: list[float] = logits_behind(network, before)[firsts].softmax(dim=-1).tolist()
+    return shares

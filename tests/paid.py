@@ -36,6 +36,15 @@ def judge(request: Request) -> str | Reply:
     scores = [
         hashlib.sha256((company + passage).encode()).digest()[0] % 8 for passage in request.passages
     ]
+    best_first = sorted(range(len(scores)), key=lambda place: (-scores[place], place))
+    if request.wants == "order":
+        return " > ".join(request.labels[place] for place in best_first)
+    if request.wants == "choice":
+        return f"<answer>{request.labels[best_first[0]]}</answer>"
+    if request.form is not None and request.form.of_words:
+        return Reply(blanks=((1 - scores[0] / 8, scores[0] / 8),))
+    if request.form is None and request.fallback is None:
+        return "Yes" if scores[0] > 3 else "No"
     if request.form is not None:
         return filled_reply([score + 0.125 for score in scores])
     return json_reply(scores)
@@ -107,7 +116,8 @@ class Shop:
     Attributes:
         folder: where everything is.
         options: of `run`, besides the collection and the place to save.
-        method: behind the word groupwise.
+        method: behind what follows.
+        ranked_by: the word of a method, and options of it.
         queries: how many.
     """
 
@@ -115,6 +125,7 @@ class Shop:
     options: Sequence[str] = ()
     method: Sequence[str] = ()
     queries: int = QUERIES
+    ranked_by: Sequence[str] = ("groupwise", "--group_size", "10")
     out: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -158,7 +169,7 @@ class Shop:
             "--query_file", str(self.folder / "queries.tsv"),
             "--corpus", str(self.folder / "corpus.jsonl"), "--engine", "Paid",
             "--save_path", str(self.out), *self.options, *options,
-            "groupwise", "--group_size", "10", *self.method, *method,
+            *self.ranked_by, *self.method, *method,
         ]  # fmt: skip
 
     def start(

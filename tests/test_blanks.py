@@ -250,3 +250,52 @@ def test_a_one_is_a_one_where_ten_has_a_token_of_its_own() -> None:
     assert [blank.unsplit for blank in blanks] == [0.0, 0.0]
     assert row(blanks[0]) == pytest.approx({9: 0.6, 8: 0.3, 1: 0.05, 10: 0.05})
     assert row(blanks[1]) == pytest.approx({7: 0.9, 1: 0.1})
+
+
+# --- Words --------------------------------------------------------------------------------------
+
+WORDS = ScoreForm(("[1]",), ("No", "Yes"))
+
+
+def chances(*tokens: Token) -> list[float] | None:
+    blanks = read_blanks(tokens, WORDS)
+    return None if blanks is None else list(blanks[0].row())
+
+
+def test_a_form_of_words_is_held_by_regex_and_schema() -> None:
+    regex = form_regex(WORDS)
+    assert [bool(re.fullmatch(regex, text)) for text in (
+        '{"[1]": "Yes"}', '{"[1]": "No"}', '{"[1]": Yes}', '{"[1]": "Maybe"}', '{"[1]": "YesNo"}',
+    )] == [True, True, False, False, False]  # fmt: skip
+    assert form_schema(WORDS)["properties"] == {"[1]": {"type": "string", "enum": ["No", "Yes"]}}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        ([('{"[1]": "', {}), ("Yes", {"Yes": 0.6, "No": 0.2}), ('"}', {})], [0.25, 0.75]),
+        # What is no beginning of a word does not count; what is one does, cut or with its quote.
+        ([('{"[1]": "', {}), ("No", {"Yes": 0.1, "Y": 0.1, 'Yes"': 0.1, "No": 0.2, "yes": 0.5}),
+          ('"}', {})], [0.4, 0.6]),
+        # Byte by byte, and in one token with what stands before.
+        ([('{"[1]": "', {}), ("N", {"N": 0.3, "Y": 0.1}), ("o", {}), ('"}', {})], [0.75, 0.25]),
+        ([('{"[1]":', {}), (' "Yes', {' "Yes': 0.4, ' "No': 0.1, ": No": 0.5}), ('"}', {})],
+         [0.2, 0.8]),
+        ([('{"[1]": "Yes"}', {'{"[1]": "Yes"}': 0.9, '{"[1]": "No': 0.1})], [0.1, 0.9]),
+    ],
+)  # fmt: skip
+def test_the_probability_of_a_word_is_that_of_its_beginnings(tokens, expected) -> None:
+    written = [Token(text, shares or {text: 1.0}) for text, shares in tokens]
+    assert chances(*written) == pytest.approx(expected)
+
+
+def test_of_words_that_were_not_offered_nothing_is_read() -> None:
+    assert chances(Token('{"[1]": "', {}), Token("Yes", {"Maybe": 1.0}), Token('"}', {})) is None
+    assert chances(*certain('{"[1]": "', "Perhaps", '"}')) is None
+    assert chances(*certain('{"[1]": ', "Yes", "}")) is None
+
+
+@given(st.floats(0.001, 1), st.floats(0.001, 1), st.sampled_from(["Yes", "No"]))
+def test_probabilities_of_words_sum_to_one(yes: float, no: float, word: str) -> None:
+    tokens = (Token('{"[1]": "', {}), Token(word, {"Yes": yes, "No": no}), Token('"}', {}))
+    assert chances(*tokens) == pytest.approx([no / (yes + no), yes / (yes + no)])

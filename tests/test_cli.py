@@ -701,11 +701,31 @@ def test_a_value_may_be_the_name_of_the_method(desk, monkeypatch, option):
             "--hits belongs before the word groupwise",
         ),
         (["run", "--save_path", "groupwise"], "the following arguments are required: METHOD"),
+        (["run", "listwise", "--k", "5"], "--k is an option of setwise, not of listwise"),
+        (["run", "setwise", "--k=5", "--window_size=9"], "--window_size is an option of listwise"),
+        (["run", "--tag", "setwise", "listwise", "--k", "5"], "of setwise, not of listwise"),
+        (["run", "listwise", "--tag", "setwise"], "--tag belongs before the word listwise"),
+        (["run", "groupwise", "--method", "heapsort"],
+         "--method is an option of setwise and pointwise, not of groupwise"),
+        (["run", "setwise", "--num_repeat", "2"],
+         "--num_repeat is an option of groupwise and listwise, not of setwise"),
+        (["run", "pointwise", "--group_size", "2"], "an option of groupwise, not of pointwise"),
+        (["run", "--num_child", "19", "setwise"], "--num_child belongs behind the word setwise"),
+        (["run", "--num_repeat", "2", "listwise"],
+         "--num_repeat belongs behind the word groupwise or listwise"),
+        (["run", "--k", "2"], "--k belongs behind the word setwise"),
+        (["run", "setwise", "--num_chlid", "19"], "--num_chlid; did you mean --num_child?"),
+        (["run", "setwise", "--scoring", "x"], "--scoring belongs before the word setwise"),
+        (["run", "listwise", "--recordings", "x"], "--recordings belongs before the word listwise"),
+        (["run", "listwise", "--parsing", "digits"], "invalid choice: 'digits'"),
+        (["run", "setwise", "--method", "yes_no"], "invalid choice: 'yes_no'"),
+        (["run", "pointwise", "--method", "heapsort"], "invalid choice: 'heapsort'"),
+        (["run", "--hits", "5", "setwise", "--k", "five"], "invalid int value: 'five'"),
     ],
-)
+)  # fmt: skip
 def test_a_misspelt_or_misplaced_option_is_named_with_a_hint(capsys, words, hint):
     with pytest.raises(SystemExit) as ended:
-        main([*words, "--save_path", "x"] if "--save_path" not in words else words)
+        main([words[0], "--save_path", "x", *words[1:]] if "--save_path" not in words else words)
     assert ended.value.code == 2
     assert hint in capsys.readouterr().err
 
@@ -882,3 +902,101 @@ def test_the_embedded_engine_improves_bm25_of_a_shared_collection(desk, shared):
     assert summary["statuses"]["exact"] == summary["groups"] == summary["usage"]["calls"] == 10
     measures = summary["measures"]["nDCG@10"]
     assert measures["after"] > measures["before"] + 0.05
+
+
+# --- Other methods ----------------------------------------------------------------------------
+
+METHODS = {
+    "setwise": ["setwise", "--num_child", "19", "--method", "heapsort", "--k", "10"],
+    "setwise as upstream": ["setwise", "--method", "bubblesort", "--upstream_behaviour"],
+    "listwise": [
+        "listwise", "--window_size", "20", "--step_size", "10", "--num_repeat", "1",
+    ],
+    "pointwise": ["pointwise", "--method", "graded"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_other_methods_write_a_run(desk, method):
+    """The longest passages come first, as the engine has it; of q2's two, d2 is the longer one."""
+    words = METHODS[method]
+    assert desk.run(method=words) == 0, desk.stderr
+    assert orders(desk.out) == GOOD_ORDER
+    manifest = json.loads(Path(f"{desk.out}.manifest.json").read_text(encoding="utf-8"))
+    assert manifest["method"] == words[0]
+    assert manifest["run"]["tag"] == words[0]
+    assert all(line.endswith(f"\t{words[0]}") for line in desk.out.read_text().splitlines())
+    given = dict(zip(words[1::2], words[2::2], strict=False))
+    for option, value in given.items():
+        assert str(manifest["settings"][option[2:]]) == value
+    assert manifest["settings"].get("upstream_behaviour", False) == ("upstream" in method)
+    asked = sum(len(engine.requests) for engine in LongestFirst.made)
+    assert f"{asked} calls" in desk.stdout
+    assert Path(f"{desk.out}.journal.sqlite").exists()
+
+
+def test_pointwise_asks_for_yes_or_no(desk):
+    assert desk.run("--scoring", "generation", method=["pointwise"]) == 0
+    assert orders(desk.out) == {"q1": ["d2", "d3", "d1"], "q2": ["d2", "d4"]}
+    prompts = {request.messages[-1]["content"] for request in LongestFirst.made[0].requests}
+    assert len(prompts) == 5
+    assert all("Say Yes or No" in prompt for prompt in prompts)
+
+
+@pytest.mark.parametrize("method", ["setwise", "listwise", "pointwise"])
+def test_a_tag_that_is_given_wins(desk, method):
+    assert desk.run("--tag", "mine", method=[method]) == 0
+    assert all(line.endswith("\tmine") for line in desk.out.read_text().splitlines())
+
+
+@pytest.mark.parametrize("scoring", ["generation", "likelihood"])
+@pytest.mark.parametrize("method", ["setwise", "listwise"])
+def test_a_method_that_is_answered_in_text_has_no_scoring(desk, method, scoring):
+    desk.refuses(
+        lambda: desk.run("--scoring", scoring, method=[method], run_path="none"),
+        f"--scoring is for groupwise and pointwise; {method} is answered in text",
+    )
+
+
+@pytest.mark.parametrize("method", ["setwise", "listwise", "pointwise"])
+def test_presets_are_of_groupwise(desk, method):
+    desk.refuses(
+        lambda: desk.run("--preset", "fast", method=[method], run_path="none"),
+        "--preset fast is of the method groupwise: drop it",
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "problem"),
+    [
+        (["setwise", "--k", "0"], "k is 0"),
+        (["setwise", "--num_child", "0"], "num_child is 0"),
+        (["setwise", "--num_permutation", "-1"], "num_permutation is -1"),
+        (["listwise", "--window_size", "1"], "window_size is 1"),
+        (["listwise", "--step_size", "20"], "step_size is 20: give less than window_size (20)"),
+        (["listwise", "--num_repeat", "0"], "num_repeat is 0"),
+    ],
+)
+def test_a_setting_of_a_method_is_refused_before_anything_is_read(desk, method, problem):
+    desk.refuses(lambda: desk.run(method=method, run_path="none"), problem)
+
+
+def test_help_of_every_method_names_its_options(capsys):
+    for method, words in METHODS.items():
+        if "upstream" in method:
+            continue
+        with pytest.raises(SystemExit) as ended:
+            main(["run", words[0], "--help"])
+        assert ended.value.code == 0
+        shown = capsys.readouterr().out
+        assert all(word in shown for word in words if word.startswith("--"))
+
+
+def test_a_shuffling_follows_from_the_seed_of_the_run(desk):
+    asked = []
+    for seed in ("1", "1", "2"):
+        LongestFirst.made.clear()
+        command = ["setwise", "--num_permutation", "3"]
+        assert desk.run("--seed", seed, "--no_journal", method=command) == 0
+        asked.append([request.passages for request in LongestFirst.made[0].requests])
+    assert asked[0] == asked[1] != asked[2]

@@ -21,7 +21,7 @@ from llmrankers_groupwise.engines.dialogue import (
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.parsing import blank_with_mean, parse_scores, read_reply
 from llmrankers_groupwise.prompts import load_prompt, render
-from llmrankers_groupwise.types import Reply, Request, Sampling, Status
+from llmrankers_groupwise.types import Reply, Request, Sampling, Status, Wanted
 
 ANSWER = '<answer>{"[1]": 3, "[2]": 9}</answer>'
 FORM = Filled('{"[1]": 1, "[2]": 2}', 2, (blank_with_mean(1.0), blank_with_mean(2.0)))
@@ -365,3 +365,35 @@ def test_a_dialogue_ends_within_its_budget_and_fills_behind_closed_reasoning(
         assert not parse_scores(reply.text, 2).missing
     assert reply.completion_tokens == spent + 2 * len(fills)
     assert reply.error is None
+
+
+# --- Orders and choices -----------------------------------------------------------------------
+
+
+def wanting(wants: Wanted) -> Request:
+    return render("a query", ["a passage", "another"], load_prompt("listwise"), wants=wants)
+
+
+@pytest.mark.parametrize("wants", ["order", "choice"])
+@pytest.mark.parametrize("text", ["[2] > [1]", "", "no order at all"])
+def test_an_order_or_a_choice_is_what_was_written(wants: Wanted, text: str) -> None:
+    """Whatever it says: no form is filled behind it."""
+    steps, reply = scripted(reply_to(wanting(wants), Sampling(max_tokens=99)), [ended(text, 3)])
+    assert steps == [Write("", 99)]
+    assert reply == Reply(text=text, completion_tokens=3)
+
+
+@pytest.mark.parametrize("wants", ["order", "choice"])
+def test_reasoning_before_an_order_is_closed_when_it_is_long(wants: Wanted) -> None:
+    sampling = Sampling(max_tokens=99, reasoning_tokens=10)
+    steps, reply = scripted(
+        reply_to(wanting(wants), sampling), [cut("<think>so"), ended("[2] > [1]", 4)]
+    )
+    assert steps == [Write("", 10), Write("<think>so" + CLOSE_THINKING, 89)]
+    assert reply.text == "<think>so" + CLOSE_THINKING + "[2] > [1]"
+    assert (reply.completion_tokens, reply.finish_reason) == (14, "stop")
+
+
+def test_an_order_that_is_cut_off_says_so() -> None:
+    _, reply = scripted(reply_to(wanting("order"), Sampling(max_tokens=10)), [cut("[2] > [")])
+    assert (reply.text, reply.finish_reason) == ("[2] > [", "length")

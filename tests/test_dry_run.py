@@ -8,18 +8,26 @@ from types import SimpleNamespace
 import pytest
 from desk import CORPUS, TEXTS, Desk, LongestFirst
 
-from llmrankers_groupwise import GroupwiseLlmRanker
+from llmrankers_groupwise import (
+    GroupwiseLlmRanker,
+    ListwiseLlmRanker,
+    PointwiseLlmRanker,
+    SetwiseLlmRanker,
+)
 from llmrankers_groupwise.engines.chat import Prompt
 from llmrankers_groupwise.engines.dry import DryRun
 from llmrankers_groupwise.engines.protocol import ENGINES, Engine, EngineSettings
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.experiment import Experiment
 from llmrankers_groupwise.first_stage import FirstStage
+from llmrankers_groupwise.methods.pointwise import read_yes_no
+from llmrankers_groupwise.orders import read_choice, read_order
+from llmrankers_groupwise.parsing import read_reply
 from llmrankers_groupwise.passages import MemoryPassages
 from llmrankers_groupwise.prompts import load_prompt, render
 from llmrankers_groupwise.runs import RunEntry
 from llmrankers_groupwise.testing import ScriptedEngine, save_random_model
-from llmrankers_groupwise.types import Request, Sampling
+from llmrankers_groupwise.types import Reply, Request, Sampling, Wanted
 
 PASSAGES = ["one two three", "four five", "six"]
 
@@ -95,6 +103,7 @@ def test_prompts_are_made_by_the_engine_and_counted():
         "misfits": 0,
         "first_misfit": None,
         "estimated": False,
+        "assumed": None,
     }
 
 
@@ -220,6 +229,7 @@ def test_json_prints_the_same_as_one_object(desk, prompting):
         "misfits": 1,
         "first_misfit": "'how long does a flea live' does not fit",
         "estimated": False,
+        "assumed": None,
         "skipped": [],
         "engine": {"engine": "scripted"},
     }
@@ -331,3 +341,89 @@ def test_the_embedded_engine_is_estimated_by_its_word_pieces(desk):
     assert dry["max_completion_tokens"] == 0
     assert dry["prompt_tokens"]["sum"] >= sum(len(text.split()) for text in TEXTS.values())
     assert dry["engine"]["engine"] == "embedded"
+
+
+# --- Other methods ----------------------------------------------------------------------------
+
+
+def wanting(wants: Wanted, n: int = 3) -> Request:
+    return render("q", PASSAGES[:n], load_prompt("groupwise"), wants=wants)
+
+
+def dry_answer(request: Request) -> tuple[str, str | None]:
+    dry = DryRun(ScriptedEngine(never))
+    return asyncio.run(dry.answer(request, Sampling())).text, dry.sizes.assumed
+
+
+def test_every_kind_of_question_gets_a_reply_that_can_be_read():
+    text, assumed = dry_answer(wanting("order"))
+    assert read_order(Reply(text), 3).scores == {1: 3.0, 2: 2.0, 3: 1.0}
+    assert assumed == "every reply leaves its window as it is"
+    text, assumed = dry_answer(wanting("choice"))
+    assert read_choice(Reply(text), 3).scores == {1: 1.0}
+    assert assumed is not None
+    assert assumed.startswith("every reply chooses the first passage that it was shown")
+    for form, choices in ((True, ("No", "Yes")), (False, ("No", "Yes"))):
+        request = render("q", ["x"], load_prompt("pointwise_yes_no"), form=form, choices=choices)
+        text, assumed = dry_answer(request)
+        assert read_yes_no(Reply(text)).scores == {1: 0.0}
+        assert assumed is None
+    text, assumed = dry_answer(wanting("scores"))
+    assert (read_reply(Reply(text), 3).scores, assumed) == ({1: 0.0, 2: 0.0, 3: 0.0}, None)
+
+
+def long_first_stage(queries: int, documents: int) -> FirstStage:
+    ids = [f"q{number}" for number in range(queries)]
+    run = {each: [RunEntry(f"d{rank}", -rank) for rank in range(documents)] for each in ids}
+    texts = {(each, f"d{rank}"): f"text {rank}" for each in ids for rank in range(documents)}
+    return FirstStage(run, dict.fromkeys(ids, "query"), MemoryPassages(texts))
+
+
+DRY = {
+    "setwise": (SetwiseLlmRanker, {"num_child": 19}, 15),
+    "setwise, bubbles": (SetwiseLlmRanker, {"num_child": 19, "method": "bubblesort"}, None),
+    "setwise as upstream": (SetwiseLlmRanker, {"upstream_behaviour": True}, None),
+    "listwise": (ListwiseLlmRanker, {}, 9),
+    "listwise, twice": (ListwiseLlmRanker, {"num_repeat": 2}, 18),
+    "pointwise": (PointwiseLlmRanker, {}, 100),
+    "pointwise, words": (PointwiseLlmRanker, {"scoring": "generation"}, 100),
+    "pointwise, grades": (PointwiseLlmRanker, {"scoring": "generation", "method": "graded"}, 100),
+}
+
+
+@pytest.mark.parametrize("name", DRY)
+def test_a_dry_run_of_each_method_counts_its_calls(name):
+    """Of 100 documents; more than 20 queries, as the failures of fewer would not end a run."""
+    make, settings, calls = DRY[name]
+    dry = DryRun(Prompting())
+    with make(engine=dry, **settings) as ranker:
+        summary = Experiment(
+            first_stage=long_first_stage(25, 100), ranker=ranker, save_path=None
+        ).run()
+    assert summary.statuses["failed"] == 0
+    assert dry.sizes.calls == summary.usage.calls == summary.groups
+    if calls is not None:
+        assert dry.sizes.calls == 25 * calls
+    assert (dry.sizes.assumed is None) == name.startswith("pointwise")
+
+
+@pytest.mark.parametrize(("method", "line"), [
+    (["listwise"], "calls follow from replies; here every reply leaves its window as it is"),
+    (["setwise"], "calls follow from replies; here every reply chooses the first passage"),
+    (["pointwise"], None), (["groupwise"], None),
+])  # fmt: skip
+def test_a_dry_run_says_what_it_assumed(desk, method, line):
+    assert dry_run(desk, method=method) == 0, desk.stderr
+    said = [each for each in desk.stdout.splitlines() if each.startswith("calls follow")]
+    assert len(said) == (line is not None)
+    assert all(each.startswith(line) for each in said)
+    assert dry_run(desk, "--json", method=method) == 0
+    assert (json.loads(desk.stdout)["assumed"] is None) == (line is None)
+
+
+def test_a_dry_run_of_a_replay_reads_no_reply(desk):
+    """What is missing shows in the run: the replies decide which windows there are."""
+    desk.write("replies.jsonl", json.dumps({"qid": "q", "docids": ["d"], "response": "[1]"}) + "\n")
+    path = desk.path("replies.jsonl")
+    assert dry_run(desk, "--recordings", path, engine="replay", method=["listwise"]) == 0
+    assert "2 calls" in desk.stdout

@@ -240,3 +240,18 @@ def test_its_threads_keep_no_core_to_themselves() -> None:
             with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
                 seen.add(frozenset(os.sched_getaffinity(int(thread.name))))
     assert seen == {frozenset(os.sched_getaffinity(0))}
+
+
+def test_the_probability_of_yes_is_the_cosine_and_a_grade_ten_times_it() -> None:
+    passages = [[passage] for passage in TEXTS[1:4]]
+    prompt = load_prompt("pointwise_yes_no")
+    engine = EmbeddedEngine()
+    words = [render(TEXTS[0], passage, prompt, form=True, choices=("No", "Yes"))
+             for passage in passages]  # fmt: skip
+    replies = asyncio.run(Asker(engine, Sampling())(words))
+    for passage, reply in zip(passages, replies, strict=True):
+        grade = read_reply(answer(engine, passage), 1).scores[1]
+        assert reply.blanks == (pytest.approx((1 - grade / 10, grade / 10)),)
+        assert reply.text == ('{"[1]": "Yes"}' if grade > 5 else '{"[1]": "No"}')
+    assert len({reply.blanks for reply in replies}) == 3
+    engine.close()

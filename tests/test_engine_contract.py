@@ -12,10 +12,20 @@ from chat_server import sane
 from llmrankers_groupwise.asking import Asker
 from llmrankers_groupwise.engines.protocol import Engine, EngineSettings
 from llmrankers_groupwise.errors import ModelError
+from llmrankers_groupwise.methods.pointwise import read_yes_no
+from llmrankers_groupwise.orders import read_choice, read_order
 from llmrankers_groupwise.parsing import read_reply
 from llmrankers_groupwise.prompts import load_prompt, render
 from llmrankers_groupwise.testing import ScriptedEngine, filled_reply, json_reply
-from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
+from llmrankers_groupwise.types import (
+    GroupScores,
+    Reply,
+    Request,
+    Sampling,
+    Scoring,
+    Status,
+    Wanted,
+)
 
 PASSAGES = [
     "Bread rises because yeast turns sugar into carbon dioxide.",
@@ -32,6 +42,8 @@ SAMPLING = Sampling(max_tokens=40)
 
 def scripted(_: pytest.FixtureRequest) -> Engine:
     def answer(request: Request) -> Reply | str:
+        if request.form is not None and request.form.of_words:
+            return Reply(blanks=((0.25, 0.75),))
         scores = [float(len(passage) % 11) for passage in request.passages]
         if request.form is None:
             return json_reply([int(score) for score in scores])
@@ -154,6 +166,35 @@ def test_a_form_is_filled_or_refused_by_name(engine: Engine) -> None:
         assert (written.blanks is not None) <= written.forced
     else:
         assert "form" in (written.error or "")
+
+
+def test_a_form_of_words_has_a_probability_for_each(engine: Engine) -> None:
+    prompt = load_prompt("pointwise_yes_no")
+    requests = [render("why does bread rise", [passage], prompt, form=True, choices=("No", "Yes"))
+                for passage in PASSAGES]  # fmt: skip
+    if "likelihood" not in engine.scorings:
+        pytest.skip("it fills no forms")
+    for reply in ask(engine, requests):
+        assert reply.error is None
+        assert reply.blanks is not None
+        ((no, yes),) = reply.blanks
+        assert no + yes == pytest.approx(1)
+        assert min(no, yes) >= 0
+        assert read_yes_no(reply) == GroupScores({1: yes}, (), Status.EXACT)
+
+
+@pytest.mark.parametrize("wants", ["order", "choice"])
+def test_an_order_or_a_choice_is_a_text(engine: Engine, wants: Wanted) -> None:
+    name = {"order": "listwise", "choice": "setwise_best"}[wants]
+    request = render("why does bread rise", PASSAGES, load_prompt(name), wants=wants)
+    (reply,) = ask(engine, [request])
+    assert reply.error is None
+    assert reply.text or reply.completion_tokens
+    assert (reply.blanks, reply.forced) == (None, False)
+    if "generation" not in engine.scorings:  # what writes no text says it in the form asked for
+        read = read_order(reply, 6) if wants == "order" else read_choice(reply, 6)
+        assert read.status is not Status.FAILED
+        assert not read.missing
 
 
 def test_prompt_tokens_are_counted_and_do_not_depend_on_the_company(asked: Asked) -> None:

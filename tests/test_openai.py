@@ -17,7 +17,7 @@ from llmrankers_groupwise.errors import EngineError, ModelError, SettingsError
 from llmrankers_groupwise.parsing import read_reply
 from llmrankers_groupwise.prompts import load_prompt, render
 from llmrankers_groupwise.testing import json_reply, save_random_model
-from llmrankers_groupwise.types import Reply, Request, Sampling, Status
+from llmrankers_groupwise.types import Reply, Request, Sampling, Status, Wanted
 
 pytest.importorskip("openai", reason="the extra [openai] is not installed")
 from llmrankers_groupwise.engines.openai import OpenAIEngine
@@ -173,6 +173,33 @@ def test_a_form_is_filled_by_schema_with_probabilities(chat_server: Start, make:
     described = engine.describe()
     assert (described["structured_outputs"], described["top_logprobs"]) == ("json_schema", 20)
     assert described["note"] == "forms by json_schema, with probabilities"
+
+
+def test_a_form_of_words_has_their_probabilities(chat_server: Start, make: Make) -> None:
+    shares = {"Yes": 0.5, "No": 0.2, "Y": 0.1, "Maybe": 0.2}
+    tokens = [('{"[1]": "', {'{"[1]": "': 1.0}), ("Yes", shares), ('"}', {'"}': 1.0})]
+    server = chat_server([said('{"[1]": "Yes"}', tokens=tokens)])
+    request = render("bread", PASSAGES[:1], load_prompt("pointwise_yes_no"), form=True,
+                     choices=("No", "Yes"))  # fmt: skip
+    reply = ask(make(server), request)
+    assert reply.blanks == (pytest.approx((0.25, 0.75)),)
+    schema = server.bodies[0]["response_format"]["json_schema"]["schema"]
+    assert schema["properties"] == {"[1]": {"type": "string", "enum": ["No", "Yes"]}}
+
+
+@pytest.mark.parametrize("wants", ["order", "choice"])
+def test_orders_and_choices_are_texts_whose_reasoning_is_closed(
+    chat_server: Start, make: Make, wants: Wanted
+) -> None:
+    server = chat_server([said("<think>first", finish_reason="length", usage=(9, 5)),
+                          said("[2] > [1] > [3]", usage=(20, 7))])  # fmt: skip
+    request = render("bread", PASSAGES, load_prompt("listwise"), wants=wants)
+    reply = ask(make(server), request, reasoning_tokens=5, max_tokens=50)
+    assert reply.text == "<think>first\n</think>\n\n[2] > [1] > [3]"
+    assert (reply.blanks, reply.forced, reply.finish_reason) == (None, False, "stop")
+    assert [body["max_tokens"] for body in server.bodies] == [5, 45]
+    assert all("response_format" not in body for body in server.bodies)
+    assert "answer now" in server.bodies[1]["messages"][-1]["content"]
 
 
 def test_a_form_is_filled_as_is_likeliest(chat_server: Start, make: Make) -> None:

@@ -56,6 +56,24 @@ def test_a_form_behind_a_text_is_asked_for_by_its_labels() -> None:
     assert 'the 1 labels, "[1]",' in one[-1]["content"]
 
 
+def test_a_form_of_words_is_asked_for_by_its_words() -> None:
+    words = ScoreForm(("[1]",), ("No", "Yes"))
+    *_, user = conversation(question(), Fill("<reason>a</reason>", words))
+    assert user["content"] == (
+        "Give the answers now: reply with one JSON object and nothing else, with one entry for "
+        'each of the 1 labels, "[1]", and "No" or "Yes" as values.'
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "fitting"),
+    [('{"[1]": "Yes"}', True), (' {"[1]":"No"}\n', True), ('{"[1]": "yes"}', False),
+     ('{"[1]": 1}', False), ('{"[1]": true}', False), ("Yes", False), ('{"[2]": "Yes"}', False)],
+)  # fmt: skip
+def test_only_the_form_of_words_fits_it(text: str, fitting: bool) -> None:
+    assert fits(Completion(text), ScoreForm(("[1]",), ("No", "Yes"))) == fitting
+
+
 def test_a_form_at_once_is_asked_for_only_if_the_prompt_does_not() -> None:
     assert len(conversation(question(), Fill("<answer>", FORM))) == 2
     assert "labels" in conversation(question(), Fill("<answer>", FORM))[-1]["content"][-200:]

@@ -20,7 +20,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         (source / name).write_bytes((ROOT / name).read_bytes())
     for folder in ("llmrankers_groupwise", "prompts"):
         for path in (ROOT / folder).rglob("*"):
-            if path.suffix in {".py", ".toml", ".typed"}:
+            if path.suffix in {".py", ".toml", ".typed", ".html", ".css", ".js"}:
                 target = source / path.relative_to(ROOT)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(path.read_bytes())
@@ -46,6 +46,13 @@ def test_the_prompt_files_are_in_the_wheel(wheel: zipfile.ZipFile) -> None:
         assert wheel.read(f"llmrankers_groupwise/prompt_files/{path.name}") == path.read_bytes()
 
 
+def test_the_parts_of_the_report_are_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    parts = list((ROOT / "llmrankers_groupwise/report/web").iterdir())
+    assert {path.suffix for path in parts} == {".html", ".css", ".js"}
+    for path in parts:
+        assert wheel.read(str(path.relative_to(ROOT))) == path.read_bytes()
+
+
 def test_the_command_and_the_extras_are_declared(wheel: zipfile.ZipFile) -> None:
     info = {name.rsplit("/", 1)[-1]: name for name in wheel.namelist() if ".dist-info/" in name}
     assert (
@@ -53,7 +60,7 @@ def test_the_command_and_the_extras_are_declared(wheel: zipfile.ZipFile) -> None
         in wheel.read(info["entry_points.txt"]).decode()
     )
     metadata = wheel.read(info["METADATA"]).decode()
-    for extra in ("openvino", "embedded", "pyserini", "ir_datasets", "all"):
+    for extra in ("openvino", "embedded", "pyserini", "ir_datasets", "report", "all"):
         assert f"Provides-Extra: {extra.replace('_', '-')}" in metadata.replace("_", "-")
     assert "Requires-Dist: llm-rankers==0.0.2" in metadata
     assert f"Version: {__version__}\n" in metadata

@@ -12,7 +12,9 @@ from llmrankers_groupwise.parsing import parse_scores
 from llmrankers_groupwise.prompts import bundled_prompts, load_prompt, neutralise, render
 from llmrankers_groupwise.types import ScoreForm, Status
 
-BUNDLED = ("groupwise", "groupwise_scores")
+OF_LISTS = ("groupwise", "groupwise_scores", "listwise", "setwise_best")
+OF_ONE = ("pointwise_graded", "pointwise_yes_no")
+BUNDLED = tuple(sorted(OF_LISTS + OF_ONE))
 UPSTREAM = (
     "prompt_listwise_rankzephyr.toml",
     "prompt_setwise-R1-v0.2.toml",
@@ -57,7 +59,7 @@ def test_a_bundled_prompt_loads_by_name_and_by_path(name):
     assert prompt.name == name
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", OF_LISTS)
 def test_a_bundled_prompt_shows_the_query_and_every_label_and_passage(name):
     passages = [f"This is passage number {number}." for number in range(1, 21)]
     request = render("what is a flea?", passages, load_prompt(name))
@@ -67,7 +69,14 @@ def test_a_bundled_prompt_shows_the_query_and_every_label_and_passage(name):
         assert f"\n[{number}] {passage}\n" in text
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", OF_ONE)
+def test_a_bundled_prompt_for_one_passage_shows_it(name):
+    text = user_text(render("what is a flea?", ["This is a passage."], load_prompt(name)))
+    assert "\n[1] This is a passage.\n" in text
+    assert text.count("what is a flea?") == 2
+
+
+@pytest.mark.parametrize("name", OF_LISTS)
 def test_a_bundled_prompt_says_how_many_passages_there_are(name):
     assert "17 passages" in user_text(render("q", ["text"] * 17, load_prompt(name)))
 
@@ -275,7 +284,7 @@ def test_a_file_that_is_not_there_is_named_with_the_prompts_there_are(tmp_path):
         load_prompt(path)
     assert str(caught.value) == (
         f"{path}: cannot read the prompt file (No such file or directory); "
-        "give a path, or one of groupwise, groupwise_scores"
+        f"give a path, or one of {', '.join(BUNDLED)}"
     )
 
 

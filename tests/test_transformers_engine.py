@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the extra [transformers] is not installed")
 pytest.importorskip("transformers", reason="the extra [transformers] is not installed")
 
-from exhaustive import filled_rows, written  # noqa: E402
+from exhaustive import filled_rows, word_shares, written  # noqa: E402
 from transformers import AutoModelForCausalLM  # noqa: E402
 
 from llmrankers_groupwise.asking import Asker  # noqa: E402
@@ -88,6 +88,38 @@ def check(
     assert reply.blanks is not None
     for found, expected in zip(reply.blanks, rows, strict=True):
         assert found == pytest.approx(expected, abs=1e-4)
+
+
+def yes_or_no(passage: str) -> Request:
+    prompt = load_prompt("pointwise_yes_no")
+    return render("why does bread rise", [passage], prompt, form=True, choices=("No", "Yes"))
+
+
+def test_the_probability_of_yes_is_that_of_a_whole_forward_pass(
+    engine: TransformersEngine, network: Any
+) -> None:
+    asked = [yes_or_no(passage) for passage in PASSAGES]
+    replies = ask(engine, [*asked, question(3)])[: len(asked)]
+    tokenizer, seen = engine._prompter.tokenizer, set()
+    for each, reply in zip(asked, replies, strict=True):
+        before = [*engine.prompt(each, Sampling()).token_ids, *tokenizer.encode('{"[1]": "')]
+        shares = word_shares(network, tokenizer, before, ("No", "Yes"))
+        assert reply.blanks == (pytest.approx(shares, abs=1e-4),)
+        word = "Yes" if shares[1] > shares[0] else "No"
+        assert reply.text == f'{{"[1]": "{word}"}}'
+        seen.add(round(shares[1], 6))
+    assert len(seen) == len(asked), "a comparison of equal numbers would prove nothing"
+
+
+def test_words_behind_reasoning_are_exact(engine: TransformersEngine, network: Any) -> None:
+    (reply,) = ask(engine, [yes_or_no(PASSAGES[0])], Sampling(reasoning_tokens=9))
+    tokenizer = engine._prompter.tokenizer
+    text = reply.text[: reply.text.rindex('": "') + 4]
+    before = [*engine.prompt(yes_or_no(PASSAGES[0]), Sampling(reasoning_tokens=9)).token_ids,
+              *tokenizer.encode(text)]  # fmt: skip
+    shares = word_shares(network, tokenizer, before, ("No", "Yes"))
+    assert reply.blanks == (pytest.approx(shares, abs=1e-4),)
+    assert reply.forced
 
 
 # --- Exact --------------------------------------------------------------------------------------

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from llmrankers_groupwise.engines.protocol import Engine
 from llmrankers_groupwise.engines.tokens import answer_budget
 from llmrankers_groupwise.errors import EngineError
-from llmrankers_groupwise.types import Reply, Request, Sampling, ScoreForm
+from llmrankers_groupwise.types import Reply, Request, Sampling, Wanted
 
 __all__ = ["DryRun", "Sizes"]
 
@@ -24,6 +25,7 @@ class Sizes:
         misfits: calls that do not fit, whatever is cut.
         first_misfit: what was wrong with the first of them.
         estimated: tokens are those of the texts alone, without what the engine puts around them.
+        assumed: what replies were taken to say, where calls follow from replies.
     """
 
     prompt_tokens: list[int] = field(default_factory=list)
@@ -32,6 +34,7 @@ class Sizes:
     misfits: int = 0
     first_misfit: str | None = None
     estimated: bool = False
+    assumed: str | None = None
 
     @property
     def calls(self) -> int:
@@ -54,15 +57,18 @@ class Sizes:
             "misfits": self.misfits,
             "first_misfit": self.first_misfit,
             "estimated": self.estimated,
+            "assumed": self.assumed,
         }
 
 
 class DryRun:
-    """Stands in for an engine: gives every passage the same score and notes the calls' `sizes`.
+    """Stands in for an engine: finds all passages equal and notes the calls' `sizes`.
 
     Where the engine has `prompt(request, sampling)`, which makes the prompt without the model, as
-    the engines for language models do, the sizes are exact; else they are estimated. With a final
-    round, that is made of the first stage's best, as there are no scores to go by.
+    the engines for language models do, the sizes are exact; else they are estimated.
+
+    Calls that follow from replies are those that follow from these: a final round is of the first
+    stage's best, windows are of the list as it was, and a comparison's first passage is the best.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -73,13 +79,14 @@ class DryRun:
         self.sizes = Sizes(estimated=not callable(self._prompt))
 
     async def answer(self, request: Request, sampling: Sampling) -> Reply:
-        """A score of 0 for every label, whether or not the request would fit."""
+        """The lowest choice for every label, their order as it is, or the first one."""
         try:
             self._measure(request, sampling)
         except EngineError as error:
             self.sizes.misfits += 1
             self.sizes.first_misfit = self.sizes.first_misfit or str(error)
-        return Reply(text=ScoreForm(request.labels).filled(["0"] * len(request.labels)))
+        self.sizes.assumed = _ASSUMED.get(request.wants)
+        return Reply(text=_dry_reply(request))
 
     def _measure(self, request: Request, sampling: Sampling) -> None:
         if callable(self._prompt):
@@ -114,3 +121,19 @@ class DryRun:
     def close(self) -> None:
         """Close the engine."""
         self._engine.close()
+
+
+_ASSUMED: Mapping[Wanted, str] = {
+    "order": "every reply leaves its window as it is",
+    "choice": "every reply chooses the first passage that it was shown; other choices make a sort "
+    "ask more, or less",
+}
+
+
+def _dry_reply(request: Request) -> str:
+    labels, form = request.labels, request.form or request.fallback
+    if request.wants == "order":
+        return " > ".join(labels)
+    if request.wants == "choice":
+        return f"<answer>{labels[0]}</answer>"
+    return form.filled([form.choices[0]] * len(labels)) if form else "No"

@@ -32,8 +32,8 @@ __all__ = [
 _GO_ON = "Go on exactly where your text stops. Repeat nothing."
 _ANSWER_NOW = "There is no more room for reasoning. Give the answer now, in the form asked for."
 _FILL = (
-    "Give the scores now: reply with one JSON object and nothing else, with one entry for each of "
-    "the {n} labels, {labels}, and whole numbers from 0 to 10 as values."
+    "Give the {answers} now: reply with one JSON object and nothing else, with one entry for each "
+    "of the {n} labels, {labels}, and {choices} as values."
 )
 
 
@@ -138,7 +138,12 @@ def conversation(request: Request, step: Write | Fill) -> list[Message]:
 
 def _fill_question(form: ScoreForm) -> str:
     labels = [f'"{label}"' for label in dict.fromkeys((form.labels[0], form.labels[-1]))]
-    return _FILL.format(n=len(form.labels), labels=" to ".join(labels))
+    answers, choices = "scores", "whole numbers from 0 to 10"
+    if form.of_words:
+        answers, choices = "answers", " or ".join(f'"{word}"' for word in form.choices)
+    return _FILL.format(
+        answers=answers, n=len(form.labels), labels=" to ".join(labels), choices=choices
+    )
 
 
 # --- What comes back --------------------------------------------------------------------------

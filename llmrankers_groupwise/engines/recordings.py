@@ -7,6 +7,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 from llmrankers_groupwise.engines.protocol import EngineSettings, resolved_args
@@ -15,18 +16,15 @@ from llmrankers_groupwise.errors import EngineError, FileError, SettingsError
 from llmrankers_groupwise.orders import OrderRule
 from llmrankers_groupwise.records import LineIndex
 from llmrankers_groupwise.textfiles import SeekableFile, json_object
-from llmrankers_groupwise.types import Origin, Reply
+from llmrankers_groupwise.types import Origin, Reply, Scoring
 
 __all__ = ["RecordingsEngine"]
 
 _DEFAULTS: dict[str, Any] = {"recordings": None, "run_id": None, "allow_missing": False}
 _MODEL = (
-    "model_name_or_path",
-    "lora_name_or_path",
-    "tokenizer_name_or_path",
-    "device",
-    "cache_dir",
-)
+    "model_name_or_path", "lora_name_or_path", "tokenizer_name_or_path", "device", "cache_dir",
+)  # fmt: skip
+_EXAMPLES = 3
 
 
 class RecordingsEngine(ReplayEngine):
@@ -46,6 +44,7 @@ class RecordingsEngine(ReplayEngine):
             answer the same question differently.
     """
 
+    scorings: tuple[Scoring, ...] = ("generation",)
     parsing: OrderRule = "rank_llm"
     """As such recordings were read by those who made them."""
 
@@ -57,19 +56,14 @@ class RecordingsEngine(ReplayEngine):
                     f"drop it"
                 )
         args = resolved_args("replay", settings.engine_args, _DEFAULTS)
-        if not args["recordings"]:
+        if not isinstance(args["recordings"], str | Path) or not str(args["recordings"]):
             raise SettingsError("engine replay answers from a file: give --recordings FILE.jsonl")
-        self._run_id: str | None = args["run_id"]
+        run_id = args["run_id"]  # 7 on the command line is a number
+        self._run_id = None if run_id is None else str(run_id)
         self._file = SeekableFile(args["recordings"])
         self._lock = threading.Lock()
         self._index = LineIndex()
-        for number, offset, text in self._file.lines():
-            recorded = self._parsed(text, number)
-            if self._run_id in (None, recorded["run_id"]):
-                self._index.add(recorded["key"], offset)
-        self._index.close()
-        if not len(self._index):
-            raise FileError(f"no line is of the run {self._run_id!r}", self._file.path)
+        self._read()
         self._refuse_contradictions()
         super().__init__(self._reply, args, lenient=args["allow_missing"])
 
@@ -97,6 +91,22 @@ class RecordingsEngine(ReplayEngine):
             self._file.path,
         )
 
+    def _read(self) -> None:
+        """Check all lines, and note where those of the run are."""
+        others: dict[str, None] = {}
+        for number, offset, text in self._file.lines():
+            recorded = self._parsed(text, number)
+            if self._run_id in (None, recorded["run_id"]):
+                self._index.add(recorded["key"], offset)
+            elif len(others) < _EXAMPLES:
+                others[str(recorded["run_id"])] = None
+        self._index.close()
+        if not len(self._index):
+            problem = "no recordings in it"
+            if others:
+                problem = f"no line is of the run {self._run_id!r}; others are of {list(others)}"
+            raise FileError(problem, self._file.path)
+
     @functools.cached_property
     def _sha256(self) -> str:
         digest = hashlib.sha256()
@@ -117,12 +127,15 @@ class RecordingsEngine(ReplayEngine):
         """A line's key, response and run_id."""
         line = json_object(text, self._file.path, number)
         query_id, doc_ids, repeat = line.get("qid"), line.get("docids"), line.get("repeat", 0)
-        if (
-            not isinstance(query_id, str | int)
-            or not isinstance(doc_ids, list)
-            or not doc_ids
-            or not isinstance(line.get("response"), str)
-            or type(repeat) is not int
+        run_id = line.get("run_id")
+        if not (
+            _is_id(query_id)
+            and isinstance(doc_ids, list)
+            and doc_ids
+            and all(map(_is_id, doc_ids))
+            and isinstance(line.get("response"), str)
+            and type(repeat) is int
+            and (run_id is None or _is_id(run_id))
         ):
             raise FileError(
                 'a line is {"qid": id, "docids": [ids in prompt order], "response": text}, with '
@@ -131,7 +144,8 @@ class RecordingsEngine(ReplayEngine):
                 number,
             )
         key = _key(str(query_id), list(map(str, doc_ids)), repeat)
-        return {"key": key, "response": line["response"], "run_id": line.get("run_id")}
+        run_id = None if run_id is None else str(run_id)
+        return {"key": key, "response": line["response"], "run_id": run_id}
 
     def _refuse_contradictions(self) -> None:
         for offsets in self._index.shared():
@@ -151,6 +165,10 @@ class RecordingsEngine(ReplayEngine):
                         self._file.path,
                         self._file.number(offset),
                     )
+
+
+def _is_id(value: object) -> bool:
+    return type(value) in (str, int)
 
 
 def _key(query_id: str, doc_ids: list[str], repeat: int) -> str:

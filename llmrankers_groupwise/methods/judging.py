@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.fusion import written_scores
 from llmrankers_groupwise.types import (
     Ask,
@@ -20,7 +21,7 @@ from llmrankers_groupwise.types import (
     Request,
 )
 
-__all__ = ["MethodSettings", "judge", "ranking_by_order", "ranking_by_scores"]
+__all__ = ["MethodSettings", "check_switch", "judge", "ranking_by_order", "ranking_by_scores"]
 
 
 class MethodSettings(Protocol):
@@ -31,6 +32,12 @@ class MethodSettings(Protocol):
 
     def read(self, reply: Reply, n: int) -> GroupScores:
         """What a reply says of n documents. Never raises, whatever the text."""
+
+
+def check_switch(name: str, value: object) -> None:
+    """Raise SettingsError unless a setting is true or false: "no" would count as true."""
+    if type(value) is not bool:
+        raise SettingsError(f"{name} is {value!r}: give True or False")
 
 
 async def judge(

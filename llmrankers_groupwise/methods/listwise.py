@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmrankers_groupwise.errors import SettingsError
-from llmrankers_groupwise.methods.judging import judge, ranking_by_order
+from llmrankers_groupwise.methods.judging import check_switch, judge, ranking_by_order
 from llmrankers_groupwise.orders import OrderRule, check_order_rule, read_order
 from llmrankers_groupwise.prompts import PromptFile, render
 from llmrankers_groupwise.types import (
@@ -65,6 +65,7 @@ class ListwiseSettings:
                 f"or no document could climb from one window to the next"
             )
         check_order_rule(self.parsing)
+        check_switch("upstream_behaviour", self.upstream_behaviour)
 
     def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
         """The question about one window."""

@@ -15,7 +15,7 @@ from typing import Literal
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.fusion import mean_scores, ranked_positions
 from llmrankers_groupwise.methods.judging import judge, ranking_by_scores
-from llmrankers_groupwise.parsing import read_reply, without_reasoning
+from llmrankers_groupwise.parsing import are_probabilities, read_reply, without_reasoning
 from llmrankers_groupwise.prompts import PromptFile, render
 from llmrankers_groupwise.types import (
     Ask,
@@ -31,12 +31,19 @@ from llmrankers_groupwise.types import (
     Status,
 )
 
-__all__ = ["Judgement", "PointwiseSettings", "pointwise", "read_yes_no"]
+__all__ = ["Judgement", "PointwiseSettings", "check_judgement", "pointwise", "read_yes_no"]
 
 Judgement = Literal["yes_no", "graded"]
 _METHODS = ("yes_no", "graded")
 _WORDS = ("No", "Yes")
 _WORD = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
+_ALONE = re.compile(r'\s*+(?:(?:yes|no)\.?|\{"\[1\]": ?"(?:yes|no)"\})\s*+', re.IGNORECASE)
+
+
+def check_judgement(method: str) -> None:
+    """Raise SettingsError for an unknown method of judging."""
+    if method not in _METHODS:
+        raise SettingsError(f"method is {method!r}: give one of {', '.join(_METHODS)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +64,7 @@ class PointwiseSettings:
     method: Judgement = "yes_no"
 
     def __post_init__(self) -> None:
-        if self.method not in _METHODS:
-            raise SettingsError(f"method is {self.method!r}: give one of {', '.join(_METHODS)}")
+        check_judgement(self.method)
 
     def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
         """The question about one document."""
@@ -96,12 +102,17 @@ def read_yes_no(reply: Reply) -> GroupScores:
     if reply.error is not None:
         return GroupScores({}, (1,), Status.FAILED)
     if reply.blanks is not None:
-        status = Status.FORCED if reply.forced else Status.EXACT
-        return GroupScores({1: reply.blanks[0][1]}, (), status)
+        return _read_probability(reply.blanks, Status.FORCED if reply.forced else Status.EXACT)
     text = without_reasoning(reply.text)
-    words = _WORD.findall(text)
+    words = [word.lower() for word in _WORD.findall(text)]
     if not words:
         return GroupScores({}, (1,), Status.FAILED)
-    alone = _WORD.fullmatch(text.strip(" \t\r\n.")) is not None
-    score = float(words[-1].lower() == "yes")
-    return GroupScores({1: score}, (), Status.EXACT if alone else Status.REPAIRED)
+    status = Status.EXACT if _ALONE.fullmatch(text) else Status.REPAIRED
+    return GroupScores({1: float(words[-1] == "yes")}, (), status)
+
+
+def _read_probability(blanks: Sequence[Sequence[float]], status: Status) -> GroupScores:
+    if len(blanks) == 1 and len(blanks[0]) == len(_WORDS) and are_probabilities(blanks[0]):
+        return GroupScores({1: float(blanks[0][_WORDS.index("Yes")])}, (), status)
+    refused = (f"[1]: probabilities {list(map(list, blanks))}, not those of No and Yes",)
+    return GroupScores({}, (1,), Status.FAILED, refused)

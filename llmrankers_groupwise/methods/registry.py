@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llmrankers_groupwise.errors import JournalError
 from llmrankers_groupwise.methods.groupwise import GroupwiseSettings, groupwise
 from llmrankers_groupwise.methods.judging import MethodSettings
 from llmrankers_groupwise.methods.listwise import ListwiseSettings, listwise
@@ -28,11 +29,14 @@ class Method:
         about: what it does, in a line.
         rank: the function.
         settings: the class of its settings, a dataclass that keeps `judging.MethodSettings`.
+        worded: those of its settings that the question's words depend on: what was asked with one
+            cannot be read with another.
     """
 
     about: str
     rank: Callable[[Query, Sequence[Candidate], Ask, Any], Awaitable[Ranking]]
     settings: type[Any]
+    worded: tuple[str, ...] = ()
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -62,7 +66,10 @@ METHODS: Mapping[str, Method] = {
         ListwiseSettings,
     ),
     "pointwise": Method(
-        "judge every document on its own, in one round", pointwise, PointwiseSettings
+        "judge every document on its own, in one round",
+        pointwise,
+        PointwiseSettings,
+        worded=("method",),
     ),
 }
 
@@ -72,9 +79,17 @@ def recorded_settings(described: Mapping[str, Any]) -> MethodSettings:
 
     Args:
         described: as the journal has it, `RecordedRun.described`.
+
+    Raises:
+        JournalError: this version knows no such method or settings.
     """
     asked = described["asked"]
-    settings: MethodSettings = METHODS[asked["method"]].settings(
-        prompt=PromptFile(**asked["prompt"]), **asked["settings"]
-    )
+    try:
+        settings: MethodSettings = METHODS[asked["method"]].settings(
+            prompt=PromptFile(**asked["prompt"]), **asked["settings"]
+        )
+    except (KeyError, TypeError) as error:
+        raise JournalError(
+            f"a run in this journal is of another version of this package: {error!r} is unknown"
+        ) from error
     return settings

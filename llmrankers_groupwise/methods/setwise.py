@@ -14,7 +14,7 @@ from typing import Literal
 from llmrankers_groupwise.background import together
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.grouping import seeded
-from llmrankers_groupwise.methods.judging import judge, ranking_by_order
+from llmrankers_groupwise.methods.judging import check_switch, judge, ranking_by_order
 from llmrankers_groupwise.orders import read_choice
 from llmrankers_groupwise.prompts import PromptFile, render
 from llmrankers_groupwise.types import (
@@ -71,6 +71,7 @@ class SetwiseSettings:
                 raise SettingsError(f"{name} is {value!r}: give a whole number from 1")
         if self.method not in _SORTS:
             raise SettingsError(f"method is {self.method!r}: give one of {', '.join(_SORTS)}")
+        check_switch("upstream_behaviour", self.upstream_behaviour)
 
     def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
         """The question which of several documents is the best."""
@@ -105,7 +106,10 @@ async def setwise(
 
 @dataclass
 class _Comparisons:
-    """Which of several documents is the best one, by asking."""
+    """Which of several documents is the best one, by asking.
+
+    `judged` are the calls, in an order that does not depend on which reply came first.
+    """
 
     query: Query
     candidates: Sequence[Candidate]
@@ -114,17 +118,18 @@ class _Comparisons:
     judged: list[JudgedGroup] = field(default_factory=list)
     _known: dict[tuple[int, ...], int] = field(default_factory=dict)
 
-    async def best(self, members: Sequence[int]) -> int:
-        """The index in `members` of the best one."""
+    async def best(self, members: Sequence[int], judged: list[JudgedGroup]) -> int:
+        """The index in `members` of the best one; new calls are added to `judged`."""
         key = tuple(members)
         if len(key) > 1 and key not in self._known:
-            self._known[key] = await self._asked(key)
+            groups = [Group(number, shown) for number, shown in enumerate(self._shown(key))]
+            new = await judge(self.query, self.candidates, groups, self.ask, self.settings)
+            judged += new
+            self._known[key] = self._elected(key, new)
         return self._known.get(key, 0)
 
-    async def _asked(self, members: tuple[int, ...]) -> int:
-        groups = [Group(number, shown) for number, shown in enumerate(self._shown(members))]
-        judged = await judge(self.query, self.candidates, groups, self.ask, self.settings)
-        self.judged += judged
+    def _elected(self, members: tuple[int, ...], judged: Sequence[JudgedGroup]) -> int:
+        """The index of the member with the most votes."""
         votes = Counter(
             each.group.members[label - 1] for each in judged for label in each.scores.scores
         )
@@ -149,25 +154,29 @@ async def _heapsort(order: Sequence[int], comparisons: _Comparisons) -> list[int
     """The best k, by a heap of num_child children for each node."""
     heap, children = list(order), comparisons.settings.num_child
 
-    async def sift(node: int, size: int) -> None:
-        """Let a document sink to where none of its children is better."""
+    async def sift(node: int, size: int) -> list[JudgedGroup]:
+        """Let a document sink to where none of its children is better; gives the calls."""
+        judged: list[JudgedGroup] = []
         while (first := children * node + 1) < size:
             family = [node, *range(first, min(first + children, size))]
-            best = family[await comparisons.best([heap[each] for each in family])]
+            best = family[await comparisons.best([heap[each] for each in family], judged)]
             if best == node:
-                return
+                break
             heap[node], heap[best] = heap[best], heap[node]
             node = best
+        return judged
 
     for level in reversed(_levels(len(heap), children)):
-        await together(sift(node, len(heap)) for node in level)  # their subtrees are disjoint
+        # Their subtrees are disjoint.
+        for judged in await together(sift(node, len(heap)) for node in level):
+            comparisons.judged += judged
     best_first: list[int] = []
     while heap and len(best_first) < comparisons.settings.k:
         best_first.append(heap[0])
         last = heap.pop()
         if heap and len(best_first) < comparisons.settings.k:
             heap[0] = last
-            await sift(0, len(heap))
+            comparisons.judged += await sift(0, len(heap))
     return best_first
 
 
@@ -188,7 +197,9 @@ async def _bubblesort(order: Sequence[int], comparisons: _Comparisons) -> list[i
         start = len(row) - (children + 1)
         while True:
             start = max(start, place)
-            best = start + await comparisons.best(row[start : start + children + 1])
+            best = start + await comparisons.best(
+                row[start : start + children + 1], comparisons.judged
+            )
             row[start], row[best] = row[best], row[start]
             if start == place:
                 break
@@ -206,7 +217,7 @@ async def _skipping_bubblesort(order: Sequence[int], comparisons: _Comparisons) 
         while True:
             start = max(start, place)
             window = row[start:end]
-            best = await comparisons.best(window)
+            best = await comparisons.best(window, comparisons.judged)
             if best:
                 row[start], row[start + best] = row[start + best], row[start]
                 if not changed and last_start != bottom and best == len(window) - 1:

@@ -21,7 +21,7 @@ from llmrankers_groupwise.engines.vllm import VllmEngine
 from llmrankers_groupwise.errors import EngineError, ModelError, SettingsError
 from llmrankers_groupwise.parsing import read_reply
 from llmrankers_groupwise.prompts import load_prompt, render
-from llmrankers_groupwise.types import Reply, Request, Sampling, Status
+from llmrankers_groupwise.types import Reply, Request, Sampling, Status, Wanted
 
 from .conftest import VLLM_ARGS
 
@@ -55,6 +55,38 @@ def test_expected_scores_are_those_of_transformers(
         assert scores(one, n) == pytest.approx(scores(other, n), abs=0.05)
         assert len(set(scores(one, n))) == n  # no ties
         assert one.prompt_tokens == other.prompt_tokens
+
+
+def yes_or_no(passage: str) -> Request:
+    prompt = load_prompt("pointwise_yes_no")
+    return render("why does bread rise", [passage], prompt, form=True, choices=("No", "Yes"))
+
+
+def test_the_probability_of_yes_is_that_of_transformers(
+    vllm_engine: Engine, transformers_engine: Engine
+) -> None:
+    requests = [yes_or_no(passage) for passage in PASSAGES[:6]]
+    ours, theirs = ask(vllm_engine, requests), ask(transformers_engine, requests)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.blanks is not None
+        assert other.blanks is not None
+        assert sum(one.blanks[0]) == pytest.approx(1)
+        assert one.blanks[0] == pytest.approx(other.blanks[0], abs=0.01)
+        assert one.text == other.text
+    assert len({one.blanks for one in ours}) == len(requests)
+
+
+@pytest.mark.parametrize("wants", ["order", "choice"])
+def test_an_order_is_the_text_that_transformers_writes(
+    vllm_engine: Engine, transformers_engine: Engine, wants: Wanted
+) -> None:
+    requests = [render("why does bread rise", PASSAGES[:4], load_prompt("listwise"), wants=wants)]
+    for sampling in (Sampling(max_tokens=12), Sampling(max_tokens=24, reasoning_tokens=6)):
+        (one,) = ask(vllm_engine, requests, sampling)
+        (other,) = ask(transformers_engine, requests, sampling)
+        half = "\ufffd"  # a character that was cut off, which vLLM keeps back
+        assert one.text.rstrip(half) == other.text.rstrip(half) != ""
+        assert (one.blanks, one.forced) == (None, False)
 
 
 def test_a_form_behind_reasoning_is_that_of_transformers(

@@ -1,0 +1,151 @@
+"""What a run asked and was answered, by its journal: a query's questions as a report shows them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmrankers_groupwise.errors import JournalError
+from llmrankers_groupwise.journal_file import ReadJournal, RecordedRun
+from llmrankers_groupwise.methods.judging import MethodSettings
+from llmrankers_groupwise.methods.listwise import ListwiseSettings
+from llmrankers_groupwise.methods.pointwise import PointwiseSettings
+from llmrankers_groupwise.methods.registry import recorded_settings
+from llmrankers_groupwise.methods.setwise import SetwiseSettings
+from llmrankers_groupwise.types import GroupScores, Origin, Query, Reply
+
+__all__ = ["RunJournal", "described_question", "open_journal"]
+
+_SAME = ("method", "settings", "prompt", "sampling")
+"""What manifest and journal say alike of one run."""
+
+
+def described_question(
+    settings: MethodSettings | None, origin: Origin, reply: Reply
+) -> dict[str, Any]:
+    """A question and its reply, ready for JSON.
+
+    `says` names what the reply says of a document: a score, a probability, its place, or whether
+    it was chosen. `values` has that, or None, for each document in prompt order. Both and `status`
+    are None where it is not known how replies are read.
+    """
+    says = values = read = None
+    if settings is not None:
+        read = settings.read(reply, len(origin.doc_ids))
+        says = _says(settings)
+        values = [_value(says, read, label) for label in range(1, len(origin.doc_ids) + 1)]
+    return {
+        "repeat": origin.repeat,
+        "docs": origin.doc_ids,
+        "says": says,
+        "values": values,
+        "status": None if read is None else read.status.value,
+        "refused": () if read is None else read.refused,
+        "text": reply.text,
+        "form": reply.blanks is not None,
+        "error": reply.error,
+        "finish_reason": reply.finish_reason,
+        "prompt_tokens": reply.prompt_tokens,
+        "completion_tokens": reply.completion_tokens,
+    }
+
+
+def _says(settings: MethodSettings) -> str:
+    if isinstance(settings, ListwiseSettings):
+        return "place"
+    if isinstance(settings, SetwiseSettings):
+        return "chosen"
+    yes_no = isinstance(settings, PointwiseSettings) and settings.method == "yes_no"
+    return "probability of yes" if yes_no else "score"
+
+
+def _value(says: str, read: GroupScores, label: int) -> float | None:
+    """What is read of a document; of a choice that was made, 0 for those not chosen."""
+    score = read.scores.get(label)
+    if says == "chosen" and read.scores:
+        return float(score is not None)
+    if score is None:
+        return None
+    if says == "place":  # read as a score: of n documents n for the first one
+        return 1.0 + sum(other > score for other in read.scores.values())
+    return round(score, 4)
+
+
+class RunJournal:
+    """One run in its journals; several where it was run in shards.
+
+    Attributes:
+        paths: the journals.
+    """
+
+    def __init__(self, parts: Sequence[tuple[ReadJournal, RecordedRun]]) -> None:
+        self._parts = parts
+        self.paths = [journal.path for journal, _ in parts]
+        self._settings: MethodSettings | None = None
+        with contextlib.suppress(JournalError):  # of a later version: replies are shown as they are
+            self._settings = recorded_settings(parts[0][1].described)
+
+    def close(self) -> None:
+        """Close the files."""
+        for journal, _ in self._parts:
+            journal.close()
+
+    def query(self, query_id: str) -> Query | None:
+        """The query as it was shown to the engine; None if it is not there."""
+        for journal, run in self._parts:
+            if found := journal.query(run.number, query_id):
+                return found[0]
+        return None
+
+    def questions(self, query_id: str) -> Iterator[dict[str, Any]]:
+        """A query's questions, by repeat, then in the order of answering.
+
+        Raises:
+            JournalError: a journal is damaged.
+        """
+        for journal, run in self._parts:
+            for origin, reply in journal.replies(run.number, query_id):
+                yield described_question(self._settings, origin, reply)
+
+
+def open_journal(paths: Sequence[Path], manifest: Mapping[str, Any] | None) -> RunJournal | str:
+    """A run in its journals: the one that its manifest describes, or without one the only one.
+
+    Returns:
+        The run; or why it cannot be told which run of a journal it is, as a sentence.
+
+    Raises:
+        JournalError: a journal cannot be read.
+    """
+    parts: list[tuple[ReadJournal, RecordedRun]] = []
+    with contextlib.ExitStack() as stack:
+        for path in paths:
+            journal = stack.enter_context(ReadJournal(path))
+            runs = journal.runs()
+            same = runs if manifest is None else _described_alike(runs, manifest)
+            if not runs:
+                return f"{path} has replies, but no run"
+            if not same:
+                return f"{path} has no run with the settings of the manifest"
+            if len(same) > 1:
+                return f"{path} has {len(same)} runs, and it cannot be told which it is"
+            parts.append((journal, same[0]))
+        stack.pop_all()
+    return RunJournal(parts)
+
+
+def _described_alike(
+    runs: Sequence[RecordedRun], manifest: Mapping[str, Any]
+) -> Sequence[RecordedRun]:
+    """The runs that could be the manifest's; one, if one also has its options and files."""
+    asked = manifest.get("run")
+    merged = asked.get("merged") if isinstance(asked, Mapping) else None
+    if merged is not None:  # settings of the merge are its own, options those of the run merged
+        return [run for run in runs if run.described.get("run") == merged]
+    same = [
+        run for run in runs if all(run.described.get(name) == manifest.get(name) for name in _SAME)
+    ]
+    closest = [run for run in same if run.described.get("run") == asked]
+    return closest[-1:] or same

@@ -1,0 +1,72 @@
+// What was asked about a query and what came back, by the run's journal.
+
+/** A run's groups; null where it has no journal. */
+function groupsOf(detail, number) {
+  const questions = detail.questions[number];
+  const name = runName(number);
+  if (questions === null) {
+    const why = report.runs[number].journal;
+    return el("p", { class: "muted small" }, name, why ? `: no replies, ${why}` : ": no replies are known");
+  }
+  if (!questions.length) return el("p", { class: "muted small" }, name, ": its journal has no replies about this query");
+  const ranks = new Map((detail.lists[number]?.docs ?? []).map((doc, rank) => [doc, rank + 1]));
+  const body = el("div", { class: "groups" });
+  const entry = el("details", { class: "run-groups" },
+    el("summary", {}, el("h3", {}, name), el("span", { class: "muted" }, ` ${plural(questions.length, "question")}: ${statuses(questions)}`)), body);
+  entry.addEventListener("toggle", () => {
+    if (entry.open && !body.firstChild) body.replaceChildren(...questions.map((each, at) => group(detail, each, at, ranks)));
+  });
+  return entry;
+}
+
+function statuses(questions) {
+  const counted = new Map();
+  for (const each of questions) {
+    const status = each.status ?? (each.error === null ? "answered" : "failed");
+    counted.set(status, (counted.get(status) ?? 0) + 1);
+  }
+  return [...counted].map(([status, count]) => `${count} ${status}`).join(", ");
+}
+
+function group(detail, question, at, ranks) {
+  const said = [`repeat ${question.repeat + 1}`, question.status, `${plural(question.prompt_tokens, "prompt token")}, ${whole(question.completion_tokens)} written`,
+    question.finish_reason === "stop" ? null : `ended by ${question.finish_reason}`].filter(Boolean);
+  return el("article", { class: "group" },
+    el("h4", {}, `Question ${at + 1}`),
+    el("p", { class: "small muted" }, said.join(" · ")),
+    question.error === null ? null : el("p", { class: "worse" }, `No answer: ${question.error}`),
+    scoresTable(detail, question, ranks),
+    question.refused.length ? el("p", { class: "small" }, `Not taken: ${question.refused.join("; ")}`) : null,
+    replyText(question));
+}
+
+function scoresTable(detail, question, ranks) {
+  const highest = highestGrade(detail);
+  const rows = question.docs.map((doc, at) => {
+    const value = question.values?.[at] ?? null;
+    return [`[${at + 1}]`, el("td", {}, el("bdi", { class: "doc" }, detail.docs[doc])), el("td", {}, gradeMark(detail.grades[doc], highest)),
+      el("td", { class: "number" }, ranks.has(doc) ? whole(ranks.get(doc)) : unknown()),
+      question.values ? el("td", { class: "number score" }, value === null ? el("span", { class: "worse" }, "none") : valueOf(question.says, value)) : null].filter(Boolean);
+  });
+  const head = ["label", "document", "judged", numberHead("rank")];
+  if (question.values) head.push(numberHead(question.says));
+  return el("div", { class: "scroll" }, table("Documents of the question in the order of the prompt", head, rows));
+}
+
+/** What a reply says of a document; a score of 0 to 10 and a probability with a bar. */
+function valueOf(says, value) {
+  if (says === "chosen") return el("span", {}, value ? "chosen" : "no");
+  const text = Number.isInteger(value) ? String(value) : value.toFixed(2);
+  if (says === "place") return el("span", {}, text);
+  const bar = el("span", { class: "score-bar", "aria-hidden": "true" }, el("span", {}));
+  bar.firstChild.style.width = `${(says === "score" ? 10 : 100) * value}%`;
+  return el("span", {}, text, bar);
+}
+
+function replyText(question) {
+  if (question.error !== null) return null;
+  const form = question.form ? el("p", { class: "small muted" }, "A form was filled, of whose blanks the probabilities are known.") : null;
+  if (!question.text) return form ?? el("p", { class: "muted" }, "The reply is empty.");
+  return el("div", {}, form, el("details", { class: "reply" }, el("summary", {}, `Reply, ${plural(question.text.length, "character")}`),
+    el("pre", { dir: "auto", tabindex: "0" }, question.text)));
+}
