@@ -68,9 +68,11 @@ class Asker:
         """The journal's reply, or the engine's."""
         if self._journal is None:
             return await self._ask(request, sampling)
-        reads_prompts = getattr(self._engine, "reads_prompts", True)
+        prompts, texts = (
+            getattr(self._engine, name, True) for name in ("reads_prompts", "reads_texts")
+        )
         identity = await self._identity.value()
-        key = question_key(identity, request, sampling, prompts=reads_prompts)
+        key = question_key(identity, request, sampling, prompts=prompts, texts=texts)
         return await self._journal.reply(key, request.origin, lambda: self._ask(request, sampling))
 
     async def _ask(self, request: Request, sampling: Sampling) -> Reply:
