@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 
-from llmrankers_groupwise.background import Eventually, together
+from llmrankers_groupwise.background import WAITED, Eventually, together
 from llmrankers_groupwise.engines.protocol import Engine, engine_identity
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.journal import Journal
@@ -45,13 +45,14 @@ class Asker:
         self._journal = journal
         self._identity = identity or Eventually(lambda: engine_identity(engine))
         self.usage = Usage()
+        self._before = WAITED.get()
 
     async def __call__(self, requests: Sequence[Request]) -> list[Reply]:
         """One reply for each request, in order; all are in flight together."""
-        turn = self.usage.rounds + 1  # behind what has ended by now, beside what has not
         replies = await together(self._answer(request) for request in requests)
         if replies:
-            self.usage.rounds = max(self.usage.rounds, turn)
+            WAITED.set(WAITED.get() + 1)
+            self.usage.rounds = max(self.usage.rounds, WAITED.get() - self._before)
         return replies
 
     async def _answer(self, request: Request) -> Reply:
