@@ -24,7 +24,7 @@ class Asker:
 
     A request that the engine cannot answer comes back as a Reply with `error` set and leaves the
     others alone; any other exception is a defect, cancels the rest and propagates. `usage` counts
-    what was asked so far.
+    what was asked so far; for its `rounds`, ask beside one another by `background.together`.
 
     Args:
         engine: who answers.
