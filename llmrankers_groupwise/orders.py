@@ -64,7 +64,7 @@ def read_order(reply: Reply, n: int, rule: OrderRule = "labels") -> GroupScores:
     """
     if reply.error is not None:
         return _as_scores([], n, exact=False)
-    found, exact = _READERS[rule](reply.text)
+    found, exact = _READERS[rule](_whole(reply) if rule == "labels" else reply.text)
     different = dict.fromkeys(found)
     kept = [label for label in different if 1 <= label <= n]
     refused = tuple(_no_label(label, n) for label in different if not 1 <= label <= n)
@@ -79,7 +79,7 @@ def read_choice(reply: Reply, n: int, pattern: str | None = None) -> GroupScores
     "It is [3]." Status is EXACT where the pattern captured a label, REPAIRED where it was found
     otherwise, else FAILED. Only of a FAILED reply labels are missing: all.
     """
-    text = reply.text if reply.error is None else ""
+    text = _whole(reply) if reply.error is None else ""
     outside = without_reasoning(text)
     whole = [outside] if reply.finish_reason != "length" else []
     for places, status in (
@@ -93,6 +93,11 @@ def read_choice(reply: Reply, n: int, pattern: str | None = None) -> GroupScores
         if labels:
             return _as_scores([], n, exact=False, refused=(_no_label(labels[-1], n),))
     return _as_scores([], n, exact=False)
+
+
+def _whole(reply: Reply) -> str:
+    """The text; of one that was cut off without a number at its end, as 1 could have become 12."""
+    return reply.text.rstrip("0123456789") if reply.finish_reason == "length" else reply.text
 
 
 def _captured(pattern: str | None, text: str) -> list[str]:

@@ -949,13 +949,13 @@ def test_a_tag_that_is_given_wins(desk, method):
     assert all(line.endswith("\tmine") for line in desk.out.read_text().splitlines())
 
 
-@pytest.mark.parametrize("scoring", ["generation", "likelihood"])
 @pytest.mark.parametrize("method", ["setwise", "listwise"])
-def test_a_method_that_is_answered_in_text_has_no_scoring(desk, method, scoring):
+def test_a_method_that_is_answered_in_text_is_scored_by_generation(desk, method):
     desk.refuses(
-        lambda: desk.run("--scoring", scoring, method=[method], run_path="none"),
-        f"--scoring is for groupwise and pointwise; {method} is answered in text",
+        lambda: desk.run("--scoring", "likelihood", method=[method], run_path="none"),
+        f"--scoring likelihood is for groupwise and pointwise; {method} is answered in text",
     )
+    assert desk.run("--scoring", "generation", method=[method]) == 0, desk.stderr
 
 
 @pytest.mark.parametrize("method", ["setwise", "listwise", "pointwise"])

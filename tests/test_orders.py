@@ -267,6 +267,13 @@ def test_a_choice_of_no_passage_is_refused_by_name(label):
         assert read.refused == (f"[{label}]: no label of this list (1..4)",)
 
 
+def test_a_number_that_was_cut_off_is_no_label():
+    read = read_order(Reply("[12] > [3] > [1", finish_reason="length"), 12)
+    assert labels(read) == [12, 3]
+    assert read_choice(Reply("<answer>1", finish_reason="length"), 12).scores == {}
+    assert read_choice(Reply("<answer>[1]", finish_reason="length"), 12).scores == {1: 1.0}
+
+
 def test_a_label_in_a_text_that_was_cut_off_is_no_choice():
     assert read_choice(Reply("Let me see: [3]", finish_reason="length"), 4).scores == {}
     cut = Reply("<answer>[3]</answer>", finish_reason="length")

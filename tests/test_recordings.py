@@ -181,6 +181,26 @@ def test_a_groupwise_run_can_be_replayed(desk, recordings):
     assert orders(desk.out) == {"q1": ["d3", "d2", "d1"], "q2": ["d4", "d2"]}
 
 
+def test_a_journal_keeps_replies_apart_that_differ_in_documents_or_repeat_alone(desk, recordings):
+    desk.write("corpus.jsonl", "".join(
+        json.dumps({"_id": f"d{number}", "text": "the same"}) + "\n" for number in range(1, 5)
+    ))  # fmt: skip
+    recordings.write_text(
+        line("q1", ["d1"], "No") + line("q1", ["d2"], "Yes") + line("q1", ["d3"], "Yes")
+        + line("q2", ["d2"], "No") + line("q2", ["d4"], "Yes")
+    )  # fmt: skip
+    assert replay(desk, method=("pointwise",)) == 0, desk.stderr
+    assert orders(desk.out) == {"q1": ["d2", "d3", "d1"], "q2": ["d4", "d2"]}
+    recordings.write_text(
+        line("q1", ["d1", "d2", "d3"], "[1] > [2] > [3]")
+        + line("q1", ["d1", "d2", "d3"], "[3]", repeat=1)
+        + line("q2", ["d2", "d4"], "[1] > [2]")
+        + line("q2", ["d2", "d4"], "[2]", repeat=1)
+    )
+    assert replay(desk, method=("listwise", "--num_repeat", "2")) == 0, desk.stderr
+    assert orders(desk.out) == {"q1": ["d3", "d1", "d2"], "q2": ["d4", "d2"]}
+
+
 def test_a_ranker_replays(recordings):
     from llmrankers.rankers import SearchResult
 
