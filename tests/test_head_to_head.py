@@ -150,6 +150,13 @@ def test_the_demo_runs_from_the_first_stage_to_the_report_and_again(tmp_path):
     assert (tmp_path / "again/data/fused.trec").read_bytes() == before
 
 
+def test_two_collections_of_one_name_are_refused(tmp_path):
+    ran = script(tmp_path, "a/mine", "b/mine/", DRY_RUN="1")
+    assert ran.returncode == 2
+    assert "would be saved in out/head_to_head/mine" in ran.stderr
+    assert ran.stdout == ""
+
+
 def test_a_failing_command_ends_the_script(tmp_path):
     ran = script(tmp_path, "no-such-collection")
     assert ran.returncode == 2

@@ -70,6 +70,7 @@ WHOLE = {  # every one says 3, 1, 2
         "4 > 3 > 2 > 1, so [3], [1], [2]",
         Status.REPAIRED,
     ),
+    "all in commas, and a remark": ("[3], [1], [2], because of [1] > [2]", Status.REPAIRED),
     "the answer quoted in reasoning": (
         "<think>say <answer>[1] > [2] > [3]</answer></think>[3] > [1] > [2]",
         Status.EXACT,
@@ -99,6 +100,7 @@ PARTS = {  # text of a list of 4, the labels that have a place
     "missing ones": ("[3] > [1]", [3, 1]),
     "cut off": ("[3] > [1] > [", [3, 1]),
     "numbers of no label": ("[9] > [3] > [0] > [1]", [3, 1]),
+    "an aside in commas": ("[1], [2], [4] do not help. The order is [3] > [1]", [3, 1]),
     "one label": ("The best is [3].", [3]),
     "one label, twice": ("[3]. I am sure of [3].", [3]),
 }

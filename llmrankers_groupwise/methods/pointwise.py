@@ -71,6 +71,11 @@ class PointwiseSettings:
     def __post_init__(self) -> None:
         check_judgement(self.method)
 
+    @property
+    def says(self) -> str:
+        """What a reply says of a document."""
+        return "probability of yes" if self.method == "yes_no" else "score"
+
     def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
         """The question about one document."""
         choices = _WORDS if self.method == "yes_no" else None
