@@ -91,7 +91,7 @@ class _Parser(argparse.ArgumentParser):
                 return f"{name} belongs behind the word {' or '.join(methods)}"
             if name in unrecognized and name not in before:
                 return f"{name} is an option of {' and '.join(methods)}, not of {method}"
-            if name in unrecognized and behind or name in required and method:
+            if (name in unrecognized and behind) or (name in required and method):
                 return f"{name} belongs before the word {method}"
         return f"{message}, one of {', '.join(behind)}" if "METHOD" in required else None
 
