@@ -258,8 +258,13 @@ def test_an_unknown_run_is_refused_with_runs_that_there_are(desk, recordings):
     )
     desk.refuses(
         lambda: replay(desk, "--engine_args", "run_id=none"),
-        "no line is of the run 'none'; others are of ['one', 'two', 'three']",
+        "no line is of the run 'none'; there are one, two, three, 4",
     )
+
+
+def test_of_many_other_runs_the_first_are_named_and_the_others_counted(desk, recordings):
+    recordings.write_text("".join(line("q", ["d"], "x", run_id=f"r{n}") for n in range(23)))
+    desk.refuses(lambda: replay(desk, "--engine_args", "run_id=none"), "r18, r19 and 3 more")
 
 
 def test_two_replies_to_one_question_are_refused(desk, recordings):

@@ -6,7 +6,7 @@ function groupsOf(detail, number) {
   const name = runName(number);
   if (questions === null) {
     const why = report.runs[number].journal;
-    return el("p", { class: "muted small" }, name, why ? `: no replies, ${why}` : ": no replies are known");
+    return el("p", { class: "muted small long" }, name, why ? `: no replies, ${why}` : ": no replies are known");
   }
   if (!questions.length) return el("p", { class: "muted small" }, name, ": its journal has no replies about this query");
   const ranks = new Map((detail.lists[number]?.docs ?? []).map((doc, rank) => [doc, rank + 1]));
