@@ -151,6 +151,12 @@ for set in "${@:-demo}"; do
     fi
 done
 
+twice=$(for set in "${sets[@]}"; do basename "$set"; done | sort | uniq -d)
+if [[ -n $twice ]]; then
+    echo "head_to_head.sh: two of these would be saved in $out/$twice; rename a folder" >&2
+    exit 2
+fi
+
 for set in "${sets[@]}"; do
     prepared "$set"
     runs=(--run "first_stage=$data/first_stage.trec")

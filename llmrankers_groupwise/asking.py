@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 
-from llmrankers_groupwise.background import Eventually, together
+from llmrankers_groupwise.background import WAITED, Eventually, together
 from llmrankers_groupwise.engines.protocol import Engine, engine_identity
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.journal import Journal
@@ -24,7 +24,7 @@ class Asker:
 
     A request that the engine cannot answer comes back as a Reply with `error` set and leaves the
     others alone; any other exception is a defect, cancels the rest and propagates. `usage` counts
-    what was asked so far.
+    what was asked so far; for its `rounds`, ask beside one another by `background.together`.
 
     Args:
         engine: who answers.
@@ -45,13 +45,14 @@ class Asker:
         self._journal = journal
         self._identity = identity or Eventually(lambda: engine_identity(engine))
         self.usage = Usage()
+        self._before = WAITED.get()
 
     async def __call__(self, requests: Sequence[Request]) -> list[Reply]:
         """One reply for each request, in order; all are in flight together."""
-        turn = self.usage.rounds + 1  # behind what has ended by now, beside what has not
         replies = await together(self._answer(request) for request in requests)
         if replies:
-            self.usage.rounds = max(self.usage.rounds, turn)
+            WAITED.set(WAITED.get() + 1)
+            self.usage.rounds = max(self.usage.rounds, WAITED.get() - self._before)
         return replies
 
     async def _answer(self, request: Request) -> Reply:
@@ -68,9 +69,11 @@ class Asker:
         """The journal's reply, or the engine's."""
         if self._journal is None:
             return await self._ask(request, sampling)
-        reads_prompts = getattr(self._engine, "reads_prompts", True)
+        prompts, texts = (
+            getattr(self._engine, name, True) for name in ("reads_prompts", "reads_texts")
+        )
         identity = await self._identity.value()
-        key = question_key(identity, request, sampling, prompts=reads_prompts)
+        key = question_key(identity, request, sampling, prompts=prompts, texts=texts)
         return await self._journal.reply(key, request.origin, lambda: self._ask(request, sampling))
 
     async def _ask(self, request: Request, sampling: Sampling) -> Reply:

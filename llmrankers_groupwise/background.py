@@ -11,11 +11,13 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
+from contextvars import ContextVar, copy_context
 from typing import Any, Generic, TypeVar
 
 from llmrankers_groupwise.errors import ModelError
 
 __all__ = [
+    "WAITED",
     "Eventually",
     "HomeProcess",
     "Once",
@@ -27,6 +29,9 @@ __all__ = [
 ]
 
 Result = TypeVar("Result")
+
+WAITED: ContextVar[int] = ContextVar("waited", default=0)
+"""How many calls the running task has waited for, one after another."""
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
@@ -130,12 +135,17 @@ class Eventually(Generic[Result]):
 
 
 async def together(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """Their results in order, all running at once; the first exception cancels the others."""
+    """Their results in order, all running at once; the first exception cancels the others.
+
+    Who waits for them has waited for as many calls as the one that waited for most.
+    """
+    started = [(coroutine, copy_context()) for coroutine in coroutines]
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine) for coroutine in coroutines]
+            tasks = [group.create_task(each, context=context) for each, context in started]
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
+    WAITED.set(max([WAITED.get(), *(context.get(WAITED, 0) for _, context in started)]))
     return [task.result() for task in tasks]
 
 

@@ -46,7 +46,7 @@ class Costs:
         calls: questions asked of the engine, those answered before included.
         rounds: how many calls its queries waited for one after another, summed over queries.
         prompt_tokens, completion_tokens: of all calls.
-        seconds: wall time.
+        seconds: wall time; None where replies of an earlier run, or recorded ones, were used.
         failed, groups: groups without a score, of so many.
         method: e.g. "groupwise".
         model: the model's name, else the engine's.
@@ -252,12 +252,13 @@ def read_costs(path: str | Path) -> Costs | None:
         each if isinstance(each, dict) else {}
         for each in (counters.get("usage"), counters.get("statuses"), described.get("engine"))
     )
+    recorded = "recordings" in engine  # which do not say how many tokens they took
     return Costs(
         calls=_count(usage.get("calls")),
         rounds=_count(usage.get("rounds")),
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
-        seconds=_number(counters.get("seconds")),
+        prompt_tokens=None if recorded else _count(usage.get("prompt_tokens")),
+        completion_tokens=None if recorded else _count(usage.get("completion_tokens")),
+        seconds=None if _count(usage.get("reused")) else _number(counters.get("seconds")),
         failed=_count(statuses.get("failed")),
         groups=_count(counters.get("groups")),
         method=_text(described.get("method")),

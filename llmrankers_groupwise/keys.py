@@ -29,12 +29,18 @@ def drawn(sampling: Sampling, repeat: int) -> Sampling:
 
 
 def question_key(
-    identity: Mapping[str, object], request: Request, sampling: Sampling, *, prompts: bool
+    identity: Mapping[str, object],
+    request: Request,
+    sampling: Sampling,
+    *,
+    prompts: bool,
+    texts: bool = True,
 ) -> bytes:
     """The key under which the reply to a request is filed.
 
     Greedy decoding draws nothing: there seed, top_p and repeat do not count. What the request is
-    for, its origin, never does, so that equal questions are asked once whoever asks them.
+    for, its origin, counts only where replies are found by it and not by texts; else equal
+    questions are asked once whoever asks them.
 
     Args:
         identity: who answers, as `engines.protocol.engine_identity` has it.
@@ -42,6 +48,7 @@ def question_key(
         sampling: as it is passed to the engine.
         prompts: whether the engine reads the messages and what the answer starts with, or query
             and passages instead.
+        texts: whether it reads any text.
     """
     forms = [each and [each.labels, each.choices] for each in (request.form, request.fallback)]
     drawing: list[object] = [sampling.max_tokens, sampling.reasoning_tokens]
@@ -51,4 +58,6 @@ def question_key(
     if not prompts:
         asked = [request.query, request.passages]
         asked += [request.wants] if request.wants != "scores" else []
+    if not texts:
+        asked += [dataclasses.astuple(request.origin)]
     return digest([identity, request.labels, [*asked, forms, drawing]])

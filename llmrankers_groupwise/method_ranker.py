@@ -78,7 +78,10 @@ def make_engine(
     """
     for name in options:
         if name not in RankerOptions.__annotations__:
-            raise TypeError(f"a ranker got an unexpected keyword argument {name!r}")
+            raise TypeError(
+                f"this ranker has no argument {name!r}; besides its method's settings there are "
+                f"{', '.join(RankerOptions.__annotations__)}"
+            )
     settings = EngineSettings(
         model_name_or_path=model_name_or_path,
         lora_name_or_path=lora_name_or_path,

@@ -61,16 +61,22 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exit with 2."""
         hint = self._hint(message)
-        self.exit(2, f"{self.prog}: {hint or message}\nsee {self.prog} --help\n")
+        page = self.prog
+        if " " not in page and self._words and self._words[0] in self.places:
+            page = f"{page} {self._words[0]}"
+        self.exit(2, f"{self.prog}: {hint or message}\nsee {page} --help\n")
 
     def _hint(self, message: str) -> str | None:
         """What is wrong with the first option that its place does not have."""
         words = [*self.prog.split()[1:], *self._words]
+        if words and words[0] not in self.places:
+            return self._without_command(words[0].partition("=")[0])
         before, behind = self.places.get(words[0] if words else "", (set(), {}))
         known = before.union(*behind.values())
         problem, _, named = message.partition(": ")
-        options = {word.partition("=")[0] for word in named.split()}
+        options = {word.partition("=")[0].rstrip(",") for word in named.split()}
         unrecognized = options if problem == "unrecognized arguments" else set()
+        required = options if problem == "the following arguments are required" else set()
         method = None
         for word in words:
             method = word if word in behind else method
@@ -85,8 +91,17 @@ class _Parser(argparse.ArgumentParser):
                 return f"{name} belongs behind the word {' or '.join(methods)}"
             if name in unrecognized and name not in before:
                 return f"{name} is an option of {' and '.join(methods)}, not of {method}"
-            if name in unrecognized and behind:
+            if (name in unrecognized and behind) or (name in required and method):
                 return f"{name} belongs before the word {method}"
+        return f"{message}, one of {', '.join(behind)}" if "METHOD" in required else None
+
+    def _without_command(self, word: str) -> str | None:
+        """What is wrong where the first word should be a command."""
+        before, behind = self.places["run"]
+        if word in behind:
+            return f"{word} is a method, not a command: run OPTIONS... {word} OPTIONS..."
+        if word in before:
+            return f"{word} belongs behind the word run"
         return None
 
 

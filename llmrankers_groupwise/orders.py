@@ -53,18 +53,19 @@ def check_order_rule(rule: str) -> None:
 def read_order(reply: Reply, n: int, rule: OrderRule = "labels") -> GroupScores:
     """The order of labels 1..n in a reply, as scores n..1. Never raises, whatever the text.
 
-    "labels" believes a list of labels behind the reasoning: of several the fullest, and of equals
-    the last. Labels stand in brackets, unless ">" joins them; where they are no list, but each
-    begins a line of remarks, those lines are one. Several labels in prose are no order. "rank_llm"
-    is that library's rule, which takes every number behind the reasoning for a label. In both the
-    first mention counts, a number outside 1..n is refused, and labels not mentioned are missing.
+    "labels" believes a list of labels behind the reasoning: of several one that has all, else one
+    that ">" joins, else the fullest, and of equals the last. Labels stand in brackets, unless ">"
+    joins them; where they are no list, but each begins a line of remarks, those lines are one.
+    Several labels in prose are no order. "rank_llm" is that library's rule, which takes every
+    number behind the reasoning for a label. In both the first mention counts, a number outside
+    1..n is refused, and labels not mentioned are missing.
 
     Status is EXACT for every label once, "[2] > [1]", and nothing else, REPAIRED where every label
     has a place all the same, PARTIAL where some have none, FAILED where none has.
     """
     if reply.error is not None:
         return _as_scores([], n, exact=False)
-    found, exact = _READERS[rule](reply.text)
+    found, exact = _READERS[rule](_whole(reply) if rule == "labels" else reply.text, n)
     different = dict.fromkeys(found)
     kept = [label for label in different if 1 <= label <= n]
     refused = tuple(_no_label(label, n) for label in different if not 1 <= label <= n)
@@ -79,7 +80,7 @@ def read_choice(reply: Reply, n: int, pattern: str | None = None) -> GroupScores
     "It is [3]." Status is EXACT where the pattern captured a label, REPAIRED where it was found
     otherwise, else FAILED. Only of a FAILED reply labels are missing: all.
     """
-    text = reply.text if reply.error is None else ""
+    text = _whole(reply) if reply.error is None else ""
     outside = without_reasoning(text)
     whole = [outside] if reply.finish_reason != "length" else []
     for places, status in (
@@ -93,6 +94,11 @@ def read_choice(reply: Reply, n: int, pattern: str | None = None) -> GroupScores
         if labels:
             return _as_scores([], n, exact=False, refused=(_no_label(labels[-1], n),))
     return _as_scores([], n, exact=False)
+
+
+def _whole(reply: Reply) -> str:
+    """The text; of one that was cut off without a number at its end, as 1 could have become 12."""
+    return reply.text.rstrip("0123456789") if reply.finish_reason == "length" else reply.text
 
 
 def _captured(pattern: str | None, text: str) -> list[str]:
@@ -131,33 +137,39 @@ def _as_scores(
     return GroupScores(scores, missing, status, refused)
 
 
-def _by_labels(text: str) -> tuple[list[int], bool]:
+def _by_labels(text: str, n: int) -> tuple[list[int], bool]:
     """The labels of the best list, and whether the answer is that list as asked for."""
     outside = without_reasoning(text)
     for answer in (*reversed(_TAGGED.findall(outside)), outside):
-        found = _best_list(answer.translate(_PLAIN).replace("\r", ""))
+        found = _best_list(answer.translate(_PLAIN).replace("\r", ""), n)
         if found:
             return found, _CONTRACT.fullmatch(answer) is not None
     return [], False
 
 
-def _best_list(answer: str) -> list[int]:
-    """The labels of the fullest list, one with brackets first; [] if there is none."""
+def _best_list(answer: str, n: int) -> list[int]:
+    """The labels of the best list; [] if there is none.
+
+    The first is one of all n labels, else one with brackets, else one of order: what commas join
+    may be an aside on documents that do not help.
+    """
     lists = []
     for match in _LIST.finditer(answer):
         labels = [_number(each) for each in _DIGITS.findall(_NUMBERING.sub("", match[0]))]
-        lists.append(("[" in match[0], len(set(labels)), labels))
+        every = set(labels).issuperset(range(1, n + 1))
+        rank = (every, "[" in match[0], ">" in match[0], len(set(labels)))
+        lists.append((rank, labels))
     if not lists:
         return []
-    _, fullest, best = max(reversed(lists), key=lambda each: each[:2])
-    if fullest > 1:
+    rank, best = max(reversed(lists), key=lambda each: each[0])
+    if rank[-1] > 1:
         return best
     lines = [_number(each) for each in _LINE.findall(answer)]
-    mentioned = {labels[0] for _, _, labels in lists}
+    mentioned = {labels[0] for _, labels in lists}
     return lines if len(lines) > 1 else best if len(mentioned) == 1 else []
 
 
-def _by_rank_llm(text: str) -> tuple[list[int], bool]:
+def _by_rank_llm(text: str, n: int) -> tuple[list[int], bool]:
     """Every number behind the last </think>, digits of other scripts and styles included."""
     text = text.rpartition("</think>")[2]
     plain = "".join(
@@ -168,7 +180,7 @@ def _by_rank_llm(text: str) -> tuple[list[int], bool]:
     return found, _CONTRACT.fullmatch(text) is not None
 
 
-_READERS: Mapping[str, Callable[[str], tuple[list[int], bool]]] = {
+_READERS: Mapping[str, Callable[[str, int], tuple[list[int], bool]]] = {
     "labels": _by_labels,
     "rank_llm": _by_rank_llm,
 }

@@ -193,7 +193,9 @@ def _ranked(
 
 
 def _described(arguments: argparse.Namespace) -> dict[str, Any]:
-    left_out = ("command", "save_path", "force")
+    left_out = ["command", "save_path", "force"]
+    if arguments.examples or arguments.query_file:  # which are the source themselves
+        left_out.append("source")
     return {name: value for name, value in vars(arguments).items() if name not in left_out}
 
 

@@ -71,7 +71,7 @@ def _table() -> str:
     pulled = pulled_prompts()
     rows = [("name", "method", "checkpoint", "licence", "source", "where")]
     for name in bundled_prompts():
-        rows.append((name, "groupwise", "any", "Apache-2.0", "this package", "bundled"))
+        rows.append((name, name.partition("_")[0], "any", "Apache-2.0", "this package", "bundled"))
     for name, source in SOURCES.items():
         rows.append(
             (

@@ -48,7 +48,10 @@ def table_at_any_end(experiment: Experiment) -> Iterator[None]:
         yield
     except BaseException:
         if experiment.summary.statuses:
-            print(f"until then: {summary_table(experiment.summary)}", file=sys.stderr)
+            print(
+                f"of finished queries until then: {summary_table(experiment.summary)}",
+                file=sys.stderr,
+            )
         raise
 
 

@@ -141,9 +141,10 @@ def _check_settings(arguments: argparse.Namespace) -> None:
         raise SettingsError(f"--preset {arguments.preset} is of the method groupwise: drop it")
     if arguments.preset:
         check_preset(arguments.preset, arguments.engine, arguments.scoring)
-    if arguments.scoring and "scoring" not in method.fields:
+    if arguments.scoring == "likelihood" and "scoring" not in method.fields:
         raise SettingsError(
-            f"--scoring is for groupwise and pointwise; {arguments.ranked_by} is answered in text"
+            f"--scoring likelihood is for groupwise and pointwise; {arguments.ranked_by} is "
+            f"answered in text"
         )
     if arguments.recordings and arguments.engine != "replay":
         raise SettingsError(

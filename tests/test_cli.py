@@ -701,6 +701,14 @@ def test_a_value_may_be_the_name_of_the_method(desk, monkeypatch, option):
             "--hits belongs before the word groupwise",
         ),
         (["run", "--save_path", "groupwise"], "the following arguments are required: METHOD"),
+        (["run", "--save_path", "x"], "required: METHOD, one of groupwise, setwise, listwise,"),
+        (["run", "setwise", "--hits", "5", "--save_path", "x"],
+         "--save_path belongs before the word setwise"),
+        (["run", "--save_path", "x", "listwise", "--k", "5"], "see run-groupwise run --help"),
+        (["compare", "--save_path", "x"], "see run-groupwise compare --help"),
+        (["setwise", "--save_path", "x"],
+         "setwise is a method, not a command: run OPTIONS... setwise OPTIONS..."),
+        (["--save_path", "x", "groupwise"], "--save_path belongs behind the word run"),
         (["run", "listwise", "--k", "5"], "--k is an option of setwise, not of listwise"),
         (["run", "setwise", "--k=5", "--window_size=9"], "--window_size is an option of listwise"),
         (["run", "--tag", "setwise", "listwise", "--k", "5"], "of setwise, not of listwise"),
@@ -949,13 +957,13 @@ def test_a_tag_that_is_given_wins(desk, method):
     assert all(line.endswith("\tmine") for line in desk.out.read_text().splitlines())
 
 
-@pytest.mark.parametrize("scoring", ["generation", "likelihood"])
 @pytest.mark.parametrize("method", ["setwise", "listwise"])
-def test_a_method_that_is_answered_in_text_has_no_scoring(desk, method, scoring):
+def test_a_method_that_is_answered_in_text_is_scored_by_generation(desk, method):
     desk.refuses(
-        lambda: desk.run("--scoring", scoring, method=[method], run_path="none"),
-        f"--scoring is for groupwise and pointwise; {method} is answered in text",
+        lambda: desk.run("--scoring", "likelihood", method=[method], run_path="none"),
+        f"--scoring likelihood is for groupwise and pointwise; {method} is answered in text",
     )
+    assert desk.run("--scoring", "generation", method=[method]) == 0, desk.stderr
 
 
 @pytest.mark.parametrize("method", ["setwise", "listwise", "pointwise"])

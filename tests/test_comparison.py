@@ -273,6 +273,27 @@ def test_costs_are_those_of_the_manifest(good):
     assert compare_runs(QRELS, {"good": good}, ["AP"]).runs[0].costs == expected
 
 
+def test_seconds_of_a_run_that_used_earlier_replies_are_unknown(good):
+    counters = MANIFEST["counters"]
+    manifest(
+        good, {**MANIFEST, "counters": {**counters, "usage": {**counters["usage"], "reused": 2}}}
+    )
+    assert read_costs(good) == Costs(7, 3, 900, 40, None, 2, 7, "groupwise", "m")
+
+
+def test_tokens_of_recorded_replies_are_unknown_and_not_zero(good):
+    usage = {"calls": 7, "rounds": 3, "reused": 7, "prompt_tokens": 0, "completion_tokens": 0}
+    manifest(
+        good,
+        {
+            **MANIFEST,
+            "engine": {"engine": "replay", "recordings": "replies.jsonl"},
+            "counters": {**MANIFEST["counters"], "usage": usage},
+        },
+    )
+    assert read_costs(good) == Costs(7, 3, None, None, None, 2, 7, "groupwise", "replay")
+
+
 def test_without_a_manifest_costs_are_unknown_and_nobody_is_warned(good, caplog):
     assert read_costs(good) is None
     assert caplog.records == []

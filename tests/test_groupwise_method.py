@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmrankers_groupwise.asking import Asker
+from llmrankers_groupwise.background import together
 from llmrankers_groupwise.errors import EngineError, SettingsError
 from llmrankers_groupwise.methods.groupwise import GroupwiseSettings, groupwise
 from llmrankers_groupwise.prompts import load_prompt, render
@@ -633,7 +634,7 @@ def test_rounds_beside_one_another_count_once():
     requests = [request_about("worth 1"), request_about("worth 2")]
 
     async def two_then_one():
-        await asyncio.gather(ask(requests[:1]), ask(requests[1:]))
+        await together([ask(requests[:1]), ask(requests[1:])])
         await ask(requests)
 
     asyncio.run(two_then_one())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from llmrankers_groupwise.cli import main
 from llmrankers_groupwise.options import make_parser
 from llmrankers_groupwise.presets import PRESETS
 from llmrankers_groupwise.runs import RunFile
@@ -53,6 +54,21 @@ def commands(folder: Path, *sets: str, **variables: str) -> list[list[str]]:
 def test_every_command_is_one_that_the_parser_takes(tmp_path, sets, variables):
     for words in commands(tmp_path, *sets, **variables):
         make_parser().parse_args(words)
+
+
+def test_every_run_of_a_checkpoint_has_settings_that_are_taken(tmp_path, monkeypatch, capsys):
+    """They are checked before the first stage, which is not there."""
+    runs = [words for words in commands(tmp_path, "dl19", MODELS="vllm") if words[0] == "run"]
+    here, prompts = tmp_path / "out/head_to_head/dl19", tmp_path / "llmrankers-groupwise/prompts"
+    here.mkdir(parents=True)
+    prompts.mkdir(parents=True)
+    for name in SOURCES:
+        (prompts / f"{name}.toml").write_text('prompt_user = "{query} {docs}"', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    for words in runs:
+        assert main(words) == 2
+        assert "first_stage.trec: cannot be read" in capsys.readouterr().err, words
 
 
 def test_the_checkpoints_are_asked_on_every_collection_with_prompts_that_are_known(tmp_path):
@@ -132,6 +148,13 @@ def test_the_demo_runs_from_the_first_stage_to_the_report_and_again(tmp_path):
     by_folder = script(tmp_path, str(here / "data"), OUT="again")
     assert by_folder.returncode == 0, by_folder.stderr
     assert (tmp_path / "again/data/fused.trec").read_bytes() == before
+
+
+def test_two_collections_of_one_name_are_refused(tmp_path):
+    ran = script(tmp_path, "a/mine", "b/mine/", DRY_RUN="1")
+    assert ran.returncode == 2
+    assert "would be saved in out/head_to_head/mine" in ran.stderr
+    assert ran.stdout == ""
 
 
 def test_a_failing_command_ends_the_script(tmp_path):

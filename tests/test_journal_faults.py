@@ -104,7 +104,9 @@ def test_an_interrupted_run_says_what_it_did_and_the_next_goes_on(new_shop, ends
     assert whole.run().returncode == 0
     ended = shop.run(ends=ends)
     assert ended.returncode == code, ended.stderr
-    assert re.search(r"until then: \d+ queries, .*\d+ groups \(\d+ exact", ended.stderr)
+    assert re.search(
+        r"of finished queries until then: \d+ queries, .*\d+ groups \(\d+ exact", ended.stderr
+    )
     assert f"replies are kept in {shop.journal}: the same command goes on" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not shop.out.exists()

@@ -63,6 +63,16 @@ def test_every_other_question_has_another_key():
     assert {len(each) for each in keys} == {KEY_BYTES}
 
 
+def test_whose_question_it_is_counts_where_no_text_does():
+    def found(origin: Origin, *, texts: bool) -> bytes:
+        request = dataclasses.replace(REQUEST, origin=origin)
+        return question_key({}, request, Sampling(), prompts=False, texts=texts)
+
+    again = dataclasses.replace(ORIGIN, repeat=1)
+    assert len({found(each, texts=True) for each in (ORIGIN, ELSEWHERE, again)}) == 1
+    assert len({found(each, texts=False) for each in (ORIGIN, ELSEWHERE, again)}) == 3
+
+
 def test_who_answers_is_in_the_key():
     identities = [{"model": "m"}, {"model": "n"}, {"model": "m", "revision": "1"},
                   {"model": "m", "lora": "x"}]  # fmt: skip

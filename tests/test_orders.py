@@ -70,6 +70,7 @@ WHOLE = {  # every one says 3, 1, 2
         "4 > 3 > 2 > 1, so [3], [1], [2]",
         Status.REPAIRED,
     ),
+    "all in commas, and a remark": ("[3], [1], [2], because of [1] > [2]", Status.REPAIRED),
     "the answer quoted in reasoning": (
         "<think>say <answer>[1] > [2] > [3]</answer></think>[3] > [1] > [2]",
         Status.EXACT,
@@ -99,6 +100,7 @@ PARTS = {  # text of a list of 4, the labels that have a place
     "missing ones": ("[3] > [1]", [3, 1]),
     "cut off": ("[3] > [1] > [", [3, 1]),
     "numbers of no label": ("[9] > [3] > [0] > [1]", [3, 1]),
+    "an aside in commas": ("[1], [2], [4] do not help. The order is [3] > [1]", [3, 1]),
     "one label": ("The best is [3].", [3]),
     "one label, twice": ("[3]. I am sure of [3].", [3]),
 }
@@ -265,6 +267,13 @@ def test_a_choice_of_no_passage_is_refused_by_name(label):
         read = read_choice(Reply(text), 4, TAGS)
         assert (read.scores, read.status) == ({}, Status.FAILED)
         assert read.refused == (f"[{label}]: no label of this list (1..4)",)
+
+
+def test_a_number_that_was_cut_off_is_no_label():
+    read = read_order(Reply("[12] > [3] > [1", finish_reason="length"), 12)
+    assert labels(read) == [12, 3]
+    assert read_choice(Reply("<answer>1", finish_reason="length"), 12).scores == {}
+    assert read_choice(Reply("<answer>[1]", finish_reason="length"), 12).scores == {1: 1.0}
 
 
 def test_a_label_in_a_text_that_was_cut_off_is_no_choice():

@@ -164,6 +164,11 @@ WORDS = {
     "Yes": (1.0, Status.EXACT), "no": (0.0, Status.EXACT), " YES.\n": (1.0, Status.EXACT),
     '{"[1]": "Yes"}': (1.0, Status.EXACT), 'So {"[1]": "No"}': (0.0, Status.REPAIRED),
     "Yes, it does.": (1.0, Status.REPAIRED),
+    "Yes, there is no doubt.": (1.0, Status.REPAIRED), "No.\nA yes would": (0.0, Status.REPAIRED),
+    "**Yes**. No other": (1.0, Status.REPAIRED), "Yes as no other": (1.0, Status.REPAIRED),
+    "Yes or no? No.": (0.0, Status.REPAIRED),
+    '{"[1]": "Yes"}, as no other does': (1.0, Status.REPAIRED),
+    "<answer>No</answer> not yes": (0.0, Status.REPAIRED), "No doubt: yes": (1.0, Status.REPAIRED),
     "No? No: Yes": (1.0, Status.REPAIRED), "<reason>no</reason> Yes": (1.0, Status.EXACT),
     "<think>Yes</think>No": (0.0, Status.EXACT), "**Yes**": (1.0, Status.REPAIRED),
 }  # fmt: skip

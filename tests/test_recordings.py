@@ -181,6 +181,26 @@ def test_a_groupwise_run_can_be_replayed(desk, recordings):
     assert orders(desk.out) == {"q1": ["d3", "d2", "d1"], "q2": ["d4", "d2"]}
 
 
+def test_a_journal_keeps_replies_apart_that_differ_in_documents_or_repeat_alone(desk, recordings):
+    desk.write("corpus.jsonl", "".join(
+        json.dumps({"_id": f"d{number}", "text": "the same"}) + "\n" for number in range(1, 5)
+    ))  # fmt: skip
+    recordings.write_text(
+        line("q1", ["d1"], "No") + line("q1", ["d2"], "Yes") + line("q1", ["d3"], "Yes")
+        + line("q2", ["d2"], "No") + line("q2", ["d4"], "Yes")
+    )  # fmt: skip
+    assert replay(desk, method=("pointwise",)) == 0, desk.stderr
+    assert orders(desk.out) == {"q1": ["d2", "d3", "d1"], "q2": ["d4", "d2"]}
+    recordings.write_text(
+        line("q1", ["d1", "d2", "d3"], "[1] > [2] > [3]")
+        + line("q1", ["d1", "d2", "d3"], "[3]", repeat=1)
+        + line("q2", ["d2", "d4"], "[1] > [2]")
+        + line("q2", ["d2", "d4"], "[2]", repeat=1)
+    )
+    assert replay(desk, method=("listwise", "--num_repeat", "2")) == 0, desk.stderr
+    assert orders(desk.out) == {"q1": ["d3", "d1", "d2"], "q2": ["d4", "d2"]}
+
+
 def test_a_ranker_replays(recordings):
     from llmrankers.rankers import SearchResult
 
@@ -238,8 +258,13 @@ def test_an_unknown_run_is_refused_with_runs_that_there_are(desk, recordings):
     )
     desk.refuses(
         lambda: replay(desk, "--engine_args", "run_id=none"),
-        "no line is of the run 'none'; others are of ['one', 'two', 'three']",
+        "no line is of the run 'none'; there are one, two, three, 4",
     )
+
+
+def test_of_many_other_runs_the_first_are_named_and_the_others_counted(desk, recordings):
+    recordings.write_text("".join(line("q", ["d"], "x", run_id=f"r{n}") for n in range(23)))
+    desk.refuses(lambda: replay(desk, "--engine_args", "run_id=none"), "r18, r19 and 3 more")
 
 
 def test_two_replies_to_one_question_are_refused(desk, recordings):

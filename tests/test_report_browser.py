@@ -264,6 +264,10 @@ def test_groups_show_scores_and_why_there_are_none(opened):
     without = page.texts("#query > section:last-child > p")
     assert len(without) == 2
     assert without[0].startswith("first: no replies, there is no ")
+    wrapped = (
+        "getComputedStyle(document.querySelector('#query > section:last-child > p')).overflowWrap"
+    )
+    assert page.js(wrapped) == "anywhere"  # of a long path, on a narrow screen
     assert page.texts(".run-groups > summary") == ['a<b>&"c" 2 questions: 2 partial']
     page.click(".run-groups > summary")
     page.until("document.querySelector('.group td.score')")

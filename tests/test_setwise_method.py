@@ -262,11 +262,12 @@ class Shuffled(ScriptedEngine):
 ])  # fmt: skip
 def test_ranking_and_groups_do_not_depend_on_which_reply_comes_first(settings_):
     oracle = replying(5, drawn_worth(40), 0.2)
-    first, _ = rank("setwise", 40, answering(oracle), made(**settings_))
+    first, usage = rank("setwise", 40, answering(oracle), made(**settings_))
     asked = set()
     for seed in range(8):
         engine = Shuffled(oracle, seed)
-        again, _ = rank("setwise", 40, engine, made(**settings_))
+        again, used = rank("setwise", 40, engine, made(**settings_))
+        assert (used.calls, used.rounds) == (usage.calls, usage.rounds)
         assert again.documents == first.documents
         assert [each.group for each in again.groups] == [each.group for each in first.groups]
         asked.add(tuple(request.passages for request in engine.requests))

@@ -595,6 +595,15 @@ def test_the_list_says_of_every_prompt_where_it_is(command, publish, folder):
     rows = {line.split()[0]: line for line in out.splitlines()}
     assert list(rows) == ["name", *bundled_prompts(), *SOURCES, "mine"]
     assert rows["groupwise"].endswith("bundled")
+    methods = {name: rows[name].split()[1] for name in bundled_prompts()}
+    assert methods == {
+        "groupwise": "groupwise",
+        "groupwise_scores": "groupwise",
+        "listwise": "listwise",
+        "pointwise_graded": "pointwise",
+        "pointwise_yes_no": "pointwise",
+        "setwise_best": "setwise",
+    }
     assert rows["grouprank"].split()[1:3] == ["groupwise", "AQ-MedAI/Diver-GroupRank-{7B,32B}"]
     assert rows["grouprank"].endswith("AQ-MedAI/Diver@95b111b0adad      not pulled")
     assert rows["setwise"].endswith(str(folder / "setwise.toml"))

@@ -34,7 +34,8 @@ class Engine(Protocol):
 
     `scorings` lists what it can do, its default first: "likelihood" is filling a request's
     ScoreForm, "generation" writing a text. An engine that does not look at a request's messages
-    says so by `reads_prompts = False`. One may have a method `identity()`; see `engine_identity`.
+    says so by `reads_prompts = False`, and one that looks at a request's origin alone by
+    `reads_texts = False`. One may have a method `identity()`; see `engine_identity`.
     """
 
     scorings: tuple[Scoring, ...]

@@ -74,6 +74,7 @@ class RayEngine:
         self._inner = resolve_engine(make(), EngineSettings())
         self.scorings = self._inner.scorings
         self.reads_prompts: bool = getattr(self._inner, "reads_prompts", True)
+        self.reads_texts: bool = getattr(self._inner, "reads_texts", True)
         self.prompt: Any = getattr(self._inner, "prompt", None)
         check_installed()
         self._pool = Pool(make, num_workers, gpus_per_worker, default_gpus, address)

@@ -24,7 +24,7 @@ _DEFAULTS: dict[str, Any] = {"recordings": None, "run_id": None, "allow_missing"
 _MODEL = (
     "model_name_or_path", "lora_name_or_path", "tokenizer_name_or_path", "device", "cache_dir",
 )  # fmt: skip
-_EXAMPLES = 3
+_EXAMPLES = 20
 
 
 class RecordingsEngine(ReplayEngine):
@@ -98,13 +98,15 @@ class RecordingsEngine(ReplayEngine):
             recorded = self._parsed(text, number)
             if self._run_id in (None, recorded["run_id"]):
                 self._index.add(recorded["key"], offset)
-            elif len(others) < _EXAMPLES:
+            else:
                 others[str(recorded["run_id"])] = None
         self._index.close()
         if not len(self._index):
             problem = "no recordings in it"
             if others:
-                problem = f"no line is of the run {self._run_id!r}; others are of {list(others)}"
+                names = ", ".join([*others][:_EXAMPLES])
+                more = f" and {len(others) - _EXAMPLES} more" if len(others) > _EXAMPLES else ""
+                problem = f"no line is of the run {self._run_id!r}; there are {names}{more}"
             raise FileError(problem, self._file.path)
 
     @functools.cached_property

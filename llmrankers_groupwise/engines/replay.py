@@ -26,6 +26,7 @@ class ReplayEngine:
 
     scorings: tuple[Scoring, ...] = ("generation", "likelihood")
     reads_prompts = False
+    reads_texts = False
 
     def __init__(
         self,

@@ -93,6 +93,11 @@ class GroupwiseSettings:
                 f"num_repeat {_UNCHANGED + 2} or more, or until_stable 0"
             )
 
+    @property
+    def says(self) -> str:
+        """What a reply says of a document."""
+        return "score"
+
     def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
         """The question about one group."""
         form = self.scoring == "likelihood"

@@ -27,6 +27,10 @@ __all__ = ["MethodSettings", "check_switch", "judge", "ranking_by_order", "ranki
 class MethodSettings(Protocol):
     """What the settings of every method can do: put the method's question, and read its reply."""
 
+    @property
+    def says(self) -> str:
+        """What a reply says of a document, in a word or two, for those who look at it."""
+
     def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
         """The question about one group of texts, in prompt order."""
 

@@ -67,6 +67,11 @@ class ListwiseSettings:
         check_order_rule(self.parsing)
         check_switch("upstream_behaviour", self.upstream_behaviour)
 
+    @property
+    def says(self) -> str:
+        """What a reply says of a document."""
+        return "place"
+
     def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
         """The question about one window."""
         return render(query, passages, self.prompt, wants="order", origin=origin)

@@ -37,6 +37,11 @@ Judgement = Literal["yes_no", "graded"]
 _METHODS = ("yes_no", "graded")
 _WORDS = ("No", "Yes")
 _WORD = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
+_FIRST = re.compile(  # "Yes or no?" and "No doubt" say nothing yet
+    r'[\s*_]*+(?:<answer>\s*+)?(?:\{"\[1\]": ?")?'
+    r'(yes\b(?!["*_]*+\s*+(?:[/?]|or\b|and\b))|no\b(?=["*_]*+(?:[.,;:!<}\n]|\Z)))',
+    re.IGNORECASE,
+)
 _ALONE = re.compile(r'\s*+(?:(?:yes|no)\.?|\{"\[1\]": ?"(?:yes|no)"\})\s*+', re.IGNORECASE)
 
 
@@ -65,6 +70,11 @@ class PointwiseSettings:
 
     def __post_init__(self) -> None:
         check_judgement(self.method)
+
+    @property
+    def says(self) -> str:
+        """What a reply says of a document."""
+        return "probability of yes" if self.method == "yes_no" else "score"
 
     def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
         """The question about one document."""
@@ -97,14 +107,16 @@ async def pointwise(
 def read_yes_no(reply: Reply) -> GroupScores:
     """The probability of Yes as the score of label 1; of a text 1 for yes and 0 for no.
 
-    Of a text the only word of the two behind the reasoning counts, or the last one in it.
+    Of a text counts the word that it begins with behind the reasoning, as in "Yes, no doubt", else
+    the last of the two words in it.
     """
     if reply.error is not None:
         return GroupScores({}, (1,), Status.FAILED)
     if reply.blanks is not None:
         return _read_probability(reply.blanks, Status.FORCED if reply.forced else Status.EXACT)
     text = without_reasoning(reply.text)
-    words = [word.lower() for word in _WORD.findall(text)]
+    first = _FIRST.match(text)
+    words = [word.lower() for word in ([first[1]] if first else _WORD.findall(text))]
     if not words:
         return GroupScores({}, (1,), Status.FAILED)
     status = Status.EXACT if _ALONE.fullmatch(text) else Status.REPAIRED

@@ -73,6 +73,11 @@ class SetwiseSettings:
             raise SettingsError(f"method is {self.method!r}: give one of {', '.join(_SORTS)}")
         check_switch("upstream_behaviour", self.upstream_behaviour)
 
+    @property
+    def says(self) -> str:
+        """What a reply says of a document."""
+        return "chosen"
+
     def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
         """The question which of several documents is the best."""
         return render(query, passages, self.prompt, wants="choice", origin=origin)

@@ -10,10 +10,7 @@ from typing import Any
 from llmrankers_groupwise.errors import JournalError
 from llmrankers_groupwise.journal_file import ReadJournal, RecordedRun
 from llmrankers_groupwise.methods.judging import MethodSettings
-from llmrankers_groupwise.methods.listwise import ListwiseSettings
-from llmrankers_groupwise.methods.pointwise import PointwiseSettings
 from llmrankers_groupwise.methods.registry import recorded_settings
-from llmrankers_groupwise.methods.setwise import SetwiseSettings
 from llmrankers_groupwise.types import GroupScores, Origin, Query, Reply
 
 __all__ = ["RunJournal", "described_question", "open_journal"]
@@ -34,7 +31,7 @@ def described_question(
     says = values = read = None
     if settings is not None:
         read = settings.read(reply, len(origin.doc_ids))
-        says = _says(settings)
+        says = settings.says
         values = [_value(says, read, label) for label in range(1, len(origin.doc_ids) + 1)]
     return {
         "repeat": origin.repeat,
@@ -50,15 +47,6 @@ def described_question(
         "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": reply.completion_tokens,
     }
-
-
-def _says(settings: MethodSettings) -> str:
-    if isinstance(settings, ListwiseSettings):
-        return "place"
-    if isinstance(settings, SetwiseSettings):
-        return "chosen"
-    yes_no = isinstance(settings, PointwiseSettings) and settings.method == "yes_no"
-    return "probability of yes" if yes_no else "score"
 
 
 def _value(says: str, read: GroupScores, label: int) -> float | None:

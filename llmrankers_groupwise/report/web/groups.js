@@ -6,7 +6,7 @@ function groupsOf(detail, number) {
   const name = runName(number);
   if (questions === null) {
     const why = report.runs[number].journal;
-    return el("p", { class: "muted small" }, name, why ? `: no replies, ${why}` : ": no replies are known");
+    return el("p", { class: "muted small long" }, name, why ? `: no replies, ${why}` : ": no replies are known");
   }
   if (!questions.length) return el("p", { class: "muted small" }, name, ": its journal has no replies about this query");
   const ranks = new Map((detail.lists[number]?.docs ?? []).map((doc, rank) => [doc, rank + 1]));
@@ -48,14 +48,14 @@ function scoresTable(detail, question, ranks) {
       el("td", { class: "number" }, ranks.has(doc) ? whole(ranks.get(doc)) : unknown()),
       question.values ? el("td", { class: "number score" }, value === null ? el("span", { class: "worse" }, "none") : valueOf(question.says, value)) : null].filter(Boolean);
   });
-  const head = ["label", "document", "judged", numberHead("rank")];
+  const head = ["label", "document", "judged", numberHead("final rank")];
   if (question.values) head.push(numberHead(question.says));
   return el("div", { class: "scroll" }, table("Documents of the question in the order of the prompt", head, rows));
 }
 
 /** What a reply says of a document; a score of 0 to 10 and a probability with a bar. */
 function valueOf(says, value) {
-  if (says === "chosen") return el("span", {}, value ? "chosen" : "no");
+  if (says === "chosen") return el("span", {}, value ? "chosen" : "");
   const text = Number.isInteger(value) ? String(value) : value.toFixed(2);
   if (says === "place") return el("span", {}, text);
   const bar = el("span", { class: "score-bar", "aria-hidden": "true" }, el("span", {}));
