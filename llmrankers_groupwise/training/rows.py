@@ -77,13 +77,42 @@ def _asked(pool: Labelled, members: Sequence[int], prompt: PromptFile) -> Row:
     }
 
 
-def retriever_rows(pool: Labelled, positives: int, negatives: int) -> tuple[Row, Row]:
-    """A pool for training retrievers: for sentence-transformers, and for Tevatron.
+def retriever_rows(pool: Labelled, positives: int, negatives: int) -> tuple[list[Row], Row]:
+    """A pool for training retrievers, as sentence-transformers and as Tevatron read it.
 
-    Positives are the best of the label order, hard negatives the last of it, each with its score.
+    Positives are the best of the label order, hard negatives the last of it, each with its gold
+    score 0..10. For sentence-transformers there is a row for each positive, with the negatives in
+    columns of their own and the scores of all in `score`, the positive's first.
 
     Args:
         pool: labels and texts.
         positives, negatives: how many; fewer where the pool has not enough.
     """
-    raise NotImplementedError
+    n = len(pool.doc_ids)
+    best = range(min(positives, n))
+    worst = range(max(len(best), n - negatives), n)
+    columns = {f"negative_{number}": pool.texts[place] for number, place in enumerate(worst, 1)}
+    rows = [
+        {
+            "query": pool.query,
+            "positive": pool.texts[place],
+            **columns,
+            "score": [pool.gold[each] for each in (place, *worst)],
+        }
+        for place in best
+    ]
+    return rows, {
+        "query_id": pool.query_id,
+        "query": pool.query,
+        "positive_passages": [_passage(pool, place) for place in best],
+        "negative_passages": [_passage(pool, place) for place in worst],
+    }
+
+
+def _passage(pool: Labelled, place: int) -> Row:
+    return {
+        "docid": pool.doc_ids[place],
+        "title": "",
+        "text": pool.texts[place],
+        "score": pool.gold[place],
+    }
