@@ -61,7 +61,7 @@ def pool_ranks(n: int, rng: random.Random, *, top: int, sampled: int, deepest: i
 
 
 def fused_labels(
-    pointwise: Sequence[int], listwise: Sequence[int], beta: float = 0.5
+    pointwise: Sequence[float], listwise: Sequence[float], beta: float = 0.5
 ) -> list[float]:
     """S(d) = -beta ln L_p(d) - (1 - beta) ln L_l(d): the higher the better.
 

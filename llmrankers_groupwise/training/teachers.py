@@ -77,7 +77,7 @@ def _scores(ranked: Ranked) -> dict[str, float]:
         for label in group.scores.scores
     }
     return {
-        str(each.doc_id): each.score if each.relevance is None else each.relevance
+        str(each.doc_id): each.score if each.judged is None else each.judged
         for each in ranked.ranking.documents
         if each.first_stage_rank - 1 in seen
     }
