@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
-from llmrankers_groupwise.engines.protocol import Engine
 from llmrankers_groupwise.fusion import Fusion, Ties
 from llmrankers_groupwise.grouping import Strategy
 from llmrankers_groupwise.method_ranker import (
@@ -31,17 +28,12 @@ class GroupwiseLlmRanker(MethodRanker):
     Args:
         model_name_or_path: the model; None with engine="embedded", which carries its own.
         prompt_file: a path or the name of a bundled prompt file; None chooses by scoring.
-        lora_name_or_path, tokenizer_name_or_path, cache_dir, device: passed to the engine.
+        lora_name_or_path, tokenizer_name_or_path: passed to the engine.
         scoring: "generation" or "likelihood"; None takes the engine's default.
-        verbose: log every prompt and reply, to standard error unless logging is set up otherwise.
-        engine: an engine's name, or an object that keeps `engines.protocol.Engine`.
-        engine_args: further settings for the engine, by its own names.
-        sampling: how the engine draws tokens.
-        max_failure_rate: the share of failed groups above which FailureRateError is raised.
-        journal: a file to keep replies in, so that no question is ever asked twice; None keeps
-            none. Closed with the ranker.
         group_size, num_repeat, overlap, grouping, fusion, first_stage_weight, ties, final_round,
             until_stable, seed: see `methods.groupwise.GroupwiseSettings`.
+        options: engine, engine_args, device, cache_dir, sampling, max_failure_rate, journal and
+            verbose; see `method_ranker.RankerOptions`.
 
     Raises:
         SettingsError, PromptError, MissingDependencyError: before any model is asked.
@@ -55,12 +47,6 @@ class GroupwiseLlmRanker(MethodRanker):
         tokenizer_name_or_path: str | None = None,
         *,
         scoring: Scoring | None = None,
-        cache_dir: str | None = None,
-        verbose: bool = False,
-        engine: str | Engine = "embedded",
-        engine_args: Mapping[str, Any] | None = None,
-        device: str | None = None,
-        sampling: Sampling | None = None,
         group_size: int = 20,
         num_repeat: int = 1,
         overlap: int = 0,
@@ -71,22 +57,12 @@ class GroupwiseLlmRanker(MethodRanker):
         final_round: int = 0,
         until_stable: int = 0,
         seed: int = 0,
-        max_failure_rate: float = 0.1,
-        journal: str | Path | None = None,
+        **options: Unpack[RankerOptions],
     ) -> None:
-        options: RankerOptions = {
-            "engine": engine,
-            "engine_args": engine_args,
-            "cache_dir": cache_dir,
-            "device": device,
-            "sampling": sampling,
-            "max_failure_rate": max_failure_rate,
-            "journal": journal,
-            "verbose": verbose,
-        }
         engine = make_engine(model_name_or_path, lora_name_or_path, tokenizer_name_or_path, options)
         scoring = resolve_scoring(engine, scoring)
-        reasons = scoring == "generation" or (sampling or Sampling()).reasoning_tokens
+        sampling = options.get("sampling") or Sampling()
+        reasons = scoring == "generation" or sampling.reasoning_tokens
         default = "groupwise" if reasons else "groupwise_scores"
         settings = GroupwiseSettings(
             prompt=resolve_prompt(engine, prompt_file, default),

@@ -269,7 +269,7 @@ def test_a_run_that_is_not_finished_is_merged_only_with_allow_missing(merger, tm
     merged: dict[str, list[str]] = {}
     for line in merger.merge(shop.journal, options=lenient).decode().splitlines():
         merged.setdefault(line.split("\t")[0], []).append(line.split("\t")[2])
-    assert 64 < len(merged) < 200
+    assert 64 <= len(merged) < 200
     assert " failed" in merger.out
     first_stage = RunFile(folder / "run.trec")
     answered = {json.loads(line)[0] for line in shop.kept()}

@@ -309,7 +309,9 @@ def test_what_is_wrong_is_named(make, given, problem):
     assert str(caught.value).startswith(problem)
 
 
-@pytest.mark.parametrize("make", [SetwiseLlmRanker, ListwiseLlmRanker, PointwiseLlmRanker])
+@pytest.mark.parametrize(
+    "make", [GroupwiseLlmRanker, SetwiseLlmRanker, ListwiseLlmRanker, PointwiseLlmRanker]
+)
 def test_an_argument_that_there_is_not_is_refused(make):
     with pytest.raises(TypeError, match="no argument 'num_chlid'; besides"):
         make(engine=ScriptedEngine([]), num_chlid=3)
@@ -317,9 +319,20 @@ def test_an_argument_that_there_is_not_is_refused(make):
         make(engine=ScriptedEngine([]), prompt_file="none")
 
 
-def test_groupwise_has_all_options_of_the_others():
-    own = inspect.signature(GroupwiseLlmRanker).parameters
-    assert set(RankerOptions.__annotations__) <= own.keys()
+@pytest.mark.parametrize(
+    "make", [GroupwiseLlmRanker, SetwiseLlmRanker, ListwiseLlmRanker, PointwiseLlmRanker]
+)
+def test_every_ranker_takes_all_options(make, tmp_path):
+    given = {
+        "engine": "embedded", "engine_args": {"threads": 1}, "cache_dir": None, "device": "cpu",
+        "sampling": Sampling(max_tokens=5), "max_failure_rate": 0.5,
+        "journal": tmp_path / "journal.sqlite", "verbose": False,
+    }  # fmt: skip
+    assert given.keys() == RankerOptions.__annotations__.keys()
+    with make(**given) as made:
+        assert made.sampling == Sampling(max_tokens=5)
+        assert made.engine.describe()["engine_args"]["threads"] == 1
+        assert made.journal.path == tmp_path / "journal.sqlite"
 
 
 # --- With a journal ---------------------------------------------------------------------------
