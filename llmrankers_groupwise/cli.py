@@ -24,6 +24,7 @@ from llmrankers_groupwise.options import parse_arguments
 from llmrankers_groupwise.prepare_command import run_prepare
 from llmrankers_groupwise.prompt_command import run_prompts
 from llmrankers_groupwise.run_command import run_run
+from llmrankers_groupwise.train_command import run_train
 
 __all__ = ["main"]
 
@@ -79,6 +80,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "compare": run_compare,
     "fuse": run_fuse,
     "prepare": run_prepare,
+    "train": run_train,
 }
 
 

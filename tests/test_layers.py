@@ -39,11 +39,13 @@ LAYERS = (
      "report.blocks", "report.pareto", "report.svg", "report.drawing", "report.plots",
      "report.overview", "report.texts", "report.questions", "report.details",
      "report.page", "report",
-     "training.agreement", "training.columns", "training.labels", "training.rewards", "training"),
+     "training.agreement", "training.columns", "training.labels", "training.rewards",
+     "training.rows", "training.teachers", "training"),
     ("worker_options", "options", "option_groups", "method_options", "prompt_command",
      "journal_command",
      "inputs", "reporting", "run_command", "merge_command", "compare_command", "fuse_command",
-     "prepare_command"),
+     "prepare_command", "synthesize_command", "inspect_command", "finetune_command",
+     "train_command"),
     ("cli",),
 )  # fmt: skip
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
