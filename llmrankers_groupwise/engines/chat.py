@@ -69,6 +69,10 @@ class ChatTokenizer:
         tokenizer: a fast tokenizer of transformers, as `pretrained.load_tokenizer` gives.
         settings: the chat template.
 
+    Attributes:
+        hugging_face: the tokenizer.
+        template: the chat template's text.
+
     Raises:
         ModelError: there is no chat template, or the tokenizer is not a fast one.
         SettingsError: chat_template_kwargs has an argument that is not the template's.
@@ -79,7 +83,7 @@ class ChatTokenizer:
         self.settings = settings
         for name in _NOT_THE_TEMPLATES & settings.chat_template_kwargs.keys():
             raise SettingsError(f"chat_template_kwargs has {name!r}, which is none of a template's")
-        self._template = _template(tokenizer, settings.chat_template)
+        self.template = _template(tokenizer, settings.chat_template)
         self._fast: Any = getattr(tokenizer, "backend_tokenizer", None)
         if self._fast is None:
             raise ModelError(
@@ -193,7 +197,7 @@ class ChatTokenizer:
             EngineError: the prompt does not fit even with a token of each passage.
         """
         request = self._cleaned(request)
-        text = self._apply_template(request.messages, template)
+        text = self.rendered(request.messages, **template)
         ids = self.encode(text)
         cut = 0
         if limit is not None and len(ids) > limit:
@@ -218,7 +222,7 @@ class ChatTokenizer:
             wanted = even_lengths(lengths, room)
             passages = tuple(map(self.truncate, request.passages, wanted))
             shorter = rerendered(request, request.query, passages)
-            ids = self.encode(self._apply_template(shorter.messages, template))
+            ids = self.encode(self.rendered(shorter.messages, **template))
             if len(ids) <= limit:
                 cut = sum(new < old for new, old in zip(wanted, lengths, strict=True))
                 return shorter, ids, cut
@@ -229,13 +233,26 @@ class ChatTokenizer:
             f"max_model_len"
         )
 
-    def _apply_template(self, messages: Sequence[Message], extra: Mapping[str, Any]) -> str:
-        kwargs = {**extra, **self.settings.chat_template_kwargs}
+    def rendered(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = True, **template: Any
+    ) -> str:
+        """Messages as the template has them, up to where the assistant begins.
+
+        Args:
+            messages: for a template that refuses the role, a system message is put at the head of
+                the user's.
+            add_generation_prompt: False where the assistant's turn is the last message.
+            template: for the chat template, besides what the settings give.
+
+        Raises:
+            ModelError: the template fails.
+        """
+        kwargs = {**template, **self.settings.chat_template_kwargs}
         apply = functools.partial(
             self.hugging_face.apply_chat_template,
             tokenize=False,
-            add_generation_prompt=True,
-            chat_template=self._template,
+            add_generation_prompt=add_generation_prompt,
+            chat_template=self.template,
             **kwargs,
         )
         try:
@@ -243,12 +260,13 @@ class ChatTokenizer:
         except Exception as error:  # templates raise what they like
             if messages[0]["role"] != "system":
                 raise ModelError(f"the chat template fails: {error}") from error
-            text = self._apply_template(_without_system(messages), extra)
+            merged = _without_system(messages)
+            return self.rendered(merged, add_generation_prompt=add_generation_prompt, **template)
         return text
 
     def template_knows(self, name: str) -> bool:
         """Whether the chat template looks at an argument of this name."""
-        return name in self._template
+        return name in self.template
 
     def _ends(self, text: str) -> list[int]:
         """Where each token ends, in characters."""

@@ -1,0 +1,199 @@
+"""What SFT and GRPO do alike: check, describe, train, save."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from llmrankers_groupwise.engines.protocol import installed
+from llmrankers_groupwise.errors import ModelError
+from llmrankers_groupwise.training.card import model_card
+from llmrankers_groupwise.training.datasets import TrainingRows, load_rows
+from llmrankers_groupwise.training.folder import ResultFolder, prompt_bytes, prompt_digest
+from llmrankers_groupwise.training.models import require_training
+from llmrankers_groupwise.training.settings import TrainSettings
+from llmrankers_groupwise.training.tokens import Fitting
+
+__all__ = ["Preparation", "TrainResult", "adapter_settings", "fit", "prepare"]
+
+_VERSIONS = ("llmrankers-groupwise", "trl", "transformers", "peft", "torch", "datasets",
+             "accelerate", "vllm")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training made.
+
+    Attributes:
+        path: the folder that rankers load.
+        log_history: the curves, a point for each entry, by TRL's names.
+        metrics: of the whole training, as train_loss and train_runtime, and of the last
+            measurement on the held-out run.
+        rows: trained on.
+        too_long: rows left out, as they were longer than allowed.
+    """
+
+    path: Path
+    log_history: list[dict[str, Any]]
+    metrics: dict[str, float]
+    rows: int
+    too_long: int
+
+
+@dataclass
+class Preparation:
+    """What is known before a model is loaded.
+
+    Attributes:
+        settings: as given.
+        rows: as read.
+        folder: the place of the result.
+        prompt: the bytes of the prompt file.
+        described: what training.json says.
+    """
+
+    settings: TrainSettings
+    rows: TrainingRows
+    folder: ResultFolder
+    prompt: bytes
+    described: dict[str, Any] = field(default_factory=dict)
+
+
+def prepare(settings: TrainSettings, kind: Literal["sft", "rl"]) -> Preparation:
+    """Find out what is wrong with place, packages, rows and prompt; nothing is written.
+
+    Raises:
+        GroupwiseError: something is.
+    """
+    folder = ResultFolder(settings.save_path, main=int(os.environ.get("RANK", "0")) == 0)
+    if folder.main:
+        folder.check(resume=settings.resume)
+    require_training(settings.report_to)
+    rows = load_rows(settings.data, kind)
+    prompt = prompt_bytes(rows, settings.prompt_file)
+    return Preparation(settings, rows, folder, prompt)
+
+
+def adapter_settings(settings: TrainSettings, network: Any) -> Any:
+    """The configuration of a new adapter; None in full, and where an adapter's training goes on."""
+    from peft import LoraConfig, PeftModel
+
+    if settings.full or isinstance(network, PeftModel):
+        return None
+    targets = settings.lora_targets
+    return LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type="CAUSAL_LM",
+    )
+
+
+def fit(prepared: Preparation, trainer: Any, fitting: Fitting, kind: str) -> TrainResult:
+    """Train, and save what comes of it.
+
+    Raises:
+        ModelError: the loss is no number, so that nothing was learned.
+        SettingsError: the training to go on with was another one.
+    """
+    settings, folder = prepared.settings, prepared.folder
+    described = _described(prepared, fitting, kind)
+    folder.begin(described, prepared.prompt, resume=settings.resume)
+    _add_callbacks(prepared, trainer)
+    checkpoint = folder.last_checkpoint() if settings.resume else None
+    done = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    metrics = _metrics(done.metrics, trainer.state.log_history)
+    if metrics.get("train_loss", 0.0) != metrics.get("train_loss", 0.0):
+        raise ModelError("the loss became NaN: use a lower learning rate, or train in float32")
+    _save(prepared, trainer, {**described, "finished": True, "metrics": metrics})
+    return TrainResult(
+        folder.path, trainer.state.log_history, metrics, len(fitting.rows), fitting.too_long
+    )
+
+
+def _described(prepared: Preparation, fitting: Fitting, kind: str) -> dict[str, Any]:
+    settings, rows = prepared.settings, prepared.rows
+    shown = {
+        each.name: _shown(getattr(settings, each.name)) for each in dataclasses.fields(settings)
+    }
+    return {
+        "format": 1,
+        "action": kind,
+        "finished": False,
+        "method": rows.method,
+        "model": settings.model_name_or_path,
+        "prompt": {"sha256": prompt_digest(prepared.prompt)},
+        "data": {
+            "path": str(rows.path),
+            "sha256": rows.sha256,
+            "rows": len(rows.rows),
+            "too_long": fitting.too_long,
+            "longest": fitting.longest,
+        },
+        "settings": shown,
+        "versions": {"python": platform.python_version(), **installed(*_VERSIONS)},
+    }
+
+
+def _shown(value: Any) -> Any:
+    """A setting ready for JSON; a function by its name."""
+    if isinstance(value, list | tuple):
+        return [_shown(each) for each in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            each.name: _shown(getattr(value, each.name))
+            for each in dataclasses.fields(value)
+            if each.name not in ("first_stage", "qrels")
+        }
+    if callable(value):
+        return getattr(value, "__name__", type(value).__name__)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _add_callbacks(prepared: Preparation, trainer: Any) -> None:
+    from transformers.trainer_callback import PrinterCallback, TrainerCallback
+
+    class Curve(TrainerCallback):  # type: ignore[misc,unused-ignore]
+        """Writes the curves' file with each checkpoint and at the end."""
+
+        def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+            if state.is_world_process_zero:
+                prepared.folder.write_curve(state.log_history)
+
+        on_train_end = on_save
+
+    trainer.add_callback(Curve())
+    if not prepared.settings.progress:
+        trainer.remove_callback(PrinterCallback)
+
+
+def _metrics(metrics: Mapping[str, Any], log_history: list[dict[str, Any]]) -> dict[str, float]:
+    """Those of the training, and the last ones of the held-out run."""
+    found = {name: float(value) for name, value in metrics.items()}
+    for point in log_history:
+        found |= {name: value for name, value in point.items() if name.startswith("eval_")}
+    return found
+
+
+def _save(prepared: Preparation, trainer: Any, described: dict[str, Any]) -> None:
+    """Everything into a folder beside the others' names, then in place; training.json last."""
+    import shutil
+
+    folder = prepared.folder
+    new = folder.path / "model.partial"
+    trainer.save_model(str(new))  # all processes together, the first of them writes
+    if not folder.main:
+        return
+    for name in ("ref", "training_args.bin"):  # the reference of KL is no result
+        path = new / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    (new / "README.md").write_text(model_card(described), encoding="utf-8")
+    folder.put(new)
+    folder.write_curve(trainer.state.log_history)
+    folder.describe(described)

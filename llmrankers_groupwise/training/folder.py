@@ -1,0 +1,169 @@
+"""The folder that a training makes: what goes in at once, and what at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llmrankers_groupwise.conversion import from_rank_llm
+from llmrankers_groupwise.errors import FileError, PromptError, SettingsError
+from llmrankers_groupwise.prompts import bundled_prompts, load_prompt, pulled_prompts
+from llmrankers_groupwise.textfiles import write_atomically
+from llmrankers_groupwise.training.datasets import TrainingRows
+
+__all__ = ["CURVE", "DESCRIPTION", "ResultFolder", "prompt_bytes"]
+
+PROMPT = "prompt.toml"
+DESCRIPTION = "training.json"
+CURVE = "log_history.jsonl"
+
+_CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
+_FREE_TO_CHANGE = frozenset(
+    {"resume", "progress", "save_path", "save_steps", "save_total_limit", "report_to"}
+)
+"""Settings that may differ when a training goes on."""
+
+
+def prompt_bytes(rows: TrainingRows, given: str | None) -> bytes:
+    """The prompt file that rows were rendered from, which inference is going to need.
+
+    Raises:
+        PromptError: there is none, or it cannot be used.
+    """
+    name = given or (str(rows.prompt_file) if rows.prompt_file else None)
+    if name is None:
+        raise PromptError(
+            f"{rows.path} has no prompt.toml beside it: give the prompt file that its rows were "
+            f"rendered from by --prompt_file, as the model has to be asked with it"
+        )
+    load_prompt(name)
+    path = {**pulled_prompts(), **bundled_prompts()}.get(name, Path(name))
+    content = path.read_bytes()
+    if path.suffix in (".yaml", ".yml"):
+        return from_rank_llm(content).encode()
+    return content
+
+
+class ResultFolder:
+    """`save_path` of a training.
+
+    Prompt and description are there from the beginning, with `finished` false; model, card and the
+    rest are put in place at the end. Checkpoints come in between.
+
+    Args:
+        path: the folder.
+        main: whether this process writes; of several one does.
+    """
+
+    def __init__(self, path: str | Path, *, main: bool) -> None:
+        self.path = Path(path)
+        self.main = main
+
+    def check(self, *, resume: bool) -> None:
+        """Raise unless a training can begin here, or go on."""
+        if not resume:
+            self._check_free()
+        elif self.last_checkpoint() is None:
+            raise SettingsError(
+                f"resume: {self.path} has no checkpoint to go on from: drop resume and save "
+                f"elsewhere, or remove the folder"
+            )
+        elif self._described().get("finished"):
+            raise SettingsError(f"resume: the training in {self.path} is finished")
+
+    def begin(self, described: Mapping[str, Any], prompt: bytes, *, resume: bool) -> None:
+        """Write down what is going to be done; a training that goes on must be the same one.
+
+        Raises:
+            SettingsError: it is another one.
+            FileError: the folder cannot be written.
+        """
+        if not self.main:
+            return
+        if resume:
+            self._check_same(described)
+            return
+        try:
+            self.path.mkdir(parents=False, exist_ok=True)
+            (self.path / PROMPT).write_bytes(prompt)
+        except OSError as error:
+            raise FileError(f"cannot be made ({error.strerror})", self.path) from error
+        self.describe(described)
+
+    def describe(self, described: Mapping[str, Any]) -> None:
+        """Write training.json."""
+        with write_atomically(self.path / DESCRIPTION) as out:
+            json.dump(described, out, indent=2, ensure_ascii=False, default=str)
+            out.write("\n")
+
+    def write_curve(self, log_history: list[dict[str, Any]]) -> None:
+        """Write log_history.jsonl, a point of the curves on each line."""
+        with write_atomically(self.path / CURVE) as out:
+            for point in log_history:
+                out.write(json.dumps(point, default=str) + "\n")
+
+    def put(self, new: Path) -> None:
+        """Move all files of a folder beside the others, and remove it."""
+        for path in sorted(new.iterdir()):
+            os.replace(path, self.path / path.name)
+        shutil.rmtree(new)
+
+    def last_checkpoint(self) -> Path | None:
+        """The checkpoint of the most steps that was written whole."""
+        found = [
+            (int(match[1]), each)
+            for each in (self.path.iterdir() if self.path.is_dir() else ())
+            if (match := _CHECKPOINT.fullmatch(each.name))
+            and (each / "trainer_state.json").is_file()
+        ]
+        return max(found)[1] if found else None
+
+    def _check_free(self) -> None:
+        if self.path.is_dir():
+            if not any(self.path.iterdir()):
+                return
+            go_on = " or give --resume to go on" if self.last_checkpoint() else ""
+            raise FileError(f"is not empty; save elsewhere{go_on}", self.path)
+        if os.path.lexists(self.path):
+            raise FileError("is no folder; save elsewhere", self.path)
+        if not self.path.absolute().parent.is_dir():
+            raise FileError("cannot be made: its parent is no folder; make that first", self.path)
+
+    def _described(self) -> dict[str, Any]:
+        place = self.path / DESCRIPTION
+        try:
+            described = json.loads(place.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise FileError(f"cannot be read ({error}); train anew elsewhere", place) from error
+        if not isinstance(described, dict):
+            raise FileError("is no JSON object; train anew elsewhere", place)
+        return described
+
+    def _check_same(self, described: Mapping[str, Any]) -> None:
+        now = json.loads(json.dumps(described, default=str))
+        before = self._described()
+        if before["data"]["sha256"] != now["data"]["sha256"]:
+            raise SettingsError(
+                f"resume: the training in {self.path} was of other rows; give those, or save "
+                f"elsewhere"
+            )
+        if before["action"] != now["action"]:
+            raise SettingsError(f"resume: {self.path} is of train {before['action']}")
+        for name, value in now["settings"].items():
+            was = before["settings"].get(name)
+            if name not in _FREE_TO_CHANGE and was != value:
+                raise SettingsError(
+                    f"resume: {name} was {was!r} and is now {value!r}; give it as before, or save "
+                    f"elsewhere"
+                )
+
+
+def prompt_digest(content: bytes) -> str:
+    """SHA-256 of a prompt file, as `PromptFile.sha256` has it."""
+    return hashlib.sha256(content).hexdigest()
