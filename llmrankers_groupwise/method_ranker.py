@@ -74,7 +74,8 @@ def make_engine(
     """The engine that a ranker's options name or hold.
 
     Raises:
-        SettingsError, MissingDependencyError, TypeError: as `resolve_engine`, as any function.
+        SettingsError, MissingDependencyError: as `engines.protocol.resolve_engine`.
+        TypeError: an option that rankers do not have, as of any function.
     """
     for name in options:
         if name not in RankerOptions.__annotations__:
@@ -108,17 +109,15 @@ def resolve_scoring(engine: Engine, scoring: Scoring | None) -> Scoring:
     return scoring
 
 
-def resolve_prompt(
-    engine: Engine, prompt_file: str | None, method: str, default: str
-) -> PromptFile:
+def resolve_prompt(engine: Engine, given: str | None, method: str, default: str) -> PromptFile:
     """The prompt file, by default the one that the model was trained with, else a bundled one.
 
     Raises:
         PromptError, SettingsError: as `load_prompt` and `trained_prompt`.
     """
-    if prompt_file and not getattr(engine, "reads_prompts", True):
+    if given and not getattr(engine, "reads_prompts", True):
         logger.warning("this engine reads no prompt: prompt_file has no effect")
-    return load_prompt(prompt_file or trained_prompt(engine, method) or default)
+    return load_prompt(given or trained_prompt(engine, method) or default)
 
 
 class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type information

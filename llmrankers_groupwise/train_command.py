@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from llmrankers_groupwise.finetune_command import add_finetune_options, run_finetune
+from llmrankers_groupwise.finetune_command import run_finetune
+from llmrankers_groupwise.finetune_options import add_grpo_options, add_sft_options
 from llmrankers_groupwise.inspect_command import add_inspect_options, run_inspect
 from llmrankers_groupwise.synthesize_command import add_synthesize_options, run_synthesize
 
@@ -31,8 +32,8 @@ _ACTIONS: Mapping[
         add_inspect_options,
         run_inspect,
     ),
-    "sft": ("supervised fine-tuning on training lists", add_finetune_options, run_finetune),
-    "grpo": ("reinforcement learning on training lists", add_finetune_options, run_finetune),
+    "sft": ("supervised fine-tuning on training lists", add_sft_options, run_finetune),
+    "grpo": ("reinforcement learning on training lists", add_grpo_options, run_finetune),
 }
 
 

@@ -23,7 +23,7 @@ LAYERS = (
     ("engines.protocol", "engines.adapters", "engines.batching", "engines.tokens", "engines.chat",
      "engines.dialogue", "engines.prompter", "engines.dry", "engines.blanks",
      "engines.formtokens", "engines.cache", "engines.decoding", "engines.identity",
-     "engines.pretrained", "engines.loading",
+     "engines.pretrained", "engines.loading", "engines.loaded",
      "engines.minilm", "engines.embedded", "engines.estimates",
      "engines.openai_accepted", "engines.openai_format", "engines.openai_server",
      "engines.openai_dialect", "engines.openai_settings", "engines.openai",
@@ -48,7 +48,8 @@ LAYERS = (
     ("worker_options", "options", "option_groups", "method_options", "prompt_command",
      "journal_command",
      "inputs", "reporting", "run_command", "merge_command", "compare_command", "fuse_command",
-     "prepare_command", "synthesize_command", "inspect_command", "finetune_command",
+     "prepare_command", "synthesize_command", "inspect_command",
+     "finetune_options", "finetune_command",
      "train_command"),
     ("cli",),
 )  # fmt: skip

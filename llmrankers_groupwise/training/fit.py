@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from llmrankers_groupwise.engines.chat import ChatTokenizer
 from llmrankers_groupwise.engines.protocol import installed
 from llmrankers_groupwise.errors import ModelError
 from llmrankers_groupwise.training.card import model_card
 from llmrankers_groupwise.training.datasets import TrainingRows, load_rows
-from llmrankers_groupwise.training.folder import ResultFolder, prompt_bytes, prompt_digest
+from llmrankers_groupwise.training.folder import PROMPT, ResultFolder, prompt_bytes, prompt_digest
+from llmrankers_groupwise.training.heldout import held_out_callback
 from llmrankers_groupwise.training.models import require_training
 from llmrankers_groupwise.training.settings import TrainSettings
 from llmrankers_groupwise.training.tokens import Fitting
@@ -95,7 +97,9 @@ def adapter_settings(settings: TrainSettings, network: Any) -> Any:
     )
 
 
-def fit(prepared: Preparation, trainer: Any, fitting: Fitting, kind: str) -> TrainResult:
+def fit(
+    prepared: Preparation, trainer: Any, chat: ChatTokenizer, fitting: Fitting, kind: str
+) -> TrainResult:
     """Train, and save what comes of it.
 
     Raises:
@@ -105,7 +109,7 @@ def fit(prepared: Preparation, trainer: Any, fitting: Fitting, kind: str) -> Tra
     settings, folder = prepared.settings, prepared.folder
     described = _described(prepared, fitting, kind)
     folder.begin(described, prepared.prompt, resume=settings.resume)
-    _add_callbacks(prepared, trainer)
+    _add_callbacks(prepared, trainer, chat)
     checkpoint = folder.last_checkpoint() if settings.resume else None
     done = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     metrics = _metrics(done.metrics, trainer.state.log_history)
@@ -156,7 +160,7 @@ def _shown(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _add_callbacks(prepared: Preparation, trainer: Any) -> None:
+def _add_callbacks(prepared: Preparation, trainer: Any, chat: ChatTokenizer) -> None:
     from transformers.trainer_callback import PrinterCallback, TrainerCallback
 
     class Curve(TrainerCallback):  # type: ignore[misc,unused-ignore]
@@ -168,6 +172,10 @@ def _add_callbacks(prepared: Preparation, trainer: Any) -> None:
 
         on_train_end = on_save
 
+    if held_out := prepared.settings.held_out:
+        prompt = prepared.folder.path / PROMPT
+        method = prepared.rows.method
+        trainer.add_callback(held_out_callback(trainer, chat, method, prompt, held_out))
     trainer.add_callback(Curve())
     if not prepared.settings.progress:
         trainer.remove_callback(PrinterCallback)

@@ -17,7 +17,7 @@ from llmrankers_groupwise.prompts import bundled_prompts, load_prompt, pulled_pr
 from llmrankers_groupwise.textfiles import write_atomically
 from llmrankers_groupwise.training.datasets import TrainingRows
 
-__all__ = ["CURVE", "DESCRIPTION", "ResultFolder", "prompt_bytes"]
+__all__ = ["CURVE", "DESCRIPTION", "PROMPT", "ResultFolder", "prompt_bytes", "prompt_digest"]
 
 PROMPT = "prompt.toml"
 DESCRIPTION = "training.json"

@@ -67,7 +67,7 @@ def grpo(settings: GrpoSettings) -> TrainResult:
         processing_class=chat.hugging_face,
         peft_config=adapter_settings(settings, network),
     )
-    return fit(prepared, trainer, fitting, "grpo")
+    return fit(prepared, trainer, chat, fitting, "grpo")
 
 
 def by_size(rows: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:

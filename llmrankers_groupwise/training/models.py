@@ -13,12 +13,15 @@ from llmrankers_groupwise.engines.pretrained import first_line, load_tokenizer
 from llmrankers_groupwise.errors import MissingDependencyError, ModelError, SettingsError
 from llmrankers_groupwise.training.settings import TrainSettings
 
-__all__ = ["computes_in_bf16", "load_chat", "load_network", "require_training"]
+__all__ = ["check_packing", "computes_in_bf16", "load_chat", "load_network", "require_training"]
 
 logger = logging.getLogger(__name__)
 
 _PACKAGES: Mapping[str, str] = {"torch": "PyTorch", "trl": "TRL", "peft": "peft",
                                 "datasets": "datasets"}  # fmt: skip
+
+_SAME = 0.05
+"""Of logits' standard deviation; bfloat16 stays well below, and another row in sight above it."""
 
 
 def require_training(report_to: str = "none") -> None:
@@ -127,3 +130,41 @@ def _continued(network: Any, adapter: str, settings: TrainSettings) -> Any:
             adapter, rank, settings.lora_rank,
         )  # fmt: skip
     return adapted
+
+
+def check_packing(network: Any) -> None:
+    """Raise SettingsError if rows that are packed into one sequence would see each other.
+
+    Asked of the model itself: a short row must have the same logits behind another one as alone.
+    That is left to flash attention where the model has it, which needs a GPU, and to ZeRO-3, under
+    which no process has the model.
+    """
+    import torch
+    from transformers.integrations import is_deepspeed_zero3_enabled
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    if "flash" in str(network.config._attn_implementation) or is_deepspeed_zero3_enabled():
+        return
+    collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
+    rows = [{"input_ids": [1, 2, 3]}, {"input_ids": [4, 5, 6]}]
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            packed, alone = (
+                network(**_without_labels(collate(each)), use_cache=False).logits[0, -3:].float()
+                for each in (rows, rows[1:])
+            )
+    except TypeError as error:
+        raise SettingsError(f"this model cannot be packed ({error}): turn packing off") from error
+    finally:
+        network.train(training)
+    if (packed - alone).abs().max() > _SAME * alone.std():
+        raise SettingsError(
+            "rows of this model would see each other in one sequence: turn packing off "
+            "(--no_packing), or use attn_implementation flash_attention_2"
+        )
+
+
+def _without_labels(batch: Any) -> dict[str, Any]:
+    return {name: value for name, value in batch.items() if name != "labels"}

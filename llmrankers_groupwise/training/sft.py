@@ -6,7 +6,12 @@ from typing import Any
 
 from llmrankers_groupwise.training.arguments import configuration
 from llmrankers_groupwise.training.fit import TrainResult, adapter_settings, fit, prepare
-from llmrankers_groupwise.training.models import computes_in_bf16, load_chat, load_network
+from llmrankers_groupwise.training.models import (
+    check_packing,
+    computes_in_bf16,
+    load_chat,
+    load_network,
+)
 from llmrankers_groupwise.training.settings import SftSettings
 from llmrankers_groupwise.training.tokens import sft_examples
 
@@ -35,6 +40,8 @@ def sft(settings: SftSettings) -> TrainResult:
     config = configuration(SFTConfig, settings, own, bf16=bf16)
     chat = load_chat(settings)
     network = load_network(settings, bf16=bf16)
+    if settings.packing:
+        check_packing(network)
     ends = end_tokens(network, chat)
     fitting = sft_examples(prepared.rows.rows, chat, ends, settings.max_length)
     trainer = SFTTrainer(
@@ -44,4 +51,4 @@ def sft(settings: SftSettings) -> TrainResult:
         processing_class=chat.hugging_face,
         peft_config=adapter_settings(settings, network),
     )
-    return fit(prepared, trainer, fitting, "sft")
+    return fit(prepared, trainer, chat, fitting, "sft")
