@@ -21,9 +21,9 @@ from llmrankers_groupwise.types import MAX_SCORE
 __all__ = [
     "RL_SIZES",
     "SFT_SIZES",
+    "Kind",
     "Labelled",
     "SubList",
-    "Kind",
     "average_ranks",
     "drawn_size",
     "fused_labels",

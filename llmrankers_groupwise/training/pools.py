@@ -1,4 +1,4 @@
-"""Pools of documents to be judged, drawn from first stages, and what the judgements make of them."""
+"""Pools of documents to be judged, and what the judgements make of them."""
 
 from __future__ import annotations
 
@@ -126,7 +126,8 @@ def labelled_pools(
 
     Args:
         pools: what was judged.
-        pointwise, listwise: the judgements.
+        pointwise: the judgements of the one teacher.
+        listwise: those of the other.
         beta: see `labels.fused_labels`.
         smallest: the fewest documents of a pool.
         cut: gives the texts.
@@ -156,8 +157,8 @@ def judged_pools(
 ) -> Iterator[Labelled]:
     """Pools made of judgements: a relevant document, with gold 10, and others that are not, with 0.
 
-    Of several relevant documents one of the highest grade is drawn; it need not be in the pool. What
-    is left out is counted in `pools.counts`.
+    Of several relevant documents one of the highest grade is drawn; it need not be in the pool.
+    What is left out is counted in `pools.counts`.
 
     Args:
         pools: the first stage; documents that are relevant are no others.

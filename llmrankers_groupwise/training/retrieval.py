@@ -91,14 +91,16 @@ def dense_run(
     for doc_ids, texts in _parts(corpus):
         encoded = model.encode_document(texts, **how)
         for entries, hits_of in zip(best, semantic_search(asked, encoded, top_k=hits), strict=True):
-            entries += [RunEntry(doc_ids[hit["corpus_id"]], float(hit["score"])) for hit in hits_of]
+            entries += [
+                RunEntry(doc_ids[int(hit["corpus_id"])], float(hit["score"])) for hit in hits_of
+            ]
             entries.sort(key=lambda entry: -entry.score)
             del entries[hits:]
     return dict(zip(queries, best, strict=True))
 
 
 def fused_run(bm25: Run, dense: Run, alpha: float, hits: int) -> Run:
-    """alpha x BM25 + (1 - alpha) x dense, each scaled to 0..1 for every query by its best `hits`.
+    """BM25 weighted alpha and dense 1 - alpha, each scaled to 0..1 by a query's best `hits`.
 
     Raises:
         SettingsError: alpha is out of its range.

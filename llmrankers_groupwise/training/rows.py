@@ -20,8 +20,8 @@ __all__ = [
     "answer_text",
     "prompt_characters",
     "rl_row",
-    "sft_row",
     "sentence_transformers_rows",
+    "sft_row",
     "tevatron_row",
     "trained_negatives",
 ]

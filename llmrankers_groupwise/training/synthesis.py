@@ -1,8 +1,8 @@
 """A training set from queries, candidates and teachers, without anybody's answers.
 
-GroupRank (arXiv 2511.11653v3): two teachers judge a pool of each query's candidates once, and lists
-of many sizes are cut from the order that they agree on (`labels`). The same pools make setwise lists
-(Rank-R1, arXiv 2503.06034) and rows for retrievers.
+GroupRank (arXiv 2511.11653v3): two teachers judge a pool of each query's candidates once, and
+lists of many sizes are cut from the order that they agree on (`labels`). The same pools make
+setwise lists (Rank-R1, arXiv 2503.06034) and rows for retrievers.
 """
 
 from __future__ import annotations
@@ -196,21 +196,21 @@ class Synthesis:
                 return self._labelled(dataclasses.replace(pools, counts=counts), teachers, student)
 
             reasoned = self._reasoned(labelled, prompt, student, engines[2])
+            with new_folder(self.save_path, MANIFEST, force=self.force) as folder:
+                made = write_training_set(
+                    folder,
+                    pools,
+                    labelled(self.counts),
+                    lambda kind, pool: self._drafts(kind, pool, prompt, student, self.counts),
+                    self.lists,
+                    (prompt, content),
+                    reasoned,
+                )
+                made.describe(self._manifest(teachers, reasoned))
+            return made
         finally:
-            for engine in engines:
+            for engine in dict.fromkeys(engines):
                 engine.close()
-        with new_folder(self.save_path, MANIFEST, force=self.force) as folder:
-            made = write_training_set(
-                folder,
-                pools,
-                labelled(self.counts),
-                lambda kind, pool: self._drafts(kind, pool, prompt, student, self.counts),
-                self.lists,
-                (prompt, content),
-                reasoned,
-            )
-            made.describe(self._manifest(teachers, reasoned))
-        return made
 
     def _check(self) -> None:
         check_new_folder(self.save_path, MANIFEST, force=self.force)
