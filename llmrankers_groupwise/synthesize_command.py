@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from llmrankers_groupwise.candidates import CandidateFile
 from llmrankers_groupwise.errors import InputError, JournalError, SettingsError
 from llmrankers_groupwise.first_stage import FirstStage
-from llmrankers_groupwise.inputs import first_stage, passage_source, query_source
+from llmrankers_groupwise.inputs import passage_source, query_source
 from llmrankers_groupwise.lucene import LucenePassages
 from llmrankers_groupwise.passages import JsonlPassages
 from llmrankers_groupwise.runs import Run, RunFile
@@ -38,6 +39,7 @@ _LIST_OPTIONS = (
     "method", "reasons", "prompt_file", "sft_lists", "rl_lists", "setwise_size", "positives",
     "negatives", "beta", "min_agreement", "seed",
 )  # fmt: skip
+_SOURCES = ("query_file", "pyserini_dataset", "ir_dataset_name", "corpus", "pyserini_index")
 _COUNTS: Mapping[str, str] = {
     "queries": "queries",
     "queries_without_text": "queries without text left out",
@@ -150,7 +152,7 @@ def _check_candidates(arguments: argparse.Namespace) -> None:
     made = ("bm25_run", "dense_run", "bm25", "dense_model")
     given = [name for name in made if getattr(arguments, name)]
     if arguments.candidates:
-        given += [name for name in ("query_file", "corpus") if getattr(arguments, name)]
+        given += [name for name in _SOURCES if getattr(arguments, name)]
         if given:
             raise SettingsError(f"--candidates brings it all: drop --{given[0]}")
         return
@@ -171,8 +173,8 @@ def _candidates(arguments: argparse.Namespace) -> FirstStage:
     """The first stage: one source, or two fused."""
     hits = arguments.pool_deepest
     if arguments.candidates:
-        arguments.hits = hits
-        return first_stage(arguments)
+        file = CandidateFile(arguments.candidates, hits)
+        return FirstStage(file.run, file.queries, file)
     queries, passages = query_source(arguments), _passages(arguments)
     sources: dict[str, Run] = {}
     if arguments.bm25_run:
@@ -226,7 +228,7 @@ def _table(made: Made) -> str:
         usage = told["usage"] if name == "reasons" else told["summary"]["usage"]
         rows.append(
             f"{usage['calls']:>10,} calls of the {name} teacher ({usage['reused']:,} answered "
-            f"before, {usage['errors']:,} without an answer), {usage['prompt_tokens']:,} prompt and "
-            f"{usage['completion_tokens']:,} completion tokens"
+            f"before, {usage['errors']:,} without an answer), {usage['prompt_tokens']:,} prompt "
+            f"and {usage['completion_tokens']:,} completion tokens"
         )
     return "\n".join(rows)

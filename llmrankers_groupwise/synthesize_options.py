@@ -24,8 +24,12 @@ __all__ = [
 ]
 
 _ENGINE_OPTIONS = (
-    "model_name_or_path", "lora_name_or_path", "tokenizer_name_or_path", "device", "cache_dir",
-)  # fmt: skip
+    "model_name_or_path",
+    "lora_name_or_path",
+    "tokenizer_name_or_path",
+    "device",
+    "cache_dir",
+)
 _SAMPLING_OPTIONS = ("temperature", "top_p", "max_tokens", "reasoning_tokens")
 _ROLES = {
     "pointwise": "the teacher that scores documents one by one",
@@ -79,10 +83,19 @@ def add_teacher_options(parser: argparse.ArgumentParser) -> None:
     add = both.add_argument
     limits = Limits()
     for what, length in (("query", limits.query_length), ("passage", limits.passage_length)):
-        add(f"--{what}_length", type=int, default=length, metavar="N",
-            help=f"cut each {what} to so many tokens ({length})")  # fmt: skip
-    add("--max_failure_rate", type=float, default=0.1,
-        help="end if a larger share of a teacher's replies fails (0.1)")  # fmt: skip
+        add(
+            f"--{what}_length",
+            type=int,
+            default=length,
+            metavar="N",
+            help=f"cut each {what} to so many tokens ({length})",
+        )
+    add(
+        "--max_failure_rate",
+        type=float,
+        default=0.1,
+        help="end if a larger share of a teacher's replies fails (0.1)",
+    )
     for role, about in _ROLES.items():
         _add_teacher(parser.add_argument_group(f"one teacher: {about}"), f"{role}_")
 
@@ -92,8 +105,14 @@ def _add_teacher(group: argparse._ArgumentGroup, prefix: str, default: str | Non
     add(f"--{prefix}engine", choices=sorted(ENGINES), default=default, help="who answers")
     for name in _ENGINE_OPTIONS:
         add(f"--{prefix}{name}", help="as of `run`")
-    add(f"--{prefix}engine_args", action="append", default=[], type=assignment,
-        metavar="KEY=VALUE", help="a setting by the engine's own name; may be repeated")  # fmt: skip
+    add(
+        f"--{prefix}engine_args",
+        action="append",
+        default=[],
+        type=assignment,
+        metavar="KEY=VALUE",
+        help="a setting by the engine's own name; may be repeated",
+    )
     drawing = Sampling()
     for name in _SAMPLING_OPTIONS:
         kind = float if isinstance(getattr(drawing, name), float) else int
@@ -101,21 +120,34 @@ def _add_teacher(group: argparse._ArgumentGroup, prefix: str, default: str | Non
     if prefix:
         add(f"--{prefix}prompt_file", help="a file, or a name of `prompts list`")
     if prefix == "pointwise_":
-        add("--pointwise_scoring", choices=("generation", "likelihood"),
-            help="else likelihood where the engine does it")  # fmt: skip
+        add(
+            "--pointwise_scoring",
+            choices=("generation", "likelihood"),
+            help="else likelihood where the engine does it",
+        )
 
 
 def add_list_options(group: argparse._ArgumentGroup) -> None:
     """What is made of the judgements."""
     add = group.add_argument
     lists = ListSettings()
-    add("--method", choices=("groupwise", "setwise"), default=lists.method,
-        help="whose lists (groupwise)")  # fmt: skip
+    add(
+        "--method",
+        choices=("groupwise", "setwise"),
+        default=lists.method,
+        help="whose lists (groupwise)",
+    )
     add("--qrels", metavar="FILE", help="setwise lists from judgements: nobody is asked")
-    add("--reasons", choices=REASONS, default=lists.reasons,
-        help="reasoning of SFT rows: none, a teacher's own, or written for the scores (none)")  # fmt: skip
-    add("--prompt_file", help="prompt of the model that is to be trained; default by method and "
-        "reasons")  # fmt: skip
+    add(
+        "--reasons",
+        choices=REASONS,
+        default=lists.reasons,
+        help="reasoning of SFT rows: none, a teacher's own, or written for the scores (none)",
+    )
+    add(
+        "--prompt_file",
+        help="prompt of the model that is to be trained; default by method and reasons",
+    )
     for name, about in (
         ("sft_lists", "lists of a query for SFT"),
         ("rl_lists", "lists of a query for reinforcement learning"),
@@ -128,10 +160,18 @@ def add_list_options(group: argparse._ArgumentGroup) -> None:
     ):
         value = getattr(lists, name)
         add(f"--{name}", type=type(value), default=value, metavar="N", help=f"{about} ({value})")
-    add("--group_sizes", type=int, nargs="+", metavar="N",
-        help="sizes of groupwise lists, drawn alike; else the published shares of 5 to 20")  # fmt: skip
-    add("--student_tokenizer", metavar="NAME",
-        help="tokenizer of the model that is to be trained, to cut and measure prompts by")  # fmt: skip
+    add(
+        "--group_sizes",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="sizes of groupwise lists, drawn alike; else the published shares of 5 to 20",
+    )
+    add(
+        "--student_tokenizer",
+        metavar="NAME",
+        help="tokenizer of the model that is to be trained, to cut and measure prompts by",
+    )
     add("--max_prompt_tokens", type=int, metavar="N", help="leave longer prompts out")
     add("--max_prompt_characters", type=int, metavar="N", help="leave longer prompts out")
 
@@ -141,8 +181,11 @@ def add_output_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--save_path", metavar="FOLDER", required=True, help="the folder to make")
     add("--force", action="store_true", help="replace a training set that was made before")
-    add("--journals", metavar="FOLDER",
-        help="where teachers' replies are kept and looked for; by default FOLDER.teachers")  # fmt: skip
+    add(
+        "--journals",
+        metavar="FOLDER",
+        help="where teachers' replies are kept and looked for; by default FOLDER.teachers",
+    )
     add("--no_journal", action="store_true", help="keep no replies")
     add("--json", action="store_true", help="print the manifest")
 
@@ -159,7 +202,7 @@ def teacher(arguments: argparse.Namespace, role: str) -> Teacher:
         value = getattr(arguments, f"{role}_{name}")
         return getattr(arguments, name) if value in (None, []) and not apart else value
 
-    drawing = {}
+    drawing: dict[str, Any] = {}
     for name in _SAMPLING_OPTIONS:
         for value in (getattr(arguments, f"{role}_{name}"), getattr(arguments, name)):
             if value is not None:

@@ -91,9 +91,8 @@ def dense_run(
     for doc_ids, texts in _parts(corpus):
         encoded = model.encode_document(texts, **how)
         for entries, hits_of in zip(best, semantic_search(asked, encoded, top_k=hits), strict=True):
-            entries += [
-                RunEntry(doc_ids[int(hit["corpus_id"])], float(hit["score"])) for hit in hits_of
-            ]
+            for hit in hits_of:
+                entries.append(RunEntry(doc_ids[int(hit["corpus_id"])], float(hit["score"])))
             entries.sort(key=lambda entry: -entry.score)
             del entries[hits:]
     return dict(zip(queries, best, strict=True))
