@@ -25,10 +25,11 @@ from llmrankers_groupwise.synthesize_options import (
     add_teacher_options,
     teacher,
 )
+from llmrankers_groupwise.training.lists import ListSettings
 from llmrankers_groupwise.training.pools import PoolSettings
 from llmrankers_groupwise.training.retrieval import bm25s_run, dense_run, fused_run, pyserini_run
 from llmrankers_groupwise.training.student import Limits
-from llmrankers_groupwise.training.synthesis import ListSettings, Synthesis
+from llmrankers_groupwise.training.synthesis import Synthesis
 from llmrankers_groupwise.training.teachers import Teaching
 from llmrankers_groupwise.training.writing import Made
 from llmrankers_groupwise.trec import read_qrels
@@ -38,6 +39,10 @@ __all__ = ["add_synthesize_options", "run_synthesize"]
 _LIST_OPTIONS = (
     "method", "reasons", "prompt_file", "sft_lists", "rl_lists", "setwise_size", "positives",
     "negatives", "beta", "min_agreement", "seed",
+)  # fmt: skip
+_INPUT_OPTIONS = (
+    "query_file", "pyserini_dataset", "ir_dataset_name", "corpus", "pyserini_index", "candidates",
+    "bm25_run", "dense_run", "bm25", "dense_model", "alpha", "qrels", "allow_missing",
 )  # fmt: skip
 _SOURCES = ("query_file", "pyserini_dataset", "ir_dataset_name", "corpus", "pyserini_index")
 _COUNTS: Mapping[str, str] = {
@@ -123,7 +128,9 @@ def run_synthesize(arguments: argparse.Namespace) -> None:
         qrels=read_qrels(arguments.qrels) if arguments.qrels else None,
         allow_missing=arguments.allow_missing,
         force=arguments.force,
-        described={"command": _described(arguments)},
+        described={
+            "inputs": {name: getattr(arguments, name) for name in _INPUT_OPTIONS},
+        },
     )
     with _replies_kept(None if arguments.no_journal else journals):
         made = synthesis.run(lambda: _candidates(arguments))
@@ -213,19 +220,12 @@ def _passages(arguments: argparse.Namespace) -> dict[str, Any]:
     return dict.fromkeys(("corpus", "pyserini_index"), source)
 
 
-def _described(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The options that were given, less those that only say where things go."""
-    left_out = {"command", "action", "save_path", "force", "json", "journals", "no_journal"}
-    return {name: value for name, value in vars(arguments).items()
-            if name not in left_out and value not in (None, [], False)}  # fmt: skip
-
-
 def _table(made: Made) -> str:
     """What was counted, a line for each; of what was left out only where there was any."""
     counts = made.manifest["counts"]
     rows = [f"{counts[name]:>10,} {what}" for name, what in _COUNTS.items() if counts.get(name)]
     for name, told in made.manifest["teachers"].items():
-        usage = told["usage"] if name == "reasons" else told["summary"]["usage"]
+        usage = told["summary"]["usage"]
         rows.append(
             f"{usage['calls']:>10,} calls of the {name} teacher ({usage['reused']:,} answered "
             f"before, {usage['errors']:,} without an answer), {usage['prompt_tokens']:,} prompt "

@@ -7,10 +7,10 @@ from typing import Any
 
 from llmrankers_groupwise.engines.protocol import ENGINES, EngineSettings
 from llmrankers_groupwise.option_groups import assignment
+from llmrankers_groupwise.training.lists import ListSettings
 from llmrankers_groupwise.training.pools import PoolSettings
 from llmrankers_groupwise.training.reasons import REASONS
 from llmrankers_groupwise.training.student import Limits
-from llmrankers_groupwise.training.synthesis import ListSettings
 from llmrankers_groupwise.training.teachers import Teacher
 from llmrankers_groupwise.types import Sampling
 

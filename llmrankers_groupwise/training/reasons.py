@@ -7,7 +7,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from llmrankers_groupwise.asking import Asker
@@ -76,11 +76,13 @@ class Reasoned:
         counts: asked, kept, failed (no answer, no reasoning, tags in it), told (it speaks of what
             only somebody who was told can know), disagreed (a teacher of another opinion).
         usage: calls and tokens.
+        described: who was asked, and by which prompt, for the manifest.
     """
 
     reasons: dict[tuple[str, int], str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
+    described: Mapping[str, Any] = field(default_factory=dict)
 
 
 def reason_prompt(kind: Reasons, method: str, teacher: Teacher) -> PromptFile:
@@ -124,10 +126,16 @@ def ask_for_reasons(
     journal = how.journal("reasons")
     try:
         asking = _asked(question, drafts, teacher, engine, journal, how.max_failure_rate)
-        return run_interruptibly(asking)
+        reasoned = run_interruptibly(asking)
     finally:
         if journal is not None:
             journal.close()
+    reasoned.described = {
+        "prompt": {"name": question.prompt.name, "sha256": question.prompt.sha256},
+        "sampling": asdict(teacher.sampling),
+        "engine": engine.describe(),
+    }
+    return reasoned
 
 
 @dataclass(frozen=True)

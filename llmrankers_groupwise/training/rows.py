@@ -17,8 +17,8 @@ from llmrankers_groupwise.training.labels import Labelled, SubList
 
 __all__ = [
     "Row",
+    "answer_reason",
     "answer_text",
-    "prompt_characters",
     "rl_row",
     "sentence_transformers_rows",
     "sft_row",
@@ -29,6 +29,7 @@ __all__ = [
 Row = dict[str, Any]
 
 _REASONING = re.compile("<(reason|think)>")
+_REASONED = re.compile(r"<(reason|think)>(.*?)</\1>", re.DOTALL)
 
 
 def answer_text(chosen: SubList, method: str, prompt: PromptFile, reason: str | None) -> str:
@@ -54,6 +55,12 @@ def answer_text(chosen: SubList, method: str, prompt: PromptFile, reason: str | 
     return f"<{tag[1]}>{reason or ''}</{tag[1]}>\n{said}" if tag else said
 
 
+def answer_reason(text: str) -> str:
+    """The reasoning of such a reply; "" where it has none."""
+    match = _REASONED.match(text)
+    return match[2].strip() if match else ""
+
+
 def sft_row(
     pool: Labelled, chosen: SubList, method: str, prompt: PromptFile, reason: str | None
 ) -> Row:
@@ -74,11 +81,6 @@ def rl_row(pool: Labelled, chosen: SubList, method: str, prompt: PromptFile) -> 
     if method == "setwise":
         return {**row, "ground_truth": f"[{chosen.best}]"}
     return {**row, "gold": list(chosen.gold), "relevant": list(chosen.relevant)}
-
-
-def prompt_characters(row: Row) -> int:
-    """The characters of a row's messages before the reply."""
-    return sum(len(message["content"]) for message in row["prompt"])
 
 
 def trained_negatives(pool: Labelled, positives: int, negatives: int) -> list[int]:

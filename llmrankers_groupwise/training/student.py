@@ -17,7 +17,7 @@ from llmrankers_groupwise.runs import RunEntry
 from llmrankers_groupwise.training.rows import Row
 from llmrankers_groupwise.types import Candidate, Query
 
-__all__ = ["Limits", "Student", "prompt_source"]
+__all__ = ["Limits", "Student", "prompt_source", "prompt_tokens"]
 
 
 @dataclass(frozen=True, kw_only=True)

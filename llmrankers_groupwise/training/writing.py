@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from llmrankers_groupwise.engines.protocol import installed
 from llmrankers_groupwise.fusion import written_scores
@@ -15,6 +15,7 @@ from llmrankers_groupwise.manifest import versions
 from llmrankers_groupwise.prompts import PromptFile
 from llmrankers_groupwise.training.datasets import MANIFEST, PROMPT, ROW_FILES, file_sha256
 from llmrankers_groupwise.training.labels import Kind, Labelled
+from llmrankers_groupwise.training.lists import ListSettings
 from llmrankers_groupwise.training.pools import Pools
 from llmrankers_groupwise.training.reasons import Draft, Reasoned
 from llmrankers_groupwise.training.rows import (
@@ -35,23 +36,6 @@ RETRIEVER_FILES: Mapping[str, str] = {
     "sentence_transformers": "sentence-transformers.jsonl",
     "tevatron": "tevatron.jsonl",
 }
-
-
-class _Lists(Protocol):
-    """What is to be written: see `synthesis.ListSettings`."""
-
-    @property
-    def method(self) -> str: ...
-    @property
-    def reasons(self) -> str: ...
-    @property
-    def sft_lists(self) -> int: ...
-    @property
-    def rl_lists(self) -> int: ...
-    @property
-    def positives(self) -> int: ...
-    @property
-    def negatives(self) -> int: ...
 
 
 @dataclass
@@ -89,7 +73,7 @@ def write_training_set(
     pools: Pools,
     labelled: Iterable[Labelled],
     drafts: Callable[[Kind, Labelled], Iterator[Draft]],
-    lists: _Lists,
+    lists: ListSettings,
     prompt: tuple[PromptFile, bytes],
     reasoned: Reasoned | None,
 ) -> Made:
@@ -149,7 +133,7 @@ def write_training_set(
 
 
 def _write_retriever_rows(
-    pool: Labelled, lists: _Lists, pools: Pools, write: Callable[[str, Row], None]
+    pool: Labelled, lists: ListSettings, pools: Pools, write: Callable[[str, Row], None]
 ) -> None:
     """Both layouts, of pools that have as many hard negatives as every row must have."""
     negatives = trained_negatives(pool, lists.positives, lists.negatives)
