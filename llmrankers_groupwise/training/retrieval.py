@@ -5,6 +5,7 @@ Whole result lists are in memory, so many documents of each query as pools are d
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,8 @@ def bm25s_run(queries: Mapping[str, str], corpus: JsonlPassages, hits: int) -> R
     """
     try:
         import bm25s
+
+        logging.getLogger("bm25s").setLevel(logging.WARNING)  # it is set to DEBUG when imported
     except ImportError as error:
         raise _missing("bm25s") from error
     doc_ids, texts = _columns(corpus)
