@@ -74,7 +74,9 @@ def test_gold_scores_go_from_0_to_10():
     assert gold_scores(labels) == pytest.approx([10.0, 5.0, 0.0])
 
 
-@pytest.mark.parametrize(("kind", "ten", "twenty"), [("sft", 0.4839, 0.4522), ("rl", 0.4044, 0.4051)])
+@pytest.mark.parametrize(
+    ("kind", "ten", "twenty"), [("sft", 0.4839, 0.4522), ("rl", 0.4044, 0.4051)]
+)
 def test_sizes_are_drawn_as_published(kind, ten, twenty):
     shares = size_shares(kind)
     assert sum(shares.values()) == pytest.approx(1.0)
@@ -109,7 +111,9 @@ def test_a_list_is_shuffled_and_its_best_half_is_relevant():
         chosen = sub_list(pool(gold), 9, random.Random(seed))
         assert chosen.gold == tuple(gold[member] for member in chosen.members)
         best = sorted(chosen.members)[:4]
-        assert {m for m, yes in zip(chosen.members, chosen.relevant, strict=True) if yes} == set(best)
+        assert {m for m, yes in zip(chosen.members, chosen.relevant, strict=True) if yes} == set(
+            best
+        )
         orders.append(tuple(sorted(chosen.members)) == chosen.members)
     assert not all(orders)
     assert sum(sub_list(pool(gold), 20, random.Random(0)).relevant) == 10

@@ -18,8 +18,9 @@ from llmrankers_groupwise.runs import Run, RunEntry
 
 __all__ = ["K1", "MINILM", "B", "bm25s_run", "dense_run", "fused_run", "pyserini_run"]
 
-K1, B = 0.9, 0.4
-"""BM25's, as Anserini has them."""
+K1 = 0.9
+B = 0.4
+"""BM25's two, as Anserini has them."""
 
 MINILM = "minilm"
 """The name of the model that the embedded engine carries."""

@@ -31,7 +31,8 @@ from llmrankers_groupwise.types import RankedDocument
 
 __all__ = ["LABELS", "POOL", "RETRIEVER_FILES", "Made", "write_training_set"]
 
-POOL, LABELS = "pool.trec", "labels.jsonl"
+POOL = "pool.trec"
+LABELS = "labels.jsonl"
 RETRIEVER_FILES: Mapping[str, str] = {
     "sentence_transformers": "sentence-transformers.jsonl",
     "tevatron": "tevatron.jsonl",
