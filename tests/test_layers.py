@@ -47,7 +47,8 @@ LAYERS = (
     ("worker_options", "options", "option_groups", "method_options", "prompt_command",
      "journal_command",
      "inputs", "reporting", "run_command", "merge_command", "compare_command", "fuse_command",
-     "prepare_command", "synthesize_options", "synthesize_command", "inspect_command", "finetune_command",
+     "prepare_command", "synthesize_options",
+     "synthesize_command", "inspect_command", "finetune_command",
      "train_command"),
     ("cli",),
 )  # fmt: skip

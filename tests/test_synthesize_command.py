@@ -152,6 +152,8 @@ def test_two_sources_are_fused_by_their_scaled_scores():
         (["--candidates", "none.jsonl"], "none.jsonl: cannot be read"),
         (["--candidates", "none.jsonl", "--pool_top", "-1"], "a pool of the top -1"),
         (["--candidates", "none.jsonl", "--beta", "3"], "beta is 3.0"),
+        (["--candidates", "none.jsonl", "--alpha", "2"], "alpha is 2.0"),
+        (["--corpus", "c.jsonl", "--bm25", "bm25s", "--dense_batch_size", "0"], "batch_size is 0"),
         (["--candidates", "none.jsonl", "--no_journal", "--journals", "j"], "contradict"),
         (["--candidates", "none.jsonl", "--max_failure_rate", "2"], "max_failure_rate is 2.0"),
         (["--candidates", "none.jsonl", "--engine_args", "speed=9"], "speed"),

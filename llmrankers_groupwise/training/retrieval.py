@@ -16,7 +16,16 @@ from llmrankers_groupwise.passages import JsonlPassages
 from llmrankers_groupwise.run_fusion import fuse_query
 from llmrankers_groupwise.runs import Run, RunEntry
 
-__all__ = ["K1", "MINILM", "B", "bm25s_run", "dense_run", "fused_run", "pyserini_run"]
+__all__ = [
+    "K1",
+    "MINILM",
+    "B",
+    "bm25s_run",
+    "check_alpha",
+    "dense_run",
+    "fused_run",
+    "pyserini_run",
+]
 
 K1 = 0.9
 B = 0.4
@@ -102,14 +111,19 @@ def dense_run(
     return dict(zip(queries, best, strict=True))
 
 
+def check_alpha(alpha: float) -> None:
+    """Raise SettingsError unless it is a share, 0..1."""
+    if not 0.0 <= alpha <= 1.0:
+        raise SettingsError(f"alpha is {alpha}: give a number 0..1")
+
+
 def fused_run(bm25: Run, dense: Run, alpha: float, hits: int) -> Run:
     """BM25 weighted alpha and dense 1 - alpha, each scaled to 0..1 by a query's best `hits`.
 
     Raises:
         SettingsError: alpha is out of its range.
     """
-    if not 0.0 <= alpha <= 1.0:
-        raise SettingsError(f"alpha is {alpha}: give a number 0..1")
+    check_alpha(alpha)
     weights = (alpha, 1.0 - alpha)
     return {
         query_id: fuse_query(
