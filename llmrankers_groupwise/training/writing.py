@@ -38,6 +38,12 @@ RETRIEVER_FILES: Mapping[str, str] = {
     "tevatron": "tevatron.jsonl",
 }
 
+_COUNTED: Mapping[str, str] = {
+    "sft_rows": ROW_FILES["sft"],
+    "rl_rows": ROW_FILES["rl"],
+    "retriever_rows": RETRIEVER_FILES["sentence_transformers"],
+}
+
 
 @dataclass
 class Made:
@@ -127,9 +133,7 @@ def write_training_set(
                 write(ROW_FILES["rl"], rl_row(pool, draft.chosen, lists.method, file))
             if lists.positives:
                 _write_retriever_rows(pool, lists, pools, write)
-    counts = {"sft_rows": ROW_FILES["sft"], "rl_rows": ROW_FILES["rl"]}
-    counts["retriever_rows"] = RETRIEVER_FILES["sentence_transformers"]
-    pools.counts.update({what: made.rows.get(name, 0) for what, name in counts.items()})
+    pools.counts.update({what: made.rows.get(name, 0) for what, name in _COUNTED.items()})
     return made
 
 
