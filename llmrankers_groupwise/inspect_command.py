@@ -55,7 +55,7 @@ def _table(figures: Figures) -> str:
         f"{figures.kind}: {figures.rows:,} {figures.method} lists of {figures.queries:,} queries"
     ]
     if figures.sizes:
-        rows += ["", "documents  lists  share  published"]
+        rows += ["", "documents  lists  share" + "  published" * bool(figures.published)]
         for size in sorted({*figures.sizes, *figures.published}):
             published = figures.published.get(size)
             rows.append(

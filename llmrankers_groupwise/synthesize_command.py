@@ -27,7 +27,13 @@ from llmrankers_groupwise.synthesize_options import (
 )
 from llmrankers_groupwise.training.lists import ListSettings
 from llmrankers_groupwise.training.pools import PoolSettings
-from llmrankers_groupwise.training.retrieval import bm25s_run, dense_run, fused_run, pyserini_run
+from llmrankers_groupwise.training.retrieval import (
+    bm25s_run,
+    check_alpha,
+    dense_run,
+    fused_run,
+    pyserini_run,
+)
 from llmrankers_groupwise.training.student import Limits
 from llmrankers_groupwise.training.synthesis import Synthesis
 from llmrankers_groupwise.training.teachers import Teaching
@@ -156,6 +162,9 @@ def _replies_kept(journals: Path | None) -> Iterator[None]:
 
 def _check_candidates(arguments: argparse.Namespace) -> None:
     """Find out what contradicts itself before anything is read."""
+    check_alpha(arguments.alpha)
+    if arguments.dense_batch_size < 1:
+        raise SettingsError(f"--dense_batch_size is {arguments.dense_batch_size}: give 1 or more")
     made = ("bm25_run", "dense_run", "bm25", "dense_model")
     given = [name for name in made if getattr(arguments, name)]
     if arguments.candidates:

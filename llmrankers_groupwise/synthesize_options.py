@@ -104,7 +104,7 @@ def _add_teacher(group: argparse._ArgumentGroup, prefix: str, default: str | Non
     add = group.add_argument
     add(f"--{prefix}engine", choices=sorted(ENGINES), default=default, help="who answers")
     for name in _ENGINE_OPTIONS:
-        add(f"--{prefix}{name}", help="as of `run`")
+        add(f"--{prefix}{name}", metavar="NAME", help="as of `run`")
     add(
         f"--{prefix}engine_args",
         action="append",
@@ -116,7 +116,7 @@ def _add_teacher(group: argparse._ArgumentGroup, prefix: str, default: str | Non
     drawing = Sampling()
     for name in _SAMPLING_OPTIONS:
         kind = float if isinstance(getattr(drawing, name), float) else int
-        add(f"--{prefix}{name}", type=kind, help="as of `run`")
+        add(f"--{prefix}{name}", type=kind, metavar="N", help="as of `run`")
     if prefix:
         add(f"--{prefix}prompt_file", help="a file, or a name of `prompts list`")
     if prefix == "pointwise_":

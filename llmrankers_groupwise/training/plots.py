@@ -101,6 +101,7 @@ def _bars(
     width = 0.4 if shift else 0.8
     axes.bar([place + shift for place in places], [values[place] for place in places],
              width=width, color=colour, label=label or None)  # fmt: skip
+    axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 _PANELS: Sequence[Callable[[Any, Figures], None]] = (_sizes, _labels, _relevant, _lengths)

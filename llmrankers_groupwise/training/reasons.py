@@ -53,8 +53,8 @@ _IN_FLIGHT = 64
 _REASON = re.compile(r"<(reason|think)>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"<\s*/?\s*(?:reason|think|answer)\b|```", re.IGNORECASE)
 _TOLD = re.compile(  # words of somebody who was told the answer
-    r"\b(?:gold|given|provided|assigned|known|target|correct|right)[- ](?:scores?|marks?|labels?"
-    r"|ratings?|answers?|judgements?)\b|\bground[- ]truth\b|\bmark(?:s|ed)?\b",
+    r"\b(?:gold|given|provided|assigned|known|target)[- ](?:scores?|marks?|labels?|ratings?"
+    r"|judge?ments?)\b|\bground[- ]truth\b|\bmark(?:s|ed)?\b",
     re.IGNORECASE,
 )
 

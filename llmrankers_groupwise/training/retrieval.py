@@ -5,6 +5,7 @@ Whole result lists are in memory, so many documents of each query as pools are d
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,10 +16,20 @@ from llmrankers_groupwise.passages import JsonlPassages
 from llmrankers_groupwise.run_fusion import fuse_query
 from llmrankers_groupwise.runs import Run, RunEntry
 
-__all__ = ["K1", "MINILM", "B", "bm25s_run", "dense_run", "fused_run", "pyserini_run"]
+__all__ = [
+    "K1",
+    "MINILM",
+    "B",
+    "bm25s_run",
+    "check_alpha",
+    "dense_run",
+    "fused_run",
+    "pyserini_run",
+]
 
-K1, B = 0.9, 0.4
-"""BM25's, as Anserini has them."""
+K1 = 0.9
+B = 0.4
+"""BM25's two, as Anserini has them."""
 
 MINILM = "minilm"
 """The name of the model that the embedded engine carries."""
@@ -34,6 +45,8 @@ def bm25s_run(queries: Mapping[str, str], corpus: JsonlPassages, hits: int) -> R
     """
     try:
         import bm25s
+
+        logging.getLogger("bm25s").setLevel(logging.WARNING)  # it is set to DEBUG when imported
     except ImportError as error:
         raise _missing("bm25s") from error
     doc_ids, texts = _columns(corpus)
@@ -98,14 +111,19 @@ def dense_run(
     return dict(zip(queries, best, strict=True))
 
 
+def check_alpha(alpha: float) -> None:
+    """Raise SettingsError unless it is a share, 0..1."""
+    if not 0.0 <= alpha <= 1.0:
+        raise SettingsError(f"alpha is {alpha}: give a number 0..1")
+
+
 def fused_run(bm25: Run, dense: Run, alpha: float, hits: int) -> Run:
     """BM25 weighted alpha and dense 1 - alpha, each scaled to 0..1 by a query's best `hits`.
 
     Raises:
         SettingsError: alpha is out of its range.
     """
-    if not 0.0 <= alpha <= 1.0:
-        raise SettingsError(f"alpha is {alpha}: give a number 0..1")
+    check_alpha(alpha)
     weights = (alpha, 1.0 - alpha)
     return {
         query_id: fuse_query(

@@ -31,10 +31,17 @@ from llmrankers_groupwise.types import RankedDocument
 
 __all__ = ["LABELS", "POOL", "RETRIEVER_FILES", "Made", "write_training_set"]
 
-POOL, LABELS = "pool.trec", "labels.jsonl"
+POOL = "pool.trec"
+LABELS = "labels.jsonl"
 RETRIEVER_FILES: Mapping[str, str] = {
     "sentence_transformers": "sentence-transformers.jsonl",
     "tevatron": "tevatron.jsonl",
+}
+
+_COUNTED: Mapping[str, str] = {
+    "sft_rows": ROW_FILES["sft"],
+    "rl_rows": ROW_FILES["rl"],
+    "retriever_rows": RETRIEVER_FILES["sentence_transformers"],
 }
 
 
@@ -126,9 +133,7 @@ def write_training_set(
                 write(ROW_FILES["rl"], rl_row(pool, draft.chosen, lists.method, file))
             if lists.positives:
                 _write_retriever_rows(pool, lists, pools, write)
-    counts = {"sft_rows": ROW_FILES["sft"], "rl_rows": ROW_FILES["rl"]}
-    counts["retriever_rows"] = RETRIEVER_FILES["sentence_transformers"]
-    pools.counts.update({what: made.rows.get(name, 0) for what, name in counts.items()})
+    pools.counts.update({what: made.rows.get(name, 0) for what, name in _COUNTED.items()})
     return made
 
 
