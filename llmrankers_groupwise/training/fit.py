@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from llmrankers_groupwise.training.models import require_training
 from llmrankers_groupwise.training.settings import TrainSettings
 from llmrankers_groupwise.training.tokens import Fitting
 
-__all__ = ["Preparation", "TrainResult", "adapter_settings", "fit", "prepare"]
+__all__ = ["Preparation", "TrainResult", "adapter_settings", "bars", "fit", "prepare"]
 
 _VERSIONS = ("llmrankers-groupwise", "trl", "transformers", "peft", "torch", "datasets",
              "accelerate", "vllm")  # fmt: skip
@@ -79,6 +80,27 @@ def prepare(settings: TrainSettings, kind: Literal["sft", "rl"]) -> Preparation:
     rows = load_rows(settings.data, kind)
     prompt = prompt_bytes(rows, settings.prompt_file)
     return Preparation(settings, rows, folder, prompt)
+
+
+@contextlib.contextmanager
+def bars(*, shown: bool) -> Iterator[None]:
+    """Progress bars of the libraries below, shown or not."""
+    import datasets.utils
+    import transformers.utils.logging
+
+    logging: Any = transformers.utils.logging
+    turned_off = []
+    if not shown and logging.is_progress_bar_enabled():
+        logging.disable_progress_bar()
+        turned_off.append(logging.enable_progress_bar)
+    if not shown and not datasets.utils.are_progress_bars_disabled():
+        datasets.utils.disable_progress_bars()
+        turned_off.append(datasets.utils.enable_progress_bars)
+    try:
+        yield
+    finally:
+        for turn_on in turned_off:
+            turn_on()
 
 
 def adapter_settings(settings: TrainSettings, network: Any) -> Any:

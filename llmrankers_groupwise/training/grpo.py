@@ -10,7 +10,14 @@ from typing import Any
 from llmrankers_groupwise.engines.chat import ChatTokenizer
 from llmrankers_groupwise.errors import InputError, SettingsError
 from llmrankers_groupwise.training.arguments import configuration
-from llmrankers_groupwise.training.fit import TrainResult, adapter_settings, fit, prepare
+from llmrankers_groupwise.training.fit import (
+    Preparation,
+    TrainResult,
+    adapter_settings,
+    bars,
+    fit,
+    prepare,
+)
 from llmrankers_groupwise.training.models import computes_in_bf16, load_chat, load_network
 from llmrankers_groupwise.training.rewards import (
     GroupReward,
@@ -47,6 +54,11 @@ def grpo(settings: GrpoSettings) -> TrainResult:
     prepared = prepare(settings, "rl")
     reward = _reward(settings.reward, prepared.rows.method)
     _check_batch(settings, len(prepared.rows.rows))
+    with bars(shown=settings.progress):
+        return _grpo(settings, prepared, reward)
+
+
+def _grpo(settings: GrpoSettings, prepared: Preparation, reward: Callable[..., Any]) -> TrainResult:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 

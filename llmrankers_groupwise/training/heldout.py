@@ -134,8 +134,10 @@ def held_out_callback(
             self._measure(state)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+            logged = control.should_log  # which a log of ours would take for done
             if state.global_step % held_out.steps == 0 or state.global_step == state.max_steps:
                 self._measure(state)
+            control.should_log = logged
 
         def _measure(self, state: Any) -> None:
             known = (each for each in state.log_history if "eval_ndcg@10" in each)

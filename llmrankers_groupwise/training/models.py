@@ -140,10 +140,11 @@ def check_packing(network: Any) -> None:
     which no process has the model.
     """
     import torch
-    from transformers.integrations import is_deepspeed_zero3_enabled
+    from transformers.integrations import deepspeed
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-    if "flash" in str(network.config._attn_implementation) or is_deepspeed_zero3_enabled():
+    spread: Any = deepspeed.is_deepspeed_zero3_enabled
+    if "flash" in str(network.config._attn_implementation) or spread():
         return
     collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
     rows = [{"input_ids": [1, 2, 3]}, {"input_ids": [4, 5, 6]}]
