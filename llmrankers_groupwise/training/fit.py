@@ -27,6 +27,9 @@ __all__ = ["Preparation", "TrainResult", "adapter_settings", "bars", "fit", "pre
 _VERSIONS = ("llmrankers-groupwise", "trl", "transformers", "peft", "torch", "datasets",
              "accelerate", "vllm")  # fmt: skip
 
+_KEPT = ("eval_", "reward")
+"""How the names begin of what is kept of the last point of a curve."""
+
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -35,8 +38,8 @@ class TrainResult:
     Attributes:
         path: the folder that rankers load.
         log_history: the curves, a point for each entry, by TRL's names.
-        metrics: of the whole training, as train_loss and train_runtime, and of the last
-            measurement on the held-out run.
+        metrics: of the whole training, as train_loss and train_runtime; the last rewards, and the
+            last measurement on the held-out run.
         rows: trained on.
         too_long: rows left out, as they were longer than allowed.
     """
@@ -204,10 +207,10 @@ def _add_callbacks(prepared: Preparation, trainer: Any, chat: ChatTokenizer) -> 
 
 
 def _metrics(metrics: Mapping[str, Any], log_history: list[dict[str, Any]]) -> dict[str, float]:
-    """Those of the training, and the last ones of the held-out run."""
+    """Those of the training, and the last rewards and figures of the held-out run."""
     found = {name: float(value) for name, value in metrics.items()}
     for point in log_history:
-        found |= {name: value for name, value in point.items() if name.startswith("eval_")}
+        found |= {name: value for name, value in point.items() if name.startswith(_KEPT)}
     return found
 
 
