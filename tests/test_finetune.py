@@ -553,6 +553,22 @@ def test_setwise_rows_want_their_own_reward(for_grpo: dict[str, Any], tmp_path: 
         grpo(GrpoSettings(**{**for_grpo, "data": data}, save_path=tmp_path / "out"))
 
 
+def test_replies_by_vllm_need_it(
+    for_grpo: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(MissingDependencyError, match=r"vllm colocate needs vLLM: pip install"):
+        grpo(GrpoSettings(**for_grpo, vllm="colocate", save_path=tmp_path / "out"))
+
+
+@pytest.mark.parametrize("name", ["ddp", "deepspeed_zero2", "deepspeed_zero3", "fsdp"])
+def test_accelerate_reads_the_configurations_for_several_gpus(name: str) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    folder = Path(__file__).parents[1] / "examples" / "training"
+    assert load_config_from_file(str(folder / f"{name}.yaml")).num_processes == 2
+
+
 def test_without_its_packages_training_names_the_pip_line(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import platform
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -216,13 +217,16 @@ def _metrics(metrics: Mapping[str, Any], log_history: list[dict[str, Any]]) -> d
 
 def _save(prepared: Preparation, trainer: Any, described: dict[str, Any]) -> None:
     """Everything into a folder beside the others' names, then in place; training.json last."""
-    import shutil
-
     folder = prepared.folder
     new = folder.path / "model.partial"
     trainer.save_model(str(new))  # all processes together, the first of them writes
     if not folder.main:
         return
+    if not [*new.glob("*.safetensors"), *new.glob("*.bin")]:
+        raise ModelError(
+            f"no weights were written to {new}: with FSDP give fsdp_state_dict_type "
+            f"FULL_STATE_DICT, with ZeRO-3 zero3_save_16bit_model; the checkpoints are kept"
+        )
     for name in ("ref", "training_args.bin"):  # the reference of KL is no result
         path = new / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -18,7 +18,12 @@ from llmrankers_groupwise.training.fit import (
     fit,
     prepare,
 )
-from llmrankers_groupwise.training.models import computes_in_bf16, load_chat, load_network
+from llmrankers_groupwise.training.models import (
+    computes_in_bf16,
+    load_chat,
+    load_network,
+    require_vllm,
+)
 from llmrankers_groupwise.training.rewards import (
     GroupReward,
     grouprank_v1,
@@ -52,6 +57,7 @@ def grpo(settings: GrpoSettings) -> TrainResult:
         ModelError: the model cannot be loaded or trained.
     """
     prepared = prepare(settings, "rl")
+    require_vllm(settings.vllm)
     reward = _reward(settings.reward, prepared.rows.method)
     _check_batch(settings, len(prepared.rows.rows))
     with bars(shown=settings.progress):
@@ -166,6 +172,8 @@ def _own(settings: GrpoSettings) -> dict[str, Any]:
         "log_completions": settings.log_completions,
         "use_vllm": settings.vllm != "none",
     }
+    if settings.vllm == "colocate" and "vllm_max_model_length" not in settings.trl_args:
+        own["vllm_max_model_length"] = settings.max_prompt_length + settings.max_completion_length
     if settings.vllm != "none":
         own |= {"vllm_mode": settings.vllm, "vllm_server_host": settings.vllm_server_host,
                 "vllm_server_port": settings.vllm_server_port}  # fmt: skip

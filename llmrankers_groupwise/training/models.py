@@ -13,7 +13,8 @@ from llmrankers_groupwise.engines.pretrained import first_line, load_tokenizer
 from llmrankers_groupwise.errors import MissingDependencyError, ModelError, SettingsError
 from llmrankers_groupwise.training.settings import TrainSettings
 
-__all__ = ["check_packing", "computes_in_bf16", "load_chat", "load_network", "require_training"]
+__all__ = ["check_packing", "computes_in_bf16", "load_chat", "load_network", "require_training",
+           "require_vllm"]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,17 @@ def require_training(report_to: str = "none") -> None:
     if missing:
         raise MissingDependencyError(
             f"training needs {' and '.join(missing)}: pip install 'llmrankers-groupwise[train]'"
+        )
+
+
+def require_vllm(rollouts: str) -> None:
+    """Raise MissingDependencyError if replies are to come from vLLM and there is none."""
+    from importlib.util import find_spec
+
+    if rollouts != "none" and find_spec("vllm") is None:
+        raise MissingDependencyError(
+            f"vllm {rollouts} needs vLLM: pip install 'llmrankers-groupwise[vllm]', or let the "
+            f"model write its replies itself (--vllm none)"
         )
 
 
