@@ -10,6 +10,7 @@ reading, tokenizing, checking and saving in it. Bare TRL saves nothing but its c
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -129,7 +130,8 @@ def _lora() -> Any:
 def timed(train: Callable[[Path], float]) -> Timed:
     with tempfile.TemporaryDirectory() as scratch:
         started = time.perf_counter()
-        seconds = train(Path(scratch, "out"))
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+            seconds = train(Path(scratch, "out"))  # bare TRL prints its figures
         return seconds, time.perf_counter() - started
 
 

@@ -256,6 +256,30 @@ def test_sft_makes_an_adapter_that_a_ranker_loads_with_its_prompt(
             assert engine.describe()["model"] == str(tiny_model)
 
 
+def test_vllm_gets_an_adapter_with_its_base(adapter: TrainResult, tiny_model: Path) -> None:
+    with GroupwiseLlmRanker(str(adapter.path), engine="vllm") as ranker:
+        described: Any = ranker.engine.describe()
+        assert (described["model"], described["lora"]) == (str(tiny_model), str(adapter.path))
+        assert described["tokenizer"] == str(adapter.path)
+        assert ranker.settings.prompt.prompt_system == "Rank."
+
+
+def test_an_adapter_whose_base_is_gone_says_how_to_give_it(
+    adapter: TrainResult, tmp_path: Path
+) -> None:
+    folder = tmp_path / "moved"
+    shutil.copytree(adapter.path, folder)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = str(tmp_path / "gone")
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="which is not there: give that model by model_name_or"):
+        GroupwiseLlmRanker(str(folder), engine="transformers")
+    del config["base_model_name_or_path"]
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="cannot read the adapter"):
+        GroupwiseLlmRanker(str(folder), engine="transformers")
+
+
 def test_what_was_learned_is_what_the_ranker_has(adapter: TrainResult, tiny_model: Path) -> None:
     import torch
     from peft import PeftModel
@@ -344,7 +368,7 @@ def test_a_training_that_was_ended_goes_on_to_the_same_model(
     place = tmp_path / "out"
     given = {**settings, "lora_rank": 4, "learning_rate": 1e-2, "save_path": place}
     queries: Any = held_out.first_stage.queries
-    queries.left = 5  # two readings a measurement; the third is after step 4, before it is saved
+    queries.left = 6  # one, and two a measurement: the third is after step 4, before it is saved
     with pytest.raises(KeyboardInterrupt):
         sft(SftSettings(held_out=held_out, **given))
     described = json.loads((place / "training.json").read_text())
@@ -352,11 +376,11 @@ def test_a_training_that_was_ended_goes_on_to_the_same_model(
     assert (place / "prompt.toml").read_text() == PROMPT
     assert [each.name for each in place.glob("checkpoint-*")] == ["checkpoint-2"]
     assert not (place / "adapter_config.json").exists()
+    queries.left = 99
     with pytest.raises(FileError, match="give --resume to go on"):
         sft(SftSettings(**given))
     with pytest.raises(SettingsError, match=r"resume: learning_rate was 0.01 and is now 0.02"):
         sft(SftSettings(**{**given, "learning_rate": 0.02}, held_out=held_out, resume=True))
-    queries.left = 99
 
     result = sft(SftSettings(**given, held_out=held_out, resume=True))
 
@@ -551,6 +575,33 @@ def test_setwise_rows_want_their_own_reward(for_grpo: dict[str, Any], tmp_path: 
     data = write_rows(tmp_path / "rows", [setwise_row(0), setwise_row(1)])
     with pytest.raises(InputError, match="rows are of setwise and the reward grouprank_v3 is of"):
         grpo(GrpoSettings(**{**for_grpo, "data": data}, save_path=tmp_path / "out"))
+
+
+def test_a_held_out_run_is_checked_before_a_model_is_loaded(
+    settings: dict[str, Any], held_out: HeldOut, tmp_path: Path
+) -> None:
+    def measured(**changes: Any) -> TrainResult:
+        changed = dataclasses.replace(held_out, **changes)
+        return sft(SftSettings(**settings, held_out=changed, save_path=tmp_path / "out"))
+
+    with pytest.raises(SettingsError, match="group_size of the held-out run is 1: give 2 or more"):
+        measured(group_size=1)
+    with pytest.raises(SettingsError, match="are the qrels of another collection"):
+        measured(qrels={"other": {"d1": 1}})
+    unknown = dataclasses.replace(held_out.first_stage, queries={"another": "query"})
+    with pytest.raises(InputError, match="1 queries of the run are unknown: q"):
+        measured(first_stage=unknown)
+
+
+def test_a_prompt_that_asks_for_no_tags_is_warned_of(
+    for_grpo: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prompt = 'prompt_user = "{query} {docs}"'
+    data = write_rows(tmp_path / "rows", [groupwise_row(0, [9, 0])], prompt)
+    given = {**for_grpo, "data": data, "per_device_train_batch_size": 2, "max_prompt_length": 1}
+    with pytest.raises(InputError, match="all 1 rows are longer"):
+        grpo(GrpoSettings(**given, save_path=tmp_path / "out"))
+    assert "grouprank_v3 gives a reply without them -0.5" in caplog.text
 
 
 def test_replies_by_vllm_need_it(

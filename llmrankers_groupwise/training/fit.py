@@ -81,6 +81,8 @@ def prepare(settings: TrainSettings, kind: Literal["sft", "rl"]) -> Preparation:
     if folder.main:
         folder.check(resume=settings.resume)
     require_training(settings.report_to)
+    if settings.held_out is not None:
+        settings.held_out.first_stage.check()
     rows = load_rows(settings.data, kind)
     prompt = prompt_bytes(rows, settings.prompt_file)
     return Preparation(settings, rows, folder, prompt)

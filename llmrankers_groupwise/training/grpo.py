@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -33,7 +34,9 @@ from llmrankers_groupwise.training.rewards import (
 from llmrankers_groupwise.training.settings import GrpoSettings
 from llmrankers_groupwise.training.tokens import fitting_prompts
 
-__all__ = ["REWARDS", "grpo"]
+__all__ = ["REWARDS", "by_size", "grpo", "whole_replies"]
+
+logger = logging.getLogger(__name__)
 
 REWARDS: Mapping[str, Callable[..., Any]] = {
     "grouprank_v3": grouprank_v3,
@@ -60,6 +63,13 @@ def grpo(settings: GrpoSettings) -> TrainResult:
     require_vllm(settings.vllm)
     reward = _reward(settings.reward, prepared.rows.method)
     _check_batch(settings, len(prepared.rows.rows))
+    if isinstance(reward, GroupReward) and b"<answer>" not in prepared.prompt:
+        logger.warning(
+            "the prompt does not ask for <reason> and <answer>, and %s gives a reply without them "
+            "%g: make rows with a prompt that does, or give a reward of the parts",
+            reward.name,
+            reward.bad_tags,
+        )
     with bars(shown=settings.progress):
         return _grpo(settings, prepared, reward)
 
