@@ -17,8 +17,12 @@ EXTRAS = {
     "ir-datasets": ["ir_datasets>=0.5.8"],
     "report": ["matplotlib>=3.9"],
     "train": [
-        "llmrankers-groupwise[transformers,report]", "bm25s>=0.2", "datasets>=4.0",
-        "sentence-transformers>=5.0", "tensorboard>=2.16", "trl>=1.6",
+        "llmrankers-groupwise[transformers,report]",
+        "bm25s>=0.2",
+        "datasets>=4.0",
+        "sentence-transformers>=5.0",
+        "tensorboard>=2.16",
+        "trl>=1.6",
     ],
 }
 DEVELOPMENT = [

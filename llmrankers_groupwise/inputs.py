@@ -12,7 +12,7 @@ from llmrankers_groupwise.passages import Passages
 from llmrankers_groupwise.runs import RunFile
 from llmrankers_groupwise.text_sources import PASSAGE_SOURCES, QUERY_SOURCES
 
-__all__ = ["first_stage"]
+__all__ = ["first_stage", "passage_source", "query_source"]
 
 
 def first_stage(arguments: argparse.Namespace) -> FirstStage:
@@ -26,7 +26,7 @@ def first_stage(arguments: argparse.Namespace) -> FirstStage:
     if not arguments.run_path:
         raise SettingsError("give the first stage: --run_path RUN, or --candidates FILE.jsonl")
     run = RunFile(arguments.run_path, arguments.hits)
-    return FirstStage(run, _queries(arguments), _passages(arguments))
+    return FirstStage(run, query_source(arguments), passage_source(arguments))
 
 
 _SOURCES = (
@@ -34,12 +34,14 @@ _SOURCES = (
 )  # fmt: skip
 
 
-def _queries(arguments: argparse.Namespace) -> Mapping[str, str]:
+def query_source(arguments: argparse.Namespace) -> Mapping[str, str]:
+    """The queries, from the one source that the options name."""
     name = _only_source(arguments, "the queries", tuple(QUERY_SOURCES))
     return QUERY_SOURCES[name](getattr(arguments, name))
 
 
-def _passages(arguments: argparse.Namespace) -> Passages:
+def passage_source(arguments: argparse.Namespace) -> Passages:
+    """The passages, from the one source that the options name."""
     name = _only_source(arguments, "the passages", tuple(PASSAGE_SOURCES))
     return PASSAGE_SOURCES[name](getattr(arguments, name))
 

@@ -20,6 +20,7 @@ __all__ = [
     "add_merged",
     "add_outputs",
     "add_presets",
+    "assignment",
     "word",
 ]
 
@@ -141,7 +142,7 @@ def add_engine(group: argparse._ArgumentGroup) -> None:
         "--engine_args",
         action="append",
         default=[],
-        type=_assignment,
+        type=assignment,
         metavar="KEY=VALUE",
         help="a setting by the engine's own name, as README's table of engines has them; may be "
         "repeated",
@@ -197,7 +198,7 @@ def word(text: str) -> str:
     return text
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def assignment(text: str) -> tuple[str, Any]:
     """KEY=VALUE, the value a Python literal where it reads as one, else text."""
     key, equals, value = text.partition("=")
     if not equals or not key:

@@ -7,6 +7,7 @@ two judgements, whatever number of training lists comes of it.
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -20,16 +21,21 @@ from llmrankers_groupwise.types import MAX_SCORE
 __all__ = [
     "RL_SIZES",
     "SFT_SIZES",
+    "Kind",
     "Labelled",
     "SubList",
+    "average_ranks",
     "drawn_size",
     "fused_labels",
     "gold_scores",
     "interval_sample",
     "pool_ranks",
+    "setwise_list",
+    "size_shares",
     "sub_list",
 ]
 
+Kind = Literal["sft", "rl"]
 SMALLEST, LARGEST = 5, 20
 
 SFT_SIZES: Mapping[int, float] = {10: 9321 / 19262, 20: 8711 / 19262}
@@ -66,7 +72,8 @@ def fused_labels(
     """S(d) = -beta ln L_p(d) - (1 - beta) ln L_l(d): the higher the better.
 
     Args:
-        pointwise, listwise: the ranks, from 1, that the two teachers give each document.
+        pointwise: the rank, from 1, that this teacher gives each document; ties share a mean rank.
+        listwise: that of the other teacher.
         beta: the pointwise teacher's share, 0..1.
 
     Raises:
@@ -85,26 +92,43 @@ def gold_scores(labels: Sequence[float]) -> list[float]:
     return [MAX_SCORE * each for each in min_max(labels)]
 
 
-def drawn_size(kind: Literal["sft", "rl"], largest: int, rng: random.Random) -> int:
-    """The size of a sub-list, 5..20, drawn from the published distribution.
+def average_ranks(scores: Sequence[float]) -> list[float]:
+    """Ranks from 1, the highest score first; equal scores share the mean of their ranks."""
+    order = sorted(range(len(scores)), key=lambda place: -scores[place])
+    ranks = [0.0] * len(scores)
+    start = 0
+    for _, group in itertools.groupby(order, key=lambda place: scores[place]):
+        tied = list(group)
+        for place in tied:
+            ranks[place] = start + (len(tied) + 1) / 2
+        start += len(tied)
+    return ranks
+
+
+def size_shares(kind: Kind) -> dict[int, float]:
+    """The published share of each size 5..20 among the rows of this kind."""
+    shares = SFT_SIZES if kind == "sft" else RL_SIZES
+    rest = (1.0 - sum(shares.values())) / (LARGEST - SMALLEST + 1 - len(shares))
+    return {size: shares.get(size, rest) for size in range(SMALLEST, LARGEST + 1)}
+
+
+def drawn_size(shares: Mapping[int, float], largest: int, rng: random.Random) -> int:
+    """The size of a sub-list.
 
     Args:
-        kind: whose distribution.
+        shares: size -> its share, as `size_shares`.
         largest: sizes above it are not drawn, as a pool has no more documents.
         rng: draws it.
 
     Raises:
         SettingsError: not even the smallest fits.
     """
-    shares = SFT_SIZES if kind == "sft" else RL_SIZES
-    sizes = [size for size in range(SMALLEST, LARGEST + 1) if size <= largest]
+    sizes = [size for size in shares if size <= largest]
     if not sizes:
         raise SettingsError(
-            f"a pool of {largest} documents is too small: a list has {SMALLEST} at least"
+            f"a pool of {largest} documents is too small: a list has {min(shares)} at least"
         )
-    others = LARGEST - SMALLEST + 1 - len(shares)
-    rest = (1.0 - sum(shares.values())) / others
-    return rng.choices(sizes, [shares.get(size, rest) for size in sizes])[0]
+    return rng.choices(sizes, [shares[size] for size in sizes])[0]
 
 
 def interval_sample(n: int, size: int, rng: random.Random) -> list[int]:
@@ -113,7 +137,7 @@ def interval_sample(n: int, size: int, rng: random.Random) -> list[int]:
     So that a list spans the whole range of labels, whatever its size.
     """
     cuts = [round(part * n / size) for part in range(size + 1)]
-    return [rng.randrange(start, end) for start, end in zip(cuts, cuts[1:], strict=False)]
+    return [rng.randrange(start, end) for start, end in itertools.pairwise(cuts)]
 
 
 @dataclass(frozen=True)
@@ -121,10 +145,12 @@ class Labelled:
     """A pool with its labels, best first.
 
     Attributes:
-        query_id, query: the query.
-        doc_ids, texts: the documents, in the order of their labels.
-        gold: 0..10, descending.
-        tied: neighbours in that order whose labels are equal.
+        query_id: the query's.
+        query: its text.
+        doc_ids: the documents, in the order of their labels.
+        texts: their passages.
+        gold: their scores 0..10, descending.
+        first_stage: their ranks in the pool, from 1.
     """
 
     query_id: str
@@ -132,7 +158,7 @@ class Labelled:
     doc_ids: tuple[str, ...]
     texts: tuple[str, ...]
     gold: tuple[float, ...]
-    tied: int = 0
+    first_stage: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -142,18 +168,42 @@ class SubList:
     Attributes:
         members: places in the pool's label order.
         gold: their scores 0..10.
-        relevant: whether each is one of the best min(10, size // 2) of the list (our definition).
+        relevant: whether each is relevant: of a groupwise list one of the best min(10, size // 2)
+            (our definition), of a setwise list the best.
     """
 
     members: tuple[int, ...]
     gold: tuple[float, ...]
     relevant: tuple[bool, ...]
 
+    @property
+    def best(self) -> int:
+        """The label, from 1, of the first relevant document."""
+        return self.relevant.index(True) + 1
+
 
 def sub_list(pool: Labelled, size: int, rng: random.Random) -> SubList:
     """A list of this size by interval sampling, in an order that tells nothing."""
     places = interval_sample(len(pool.doc_ids), size, rng)
-    best = set(places[: min(10, size // 2)])
+    return _shuffled(pool, places, min(10, size // 2), rng)
+
+
+def setwise_list(pool: Labelled, size: int, rng: random.Random) -> SubList:
+    """The best document of the pool among others, drawn from all with a lower score.
+
+    Args:
+        pool: labels and texts.
+        size: documents of the list; fewer where not enough score lower.
+        rng: draws the others, and the order.
+    """
+    lower = [place for place, gold in enumerate(pool.gold) if gold < pool.gold[0]]
+    others = rng.sample(lower, min(size - 1, len(lower)))
+    return _shuffled(pool, [0, *others], 1, rng)
+
+
+def _shuffled(pool: Labelled, places: list[int], relevant: int, rng: random.Random) -> SubList:
+    """These places, best first, in an order that tells nothing; the first few are relevant."""
+    best = set(places[:relevant])
     rng.shuffle(places)
     return SubList(
         tuple(places),
