@@ -34,6 +34,7 @@ from llmrankers_groupwise.testing import json_reply
 from llmrankers_groupwise.training.fit import TrainResult
 from llmrankers_groupwise.training.grpo import by_size, grpo, whole_replies
 from llmrankers_groupwise.training.heldout import HeldOut
+from llmrankers_groupwise.training.lists import ListSettings
 from llmrankers_groupwise.training.rewards import grouprank_v3
 from llmrankers_groupwise.training.settings import RANK_R1_LORA, GrpoSettings, SftSettings
 from llmrankers_groupwise.training.sft import sft
@@ -669,6 +670,19 @@ def test_the_commands_train_one_after_the_other(
     assert main(["train", "sft", "--model_name_or_path", str(tiny_model), "--save_path", first,
                  *common]) == 2  # fmt: skip
     assert "is not empty; save elsewhere or give --resume" in capsys.readouterr().err
+
+
+def test_what_is_synthesized_is_trained_on(
+    synthesize: Callable[..., Any], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    _, folder = synthesize(lists=ListSettings(prompt_file="groupwise", group_sizes=(2,)))
+    given = {**settings, "data": folder, "max_steps": 1, "max_length": 4096}
+
+    result = sft(SftSettings(**given, save_path=tmp_path / "out"))
+
+    assert result.rows > 0
+    with GroupwiseLlmRanker(str(result.path), engine="transformers") as ranker:
+        assert ranker.settings.prompt.sha256 == load_prompt("groupwise").sha256
 
 
 @pytest.mark.usefixtures("quiet_logging")
