@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.errors import InputError, SettingsError
 from llmrankers_groupwise.finetune_options import EVAL_SOURCES
 from llmrankers_groupwise.inputs import first_stage
 from llmrankers_groupwise.training.fit import TrainResult
+from llmrankers_groupwise.training.folder import ResultFolder
 from llmrankers_groupwise.training.grpo import REWARDS, grpo
 from llmrankers_groupwise.training.heldout import HeldOut
 from llmrankers_groupwise.training.rewards import GroupReward, grouprank_v3
@@ -32,12 +34,26 @@ def run_finetune(arguments: argparse.Namespace) -> None:
     Raises:
         GroupwiseError: as `training.sft.sft` and `training.grpo.grpo`.
     """
-    if arguments.action == "sft":
-        result = sft(SftSettings(**_settings(arguments, SftSettings)))
-    else:
-        result = grpo(GrpoSettings(**_settings(arguments, GrpoSettings)))
+    # Trainers print to standard output, which is for the result.
+    with _checkpoints_kept(arguments.save_path), contextlib.redirect_stdout(sys.stderr):
+        if arguments.action == "sft":
+            result = sft(SftSettings(**_settings(arguments, SftSettings)))
+        else:
+            result = grpo(GrpoSettings(**_settings(arguments, GrpoSettings)))
     if int(os.environ.get("RANK", "0")) == 0:  # of several processes one speaks
         _report(result, as_json=arguments.json)
+
+
+@contextlib.contextmanager
+def _checkpoints_kept(save_path: str) -> Iterator[None]:
+    """A training that does not end well says how to go on, if it can."""
+    try:
+        yield
+    except BaseException as error:
+        kept = ResultFolder(save_path, main=True).last_checkpoint()
+        if kept is not None and not isinstance(error, InputError):
+            print(f"{kept} is kept: the same command with --resume goes on", file=sys.stderr)
+        raise
 
 
 def _settings(arguments: argparse.Namespace, kind: type[TrainSettings]) -> dict[str, Any]:

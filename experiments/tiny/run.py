@@ -50,12 +50,12 @@ class Plan:
     pretraining_steps: int = 4_000
     queries: int = 400
     held_out: int = 50
-    sft_epochs: float = 3
-    grpo_steps: int = 150
-    grpo_prompts: int = 8
-    measured_every: int = 50
+    sft_epochs: float = 5
+    grpo_steps: int = 120
+    grpo_prompts: int = 4
+    measured_every: int = 40
     seeds: tuple[int, ...] = (0, 1, 2)
-    group_sizes: tuple[int, ...] = ()
+    group_sizes: tuple[int, ...] = (8, 12, 16)
 
 
 FULL = Plan()
@@ -141,7 +141,7 @@ def _held_out(plan: Plan, shared: Path) -> HeldOut:
     )
     return HeldOut(
         first_stage=stage, qrels=qrels, steps=plan.measured_every, max_tokens=100,
-        group_size=max(plan.group_sizes, default=20),
+        group_size=max(plan.group_sizes),
     )  # fmt: skip
 
 
@@ -183,6 +183,7 @@ def train_grpo(folder: Path, plan: Plan, shared: Path, name: str, seed: int) -> 
         learning_rate=2e-4,
         max_steps=plan.grpo_steps,
         num_generations=8,
+        beta=0.0,
         per_device_train_batch_size=8 * plan.grpo_prompts,
         gradient_accumulation_steps=1,
         max_completion_length=100,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import platform
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,10 +23,13 @@ from llmrankers_groupwise.training.models import require_training
 from llmrankers_groupwise.training.settings import TrainSettings
 from llmrankers_groupwise.training.tokens import Fitting
 
-__all__ = ["Preparation", "TrainResult", "adapter_settings", "fit", "prepare"]
+__all__ = ["Preparation", "TrainResult", "adapter_settings", "bars", "fit", "prepare"]
 
 _VERSIONS = ("llmrankers-groupwise", "trl", "transformers", "peft", "torch", "datasets",
              "accelerate", "vllm")  # fmt: skip
+
+_KEPT = ("eval_", "reward")
+"""How the names begin of what is kept of the last point of a curve."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,8 @@ class TrainResult:
     Attributes:
         path: the folder that rankers load.
         log_history: the curves, a point for each entry, by TRL's names.
-        metrics: of the whole training, as train_loss and train_runtime, and of the last
-            measurement on the held-out run.
+        metrics: of the whole training, as train_loss and train_runtime; the last rewards, and the
+            last measurement on the held-out run.
         rows: trained on.
         too_long: rows left out, as they were longer than allowed.
     """
@@ -76,9 +81,32 @@ def prepare(settings: TrainSettings, kind: Literal["sft", "rl"]) -> Preparation:
     if folder.main:
         folder.check(resume=settings.resume)
     require_training(settings.report_to)
+    if settings.held_out is not None:
+        settings.held_out.first_stage.check()
     rows = load_rows(settings.data, kind)
     prompt = prompt_bytes(rows, settings.prompt_file)
     return Preparation(settings, rows, folder, prompt)
+
+
+@contextlib.contextmanager
+def bars(*, shown: bool) -> Iterator[None]:
+    """Progress bars of the libraries below, shown or not."""
+    import datasets.utils
+    import transformers.utils.logging
+
+    logging: Any = transformers.utils.logging
+    turned_off = []
+    if not shown and logging.is_progress_bar_enabled():
+        logging.disable_progress_bar()
+        turned_off.append(logging.enable_progress_bar)
+    if not shown and not datasets.utils.are_progress_bars_disabled():
+        datasets.utils.disable_progress_bars()
+        turned_off.append(datasets.utils.enable_progress_bars)
+    try:
+        yield
+    finally:
+        for turn_on in turned_off:
+            turn_on()
 
 
 def adapter_settings(settings: TrainSettings, network: Any) -> Any:
@@ -182,22 +210,25 @@ def _add_callbacks(prepared: Preparation, trainer: Any, chat: ChatTokenizer) -> 
 
 
 def _metrics(metrics: Mapping[str, Any], log_history: list[dict[str, Any]]) -> dict[str, float]:
-    """Those of the training, and the last ones of the held-out run."""
+    """Those of the training, and the last rewards and figures of the held-out run."""
     found = {name: float(value) for name, value in metrics.items()}
     for point in log_history:
-        found |= {name: value for name, value in point.items() if name.startswith("eval_")}
+        found |= {name: value for name, value in point.items() if name.startswith(_KEPT)}
     return found
 
 
 def _save(prepared: Preparation, trainer: Any, described: dict[str, Any]) -> None:
     """Everything into a folder beside the others' names, then in place; training.json last."""
-    import shutil
-
     folder = prepared.folder
     new = folder.path / "model.partial"
     trainer.save_model(str(new))  # all processes together, the first of them writes
     if not folder.main:
         return
+    if not [*new.glob("*.safetensors"), *new.glob("*.bin")]:
+        raise ModelError(
+            f"no weights were written to {new}: with FSDP give fsdp_state_dict_type "
+            f"FULL_STATE_DICT, with ZeRO-3 zero3_save_16bit_model; the checkpoints are kept"
+        )
     for name in ("ref", "training_args.bin"):  # the reference of KL is no result
         path = new / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

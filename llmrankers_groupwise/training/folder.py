@@ -141,8 +141,11 @@ class ResultFolder:
             described = json.loads(place.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise FileError(f"cannot be read ({error}); train anew elsewhere", place) from error
-        if not isinstance(described, dict):
-            raise FileError("is no JSON object; train anew elsewhere", place)
+        if (
+            not isinstance(described, dict)
+            or not {"action", "data", "settings"} <= described.keys()
+        ):
+            raise FileError("describes no training; train anew elsewhere", place)
         return described
 
     def _check_same(self, described: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -10,8 +11,20 @@ from typing import Any
 from llmrankers_groupwise.engines.chat import ChatTokenizer
 from llmrankers_groupwise.errors import InputError, SettingsError
 from llmrankers_groupwise.training.arguments import configuration
-from llmrankers_groupwise.training.fit import TrainResult, adapter_settings, fit, prepare
-from llmrankers_groupwise.training.models import computes_in_bf16, load_chat, load_network
+from llmrankers_groupwise.training.fit import (
+    Preparation,
+    TrainResult,
+    adapter_settings,
+    bars,
+    fit,
+    prepare,
+)
+from llmrankers_groupwise.training.models import (
+    computes_in_bf16,
+    load_chat,
+    load_network,
+    require_vllm,
+)
 from llmrankers_groupwise.training.rewards import (
     GroupReward,
     grouprank_v1,
@@ -21,7 +34,9 @@ from llmrankers_groupwise.training.rewards import (
 from llmrankers_groupwise.training.settings import GrpoSettings
 from llmrankers_groupwise.training.tokens import fitting_prompts
 
-__all__ = ["REWARDS", "grpo"]
+__all__ = ["REWARDS", "by_size", "grpo", "whole_replies"]
+
+logger = logging.getLogger(__name__)
 
 REWARDS: Mapping[str, Callable[..., Any]] = {
     "grouprank_v3": grouprank_v3,
@@ -45,8 +60,21 @@ def grpo(settings: GrpoSettings) -> TrainResult:
         ModelError: the model cannot be loaded or trained.
     """
     prepared = prepare(settings, "rl")
+    require_vllm(settings.vllm)
     reward = _reward(settings.reward, prepared.rows.method)
     _check_batch(settings, len(prepared.rows.rows))
+    if isinstance(reward, GroupReward) and b"<answer>" not in prepared.prompt:
+        logger.warning(
+            "the prompt does not ask for <reason> and <answer>, and %s gives a reply without them "
+            "%g: make rows with a prompt that does, or give a reward of the parts",
+            reward.name,
+            reward.bad_tags,
+        )
+    with bars(shown=settings.progress):
+        return _grpo(settings, prepared, reward)
+
+
+def _grpo(settings: GrpoSettings, prepared: Preparation, reward: Callable[..., Any]) -> TrainResult:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
@@ -154,6 +182,8 @@ def _own(settings: GrpoSettings) -> dict[str, Any]:
         "log_completions": settings.log_completions,
         "use_vllm": settings.vllm != "none",
     }
+    if settings.vllm == "colocate" and "vllm_max_model_length" not in settings.trl_args:
+        own["vllm_max_model_length"] = settings.max_prompt_length + settings.max_completion_length
     if settings.vllm != "none":
         own |= {"vllm_mode": settings.vllm, "vllm_server_host": settings.vllm_server_host,
                 "vllm_server_port": settings.vllm_server_port}  # fmt: skip

@@ -24,6 +24,7 @@ __all__ = ["HeldOut", "figures", "held_out_callback", "measure", "whole"]
 logger = logging.getLogger(__name__)
 
 _MEASURE = "nDCG@10"
+_LEAST = {"steps": 1, "group_size": 2, "query_length": 1, "passage_length": 1, "max_tokens": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +49,11 @@ class HeldOut:
     max_tokens: int = 2_048
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise SettingsError(f"eval_steps is {self.steps}: give a whole number from 1")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise SettingsError(
+                    f"{name} of the held-out run is {getattr(self, name)}: give {least} or more"
+                )
         if not self.qrels.keys() & self.first_stage.run.keys():
             raise SettingsError(
                 f"none of the {len(self.qrels)} judged queries is in the held-out run; are the "
@@ -74,7 +78,6 @@ def measure(
             passage_length=held_out.passage_length,
             qrels=held_out.qrels,
             measures=[_MEASURE],
-            allow_missing=True,
             max_failure_rate=1.0,
         ).run()
 
@@ -134,8 +137,10 @@ def held_out_callback(
             self._measure(state)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+            logged = control.should_log  # which a log of ours would take for done
             if state.global_step % held_out.steps == 0 or state.global_step == state.max_steps:
                 self._measure(state)
+            control.should_log = logged
 
         def _measure(self, state: Any) -> None:
             known = (each for each in state.log_history if "eval_ndcg@10" in each)

@@ -13,7 +13,8 @@ from llmrankers_groupwise.engines.pretrained import first_line, load_tokenizer
 from llmrankers_groupwise.errors import MissingDependencyError, ModelError, SettingsError
 from llmrankers_groupwise.training.settings import TrainSettings
 
-__all__ = ["check_packing", "computes_in_bf16", "load_chat", "load_network", "require_training"]
+__all__ = ["check_packing", "computes_in_bf16", "load_chat", "load_network", "require_training",
+           "require_vllm"]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,17 @@ def require_training(report_to: str = "none") -> None:
     if missing:
         raise MissingDependencyError(
             f"training needs {' and '.join(missing)}: pip install 'llmrankers-groupwise[train]'"
+        )
+
+
+def require_vllm(rollouts: str) -> None:
+    """Raise MissingDependencyError if replies are to come from vLLM and there is none."""
+    from importlib.util import find_spec
+
+    if rollouts != "none" and find_spec("vllm") is None:
+        raise MissingDependencyError(
+            f"vllm {rollouts} needs vLLM: pip install 'llmrankers-groupwise[vllm]', or let the "
+            f"model write its replies itself (--vllm none)"
         )
 
 
@@ -140,10 +152,11 @@ def check_packing(network: Any) -> None:
     which no process has the model.
     """
     import torch
-    from transformers.integrations import is_deepspeed_zero3_enabled
+    from transformers.integrations import deepspeed
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-    if "flash" in str(network.config._attn_implementation) or is_deepspeed_zero3_enabled():
+    spread: Any = deepspeed.is_deepspeed_zero3_enabled
+    if "flash" in str(network.config._attn_implementation) or spread():
         return
     collate = DataCollatorForLanguageModeling(pad_token_id=0, padding_free=True)
     rows = [{"input_ids": [1, 2, 3]}, {"input_ids": [4, 5, 6]}]

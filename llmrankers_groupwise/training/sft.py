@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from llmrankers_groupwise.training.arguments import configuration
-from llmrankers_groupwise.training.fit import TrainResult, adapter_settings, fit, prepare
+from llmrankers_groupwise.training.fit import (
+    Preparation,
+    TrainResult,
+    adapter_settings,
+    bars,
+    fit,
+    prepare,
+)
 from llmrankers_groupwise.training.models import (
     check_packing,
     computes_in_bf16,
@@ -30,6 +37,11 @@ def sft(settings: SftSettings) -> TrainResult:
         ModelError: the model cannot be loaded or trained.
     """
     prepared = prepare(settings, "sft")
+    with bars(shown=settings.progress):
+        return _sft(settings, prepared)
+
+
+def _sft(settings: SftSettings, prepared: Preparation) -> TrainResult:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
