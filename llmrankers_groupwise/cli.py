@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"run-groupwise: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("run-groupwise: interrupted; no run file was written", file=sys.stderr)
+        written = "; no run file was written" if arguments.command == "run" else ""
+        print(f"run-groupwise: interrupted{written}", file=sys.stderr)
         return 130
     return 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,8 +134,8 @@ class ChatTokenizer:
         """The longest beginning of `text` that has at most `length` tokens."""
         return longest_beginning(text, length, self._ends)
 
-    def clean(self, text: str) -> str:
-        """Text that this tokenizer reads without any of its control tokens.
+    def clean(self, text: str, keep: Collection[int] = ()) -> str:
+        """Text that this tokenizer reads without any of its control tokens, but those to keep.
 
         The brackets of one become round; one without brackets gets a blank inside.
         """
@@ -144,7 +144,9 @@ class ChatTokenizer:
             spans = [
                 span
                 for token, span in zip(encoded.ids, encoded.offsets, strict=True)
-                if token in self.control and self._is_meant(token, text[slice(*span)])
+                if token in self.control
+                and token not in keep
+                and self._is_meant(token, text[slice(*span)])
             ]
             if not spans:
                 return text
@@ -258,11 +260,18 @@ class ChatTokenizer:
         try:
             text: str = apply(list(messages))
         except Exception as error:  # templates raise what they like
-            if messages[0]["role"] != "system":
+            if messages[0]["role"] != "system" or len(messages) < 2:
                 raise ModelError(f"the chat template fails: {error}") from error
             merged = _without_system(messages)
             return self.rendered(merged, add_generation_prompt=add_generation_prompt, **template)
         return text
+
+    def accepted(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages in roles that the template takes, which make the same text by `rendered`."""
+        if messages[0]["role"] != "system" or len(messages) < 2:
+            return list(messages)
+        merged = _without_system(messages)
+        return merged if self.rendered(merged) == self.rendered(messages) else list(messages)
 
     def template_knows(self, name: str) -> bool:
         """Whether the chat template looks at an argument of this name."""
