@@ -88,7 +88,7 @@ def _reward(text: str) -> str | GroupReward:
     """A preset's name, or weights in place of those of grouprank_v3."""
     if not text.startswith("{"):
         return text
-    known = [each.name for each in dataclasses.fields(GroupReward)]
+    known = [each.name for each in dataclasses.fields(GroupReward) if each.name != "tags"]
     try:
         weights = json.loads(text)
     except ValueError as error:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from llmrankers_groupwise.option_groups import positive
 from llmrankers_groupwise.training.settings import GrpoSettings, SftSettings, TrainSettings
 
 __all__ = ["EVAL_SOURCES", "add_grpo_options", "add_sft_options", "json_object"]
@@ -149,7 +150,7 @@ def _add_held_out(group: argparse._ArgumentGroup) -> None:
     }
     for name, (default, meaning) in numbers.items():
         group.add_argument(
-            f"--eval_{name}", type=int, default=default, help=f"{meaning} (default: {default})"
+            f"--eval_{name}", type=positive, default=default, help=f"{meaning} (default: {default})"
         )
 
 

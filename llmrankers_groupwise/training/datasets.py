@@ -118,7 +118,11 @@ def _manifest(folder: Path) -> Mapping[str, Any]:
 
 def _lines(file: Path, kind: str) -> Any:
     if file.is_dir() or not file.exists():
-        raise FileError(f"is missing, so there are no {kind} rows; make them again", file)
+        raise FileError(
+            f"is missing, so there are no {kind} rows; make them, or see in {MANIFEST} what was "
+            f"left out of them",
+            file,
+        )
     return lines(file)
 
 

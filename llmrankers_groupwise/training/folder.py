@@ -12,11 +12,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmrankers_groupwise.conversion import from_rank_llm
 from llmrankers_groupwise.errors import FileError, PromptError, SettingsError
-from llmrankers_groupwise.prompts import bundled_prompts, load_prompt, pulled_prompts
 from llmrankers_groupwise.textfiles import write_atomically
-from llmrankers_groupwise.training.datasets import TrainingRows
+from llmrankers_groupwise.training.datasets import PROMPT, TrainingRows
+from llmrankers_groupwise.training.student import prompt_source
 
 __all__ = [
     "CURVE",
@@ -28,7 +27,6 @@ __all__ = [
     "prompt_digest",
 ]
 
-PROMPT = "prompt.toml"
 DESCRIPTION = "training.json"
 CURVE = "log_history.jsonl"
 PARTIAL = "model.partial"
@@ -54,12 +52,7 @@ def prompt_bytes(rows: TrainingRows, given: str | None) -> bytes:
             f"{rows.path} has no prompt.toml beside it: give the prompt file that its rows were "
             f"rendered from by --prompt_file, as the model has to be asked with it"
         )
-    load_prompt(name)
-    path = {**pulled_prompts(), **bundled_prompts()}.get(name, Path(name))
-    content = path.read_bytes()
-    if path.suffix in (".yaml", ".yml"):
-        return from_rank_llm(content).encode()
-    return content
+    return prompt_source(name)[1]
 
 
 class ResultFolder:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrankers_groupwise.engines.protocol import Engine, EngineSettings, resolve_engine
+from llmrankers_groupwise.errors import FileError
 from llmrankers_groupwise.experiment import Experiment
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.journal import Journal
@@ -65,10 +66,21 @@ class Teaching:
     progress: bool = False
 
     def journal(self, name: str) -> Journal | None:
-        """A teacher's journal; the folder is made."""
+        """A teacher's journal; the folder is made.
+
+        Raises:
+            FileError: it cannot be made.
+        """
         if self.journals is None:
             return None
-        self.journals.mkdir(parents=True, exist_ok=True)
+        try:
+            self.journals.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileError(
+                f"cannot be made for teachers' replies ({error.strerror}): give another folder, or "
+                f"keep no replies",
+                self.journals,
+            ) from error
         return Journal(self.journals / f"{name}.sqlite")
 
 
