@@ -35,7 +35,8 @@ def folder(tmp_path, rows):
         path = rows(GROUPWISE, GROUPWISE, name=name)
         files[name] = {"rows": 2, "sha256": file_sha256(path)}
     (tmp_path / "prompt.toml").write_text('prompt_user = "{query} {docs}"\n')
-    described = {"format": 1, "method": "groupwise", "files": files}
+    prompt = {"sha256": file_sha256(tmp_path / "prompt.toml")}
+    described = {"format": 1, "method": "groupwise", "files": files, "prompt": prompt}
     (tmp_path / "dataset.json").write_text(json.dumps(described))
     return tmp_path
 

@@ -11,6 +11,7 @@ from llmrankers_groupwise.prompts import bundled_prompts, load_prompt, render
 from llmrankers_groupwise.runs import RunFile
 from llmrankers_groupwise.testing import json_reply
 from llmrankers_groupwise.training.datasets import load_rows
+from llmrankers_groupwise.training.inspection import inspect_training_set
 from llmrankers_groupwise.training.lists import ListSettings
 from llmrankers_groupwise.training.pools import PoolSettings
 from llmrankers_groupwise.training.reasons import pair_agreement, reason_in
@@ -190,7 +191,7 @@ def test_a_rationalised_reason_is_written_for_scores_that_are_shown(synthesize):
         ("<reason> </reason>", "failed"),
     ],
 )
-def test_reasons_that_tell_or_have_tags_are_left_out_and_counted(synthesize, text, counted):
+def test_reasons_that_tell_or_have_tags_are_left_out_and_counted(synthesize, text, counted, caplog):
     class Other(Grader):
         def judge(self, request):
             return text if request.wants == "choice" else super().judge(request)
@@ -201,7 +202,11 @@ def test_reasons_that_tell_or_have_tags_are_left_out_and_counted(synthesize, tex
         teaching=Teaching(max_failure_rate=1.0),
     )
     assert made.manifest["counts"][f"reasons_{counted}"] == 4 * QUERIES
-    assert (folder / "sft.jsonl").read_text() == ""
+    assert not (folder / "sft.jsonl").exists()
+    assert "sft.jsonl would have no rows" in caplog.text
+    assert [each.kind for each in inspect_training_set(folder)] == ["rl"]
+    with pytest.raises(FileError, match=r"sft.jsonl: is missing, so there are no sft rows"):
+        load_rows(folder, "sft")
     assert len(rows_of(folder / "rl.jsonl")) == 2 * QUERIES
 
 

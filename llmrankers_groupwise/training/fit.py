@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import math
 import os
 import platform
@@ -18,13 +19,11 @@ from llmrankers_groupwise.engines.chat import ChatTokenizer
 from llmrankers_groupwise.engines.protocol import installed
 from llmrankers_groupwise.errors import ModelError, SettingsError
 from llmrankers_groupwise.training.card import model_card
-from llmrankers_groupwise.training.datasets import TrainingRows, load_rows
+from llmrankers_groupwise.training.datasets import PROMPT, TrainingRows, load_rows
 from llmrankers_groupwise.training.folder import (
     PARTIAL,
-    PROMPT,
     ResultFolder,
     prompt_bytes,
-    prompt_digest,
 )
 from llmrankers_groupwise.training.heldout import held_out_callback
 from llmrankers_groupwise.training.models import require_training
@@ -202,7 +201,7 @@ def _described(prepared: Preparation) -> dict[str, Any]:
         "finished": False,
         "method": rows.method,
         "model": settings.model_name_or_path,
-        "prompt": {"sha256": prompt_digest(prepared.prompt)},
+        "prompt": {"sha256": hashlib.sha256(prepared.prompt).hexdigest()},
         "data": {"path": str(rows.path), "sha256": rows.sha256, "rows": len(rows.rows)},
         "settings": shown,
         "versions": {"python": platform.python_version(), **installed(*_VERSIONS)},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -21,10 +20,8 @@ __all__ = [
     "CURVE",
     "DESCRIPTION",
     "PARTIAL",
-    "PROMPT",
     "ResultFolder",
     "prompt_bytes",
-    "prompt_digest",
 ]
 
 DESCRIPTION = "training.json"
@@ -190,8 +187,3 @@ class ResultFolder:
                     f"resume: {name} was {was!r} and is now {value!r}; give it as before, or save "
                     f"elsewhere"
                 )
-
-
-def prompt_digest(content: bytes) -> str:
-    """SHA-256 of a prompt file, as `PromptFile.sha256` has it."""
-    return hashlib.sha256(content).hexdigest()

@@ -69,7 +69,8 @@ class Student:
     def __post_init__(self) -> None:
         if self.limits.tokenizer_name_or_path is not None:
             self._tokenizer = load_tokenizer(self.limits.tokenizer_name_or_path)
-            self.truncate = ChatTokenizer(self._tokenizer, ChatSettings()).truncate
+            chat = ChatTokenizer(self._tokenizer, ChatSettings())
+            self.truncate = lambda text, length: chat.clean(chat.truncate(text, length))
 
     def cut(
         self, stage: FirstStage, query_id: str, entries: Sequence[RunEntry]

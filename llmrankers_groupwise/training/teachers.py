@@ -95,7 +95,6 @@ class Judged:
         summary: calls, tokens and statuses.
         tied: documents whose score another one of their pool has, too.
         unjudged: documents that got no judgement or place.
-        failed: queries of which nothing could be read.
         described: the ranker, for the manifest.
     """
 
@@ -103,7 +102,6 @@ class Judged:
     summary: Summary = field(default_factory=Summary)
     tied: int = 0
     unjudged: int = 0
-    failed: int = 0
     described: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -165,9 +163,8 @@ def judge_pools(name: str, ranker: MethodRanker, pools: FirstStage, how: Teachin
     def note(ranked: Ranked) -> None:
         doc_ids = [str(each.doc_id) for each in ranked.candidates]
         ranks = _ranks(ranked.ranking, doc_ids, whole=ranker.method == "listwise")
-        judged.unjudged += len(doc_ids) - _placed(ranked.ranking)
+        judged.unjudged += len(doc_ids) - len(_said(ranked.ranking))
         if not ranks:
-            judged.failed += 1
             return
         judged.ranks[ranked.query.query_id] = ranks
         values = list(ranks.values())
@@ -193,11 +190,6 @@ def judge_pools(name: str, ranker: MethodRanker, pools: FirstStage, how: Teachin
             ranker.journal.close()
             ranker.journal = None
     return judged
-
-
-def _placed(ranking: Ranking) -> int:
-    """How many documents got a score or a place."""
-    return len(_said(ranking))
 
 
 def _said(ranking: Ranking) -> dict[int, float]:
