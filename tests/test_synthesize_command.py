@@ -1,13 +1,15 @@
 """train synthesize and train inspect as commands, from files to a training set and its plot."""
 
 import json
+import signal
 import warnings
 from pathlib import Path
 
 import pytest
-from synthesis_desk import rows_of
+from synthesis_desk import Grader, rows_of
 
 from llmrankers_groupwise.cli import main
+from llmrankers_groupwise.engines.protocol import ENGINES
 from llmrankers_groupwise.passages import JsonlPassages
 from llmrankers_groupwise.runs import RunEntry
 from llmrankers_groupwise.training.inspection import inspect_training_set
@@ -78,6 +80,35 @@ def test_a_training_set_is_made_and_counted(command, candidates, tmp_path, grade
     assert manifest == json.loads((out / "dataset.json").read_text())
     assert manifest["teachers"]["pointwise"]["summary"]["usage"]["reused"] == 60
     assert grader[-1].requests == []
+
+
+def test_a_folder_with_a_slash_behind_its_name_has_its_journals_beside_it(
+    command, candidates, tmp_path
+):
+    given = ("synthesize", "--candidates", candidates(), "--engine", "Grader", *SMALL)
+    code, _, err = command(*given, "--save_path", f"{tmp_path}/set/")
+    assert (code, err) == (0, "")
+    assert (tmp_path / "set.teachers" / "pointwise.sqlite").is_file()
+    code, _, err = command(*given, "--save_path", f"{tmp_path}/s", "--journals", f"{tmp_path}/s/j")
+    assert code == 2
+    assert "which is made at the end: keep them elsewhere" in err
+    assert not (tmp_path / "s").exists()
+
+
+def test_one_that_is_interrupted_says_what_is_kept(command, candidates, tmp_path, monkeypatch):
+    class Impatient(Grader):
+        def judge(self, request):
+            if request.wants == "order":
+                signal.raise_signal(signal.SIGINT)
+            return super().judge(request)
+
+    monkeypatch.setitem(ENGINES, "Impatient", f"{__name__}:Impatient")
+    monkeypatch.setattr("test_synthesize_command.Impatient", Impatient, raising=False)
+    given = ("synthesize", "--candidates", candidates(), "--engine", "Impatient", *SMALL)
+    code, said, err = command(*given, "--save_path", tmp_path / "set")
+    assert (code, said) == (130, "")
+    assert err.splitlines()[-2].endswith("set.teachers: the same command goes on from there")
+    assert err.splitlines()[-1] == "run-groupwise: interrupted"
 
 
 def test_teachers_can_be_two(command, candidates, tmp_path, grader):
