@@ -450,6 +450,17 @@ def test_what_ends_before_its_first_checkpoint_leaves_nothing(
         sft(SftSettings(**settings, save_path=tmp_path / "out"))
 
 
+def test_memory_that_is_too_small_is_told_of(for_grpo: dict[str, Any], tmp_path: Path) -> None:
+    from torch import OutOfMemoryError
+
+    def reward(completions: Any, **columns: Any) -> list[float]:
+        raise OutOfMemoryError("tried to allocate")
+
+    with pytest.raises(ModelError, match=r"memory is too small \(tried to allocate\): make per_"):
+        grpo(GrpoSettings(**for_grpo, reward=reward, save_path=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("logging_steps", [1, 10])
 def test_a_loss_that_is_no_number_ends_the_training(
     settings: dict[str, Any], tmp_path: Path, logging_steps: int

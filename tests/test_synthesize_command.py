@@ -10,6 +10,7 @@ from synthesis_desk import Grader, rows_of
 
 from llmrankers_groupwise.cli import main
 from llmrankers_groupwise.engines.protocol import ENGINES
+from llmrankers_groupwise.errors import InputError
 from llmrankers_groupwise.passages import JsonlPassages
 from llmrankers_groupwise.runs import RunEntry
 from llmrankers_groupwise.training.inspection import inspect_training_set
@@ -139,13 +140,17 @@ def test_candidates_are_searched_by_bm25_and_a_dense_model(command, corpus, tmp_
     assert {len(row["doc_ids"]) for row in rows_of(tmp_path / "set" / "labels.jsonl")} == {20}
 
 
-def test_bm25_finds_who_has_the_words_and_nobody_else(corpus):
+def test_bm25_finds_who_has_the_words_and_nobody_else(corpus, tmp_path):
     pytest.importorskip("bm25s", reason="the extra [train] is missing")
     found = bm25s_run({"q1": "fleas", "q2": "number3 rivers", "q3": "zebra"},
                       JsonlPassages(corpus[0]), 100)  # fmt: skip
     assert {entry.doc_id for entry in found["q1"]} == {f"d{n}" for n in range(0, 40, 2)}
     assert found["q2"][0].doc_id == "d3"
     assert found["q3"] == []
+    (tmp_path / "wordless.jsonl").write_text('{"_id": "d1", "text": "the of"}\n')
+    with pytest.raises(InputError, match="no document of the corpus has a word"):
+        bm25s_run({"q1": "fleas"}, JsonlPassages(tmp_path / "wordless.jsonl"), 100)
+    assert bm25s_run({"q": "the of"}, JsonlPassages(corpus[0]), 100) == {"q": []}
 
 
 def test_a_dense_run_has_the_nearest_of_the_whole_corpus(corpus, dense_model, monkeypatch):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmrankers_groupwise.engines.chat import ChatTokenizer
+from llmrankers_groupwise.engines.pretrained import first_line
 from llmrankers_groupwise.engines.protocol import installed
 from llmrankers_groupwise.errors import ModelError, SettingsError
 from llmrankers_groupwise.training.card import model_card
@@ -173,15 +174,23 @@ def fit(prepared: Preparation, trainer: Any, chat: ChatTokenizer, fitting: Fitti
     """Train, and save what comes of it.
 
     Raises:
-        ModelError: the loss is no number, so that nothing was learned.
+        ModelError: the loss is no number, so that nothing was learned, or memory is too small.
     """
+    from torch import OutOfMemoryError
+
     settings, folder = prepared.settings, prepared.folder
     described = prepared.described
     described["data"] |= {"too_long": fitting.too_long, "longest": fitting.longest}
     with folder.begun(described, prepared.prompt, resume=settings.resume):
         _add_callbacks(prepared, trainer, chat)
         checkpoint = folder.last_checkpoint() if settings.resume else None
-        done = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        try:
+            done = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except OutOfMemoryError as error:
+            raise ModelError(
+                f"the GPU's memory is too small ({first_line(error)}): make "
+                f"per_device_train_batch_size or the longest rows smaller"
+            ) from error
         metrics = _metrics(done.metrics, trainer.state.log_history)
         _check_loss(metrics.get("train_loss"))
         _save(prepared, trainer, {**described, "finished": True, "metrics": metrics})
