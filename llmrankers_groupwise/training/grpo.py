@@ -219,7 +219,8 @@ def _own(settings: GrpoSettings) -> dict[str, Any]:
         "use_vllm": settings.vllm != "none",
     }
     if settings.vllm == "colocate" and "vllm_max_model_length" not in settings.trl_args:
-        own["vllm_max_model_length"] = settings.max_prompt_length + settings.max_completion_length
+        wanted = settings.max_prompt_length + settings.max_completion_length
+        own["vllm_max_model_length"] = min(wanted, tokens_taken(settings) or wanted)
     if settings.vllm != "none":
         own |= {"vllm_mode": settings.vllm, "vllm_server_host": settings.vllm_server_host,
                 "vllm_server_port": settings.vllm_server_port}  # fmt: skip

@@ -15,6 +15,7 @@ __all__ = ["Fitting", "fitting_prompts", "inference_rows", "sft_examples"]
 
 logger = logging.getLogger(__name__)
 
+# An answer's tags, which some models have as control tokens.
 TAGS = ("<reason>", "</reason>", "<answer>", "</answer>", "<think>", "</think>")
 
 IGNORED = -100
@@ -47,9 +48,11 @@ def inference_rows(rows: Sequence[Row], chat: ChatTokenizer, prompt: str) -> lis
     Args:
         rows: with messages.
         chat: the model's tokenizer.
-        prompt: the prompt file's text, whose own control tokens are meant; so are an answer's tags.
+        prompt: the prompt file's text, whose own control tokens are meant; so are labels, and an
+            answer's tags.
     """
-    meant = chat.control.intersection(chat.encode("".join([prompt, *TAGS])))
+    labels = (f"[{number}]" for number in range(1, 100))
+    meant = chat.control.intersection(chat.encode("".join([prompt, *TAGS, *labels])))
 
     def shown(messages: Sequence[Message]) -> list[Message]:
         return [{**each, "content": chat.clean(each["content"], meant)} for each in messages]

@@ -137,11 +137,15 @@ def write_training_set(
             if lists.positives:
                 _write_retriever_rows(pool, lists, pools, write)
     pools.counts.update({what: made.rows.get(name, 0) for what, name in _COUNTED.items()})
+    _drop_empty(made)
+    return made
+
+
+def _drop_empty(made: Made) -> None:
     for name in [name for name, rows in made.rows.items() if not rows]:
         logger.warning("%s would have no rows, and is not made: see what was left out", name)
-        (folder / name).unlink()
+        (made.folder / name).unlink()
         del made.rows[name]
-    return made
 
 
 def _write_retriever_rows(
