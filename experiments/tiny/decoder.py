@@ -25,7 +25,7 @@ Piece = tuple[str, bool]
 
 
 def make_tokenizer(material: Material) -> Any:
-    """Bytes and the pairs that make up the words, labels, scores and tags as tokens of their own."""
+    """Bytes and the pairs that make up words; labels, scores and tags as tokens of their own."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -108,7 +108,8 @@ def pretrain(
         if not read:
             right, total = right + hits, total + predicted
         if (step + 1) % max(1, steps // 20) == 0:
-            log(f"pretraining, step {step + 1} of {steps}: {right / max(1, total):.3f} predicted rightly")
+            rightly = right / max(1, total)
+            log(f"pretraining, step {step + 1} of {steps}: {rightly:.3f} predicted rightly")
             right = total = 0
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -178,5 +179,5 @@ def _pieces(form: str, task: Task, rng: random.Random) -> Iterator[Piece]:
     if form == "labels":
         yield "Found:", False
         for place in rng.sample(range(len(task.documents)), len(task.documents)):
-            yield f"[{place + 1}]", False
+            yield f'"[{place + 1}]": ', False
             yield str(task.counts[place]), True

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["folder_name", "write_results"]
+__all__ = ["LONGER", "SFT", "folder_name", "write_results"]
 
 NDCG, VALID, REWARD = "eval_ndcg@10", "eval_valid_replies", "reward"
+SFT, LONGER = "SFT", "SFT, twice as long"
 _WINDOW = 10  # steps that a reward is averaged over
 _COLOURS = ("#3b6ea5", "#d1495b", "#7a7a7a", "#66a182", "#edae49", "#8d6a9f", "#2e4057")
 
@@ -22,20 +23,23 @@ def folder_name(training: str, seed: int) -> str:
     return f"{training.replace(',', '').replace(' ', '-')}-{seed}"
 
 
-def write_results(folder: Path, trainings: Sequence[str], seeds: Sequence[int]) -> str:
+def write_results(
+    folder: Path, supervised: Sequence[str], reinforced: Sequence[str], seeds: Sequence[int]
+) -> str:
     """Write curves.svg and results.md; gives the text of the latter.
 
     Args:
         folder: of the trainings' results.
-        trainings: by GRPO, the one that the others are compared with first.
+        supervised: trainings by SFT, the one that GRPO begins with first.
+        reinforced: trainings by GRPO.
         seeds: of each.
     """
     curves = {
         name: [_curve(folder / folder_name(name, seed)) for seed in seeds]
-        for name in ("sft", *trainings)
+        for name in (*supervised, *reinforced)
     }
-    _plot(curves, folder / "curves.svg")
-    text = "\n".join([*_rows(curves), ""])
+    _plot(curves[SFT], {name: curves[name] for name in reinforced}, folder / "curves.svg")
+    text = "\n".join([*_rows(curves, reinforced), ""])
     (folder / "results.md").write_text(text, encoding="utf-8")
     return text
 
@@ -45,16 +49,16 @@ def _curve(folder: Path) -> Curve:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def _rows(curves: Mapping[str, Sequence[Curve]]) -> list[str]:
+def _rows(curves: Mapping[str, Sequence[Curve]], reinforced: Sequence[str]) -> list[str]:
     lines = [
         "| training | held-out nDCG@10 | above SFT, by seed | valid replies | reward, first and "
         "last steps |",
         "|---|---:|---|---:|---:|",
     ]
-    begun = [_measured(curve, NDCG)[0] for curve in curves["sft"]]
-    valid = [_measured(curve, VALID)[0] for curve in curves["sft"]]
+    begun = [_measured(curve, NDCG)[0] for curve in curves[SFT]]
+    valid = [_measured(curve, VALID)[0] for curve in curves[SFT]]
     lines.append(f"| none | {_spread(begun)} | | {_share(valid)} | |")
-    after_sft = [_measured(curve, NDCG)[-1] for curve in curves["sft"]]
+    after_sft = [_measured(curve, NDCG)[-1] for curve in curves[SFT]]
     for name, seeds in curves.items():
         after = [_measured(curve, NDCG)[-1] for curve in seeds]
         gains = ", ".join(f"{a - b:+.3f}" for a, b in zip(after, after_sft, strict=True))
@@ -64,8 +68,8 @@ def _rows(curves: Mapping[str, Sequence[Curve]]) -> list[str]:
         last = [statistics.fmean(each[-_WINDOW:]) for each in rewards if each]
         grew = f"{statistics.fmean(first):.3f} to {statistics.fmean(last):.3f}" if first else ""
         lines.append(
-            f"| {'SFT' if name == 'sft' else f'SFT, then GRPO: {name}'} | {_spread(after)} | "
-            f"{'' if name == 'sft' else gains} | {_share(valid)} | {grew} |"
+            f"| {f'SFT, then GRPO: {name}' if name in reinforced else name} | {_spread(after)} | "
+            f"{'' if name == SFT else gains} | {_share(valid)} | {grew} |"
         )
     return lines
 
@@ -83,25 +87,27 @@ def _share(values: Sequence[float]) -> str:
     return f"{100 * statistics.fmean(values):.1f} %"
 
 
-def _plot(curves: Mapping[str, Sequence[Curve]], path: Path) -> None:
+def _plot(
+    supervised: Sequence[Curve], reinforced: Mapping[str, Sequence[Curve]], path: Path
+) -> None:
     from matplotlib import style
     from matplotlib.figure import Figure
 
-    settings: Any = {"svg.hashsalt": "tiny", "font.size": 9, "axes.grid": True,
-                     "axes.spines.top": False, "axes.spines.right": False}  # fmt: skip
+    settings: Any = {"svg.hashsalt": "tiny", "svg.fonttype": "none", "font.size": 9,
+                     "axes.grid": True, "axes.spines.top": False,
+                     "axes.spines.right": False}  # fmt: skip
     with style.context(["default", settings]):
         figure = Figure(figsize=(14.0, 4.0), layout="constrained")
         valid, reward, ndcg = figure.subplots(1, 3)
-        for seed in curves["sft"]:
+        for seed in supervised:
             valid.plot(*_points(seed, VALID), color=_COLOURS[0])
         valid.set(xlabel="step of SFT", ylabel="share of valid replies", ylim=(-0.02, 1.02))
-        trained = [name for name in curves if name != "sft"]
-        for name, colour in zip(trained, _COLOURS, strict=False):
-            for number, curve in enumerate(curves[name]):
+        for (name, seeds), colour in zip(reinforced.items(), _COLOURS, strict=False):
+            for number, curve in enumerate(seeds):
                 label = None if number else name
                 ndcg.plot(*_points(curve, NDCG), color=colour, label=label)
                 # Rewards of other parts have another scale.
-                if name in trained[:2]:
+                if name in list(reinforced)[:2]:
                     reward.plot(*_smooth(curve, REWARD), color=colour, label=label)
         reward.set(xlabel="step of GRPO", ylabel=f"reward, mean of {_WINDOW} steps")
         ndcg.set(xlabel="step of GRPO", ylabel="held-out nDCG@10")

@@ -22,11 +22,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from decoder import pretrain
 from material import make_collection, read_material
-from results import folder_name, write_results
+from results import LONGER, SFT, folder_name, write_results
 from teachers import WordCounter
 
 from llmrankers_groupwise.training.grpo import grpo
@@ -50,17 +49,17 @@ class Plan:
     pretraining_steps: int = 4_000
     queries: int = 400
     held_out: int = 50
-    sft_epochs: float = 5
-    grpo_steps: int = 120
+    sft_epochs: float = 2
+    grpo_steps: int = 100
     grpo_prompts: int = 4
-    measured_every: int = 40
+    measured_every: int = 50
     seeds: tuple[int, ...] = (0, 1, 2)
     group_sizes: tuple[int, ...] = (8, 12, 16)
 
 
 FULL = Plan()
 QUICK = Plan(
-    pretraining_steps=40, queries=24, held_out=3, sft_epochs=30, grpo_steps=4, grpo_prompts=2,
+    pretraining_steps=40, queries=24, held_out=3, sft_epochs=20, grpo_steps=4, grpo_prompts=2,
     measured_every=100, seeds=(0,), group_sizes=(5,),
 )  # fmt: skip
 
@@ -92,20 +91,24 @@ def main() -> None:
     def log(text: str) -> None:
         print(f"{time.monotonic() - started:7.0f} s  {text}", flush=True)
 
+    supervised, reinforced = [SFT, LONGER], list(VARIANTS)
+    if arguments.quick:
+        supervised, reinforced = supervised[:1], reinforced[:1]
     shared = Path(os.environ.get("GROUPWISE_SHARED", HERE.parents[2] / "shared"))
     prepare(folder, plan, shared, log)
     trainings: list[functools.partial[str]] = [
-        functools.partial(train_sft, folder, plan, shared, seed) for seed in plan.seeds
-    ]
-    _all(trainings, arguments.jobs, log)
-    names = list(VARIANTS)[:1] if arguments.quick else list(VARIANTS)
-    trainings = [
-        functools.partial(train_grpo, folder, plan, shared, name, seed)
-        for name in names
+        functools.partial(train_sft, folder, plan, shared, name, seed)
+        for name in supervised
         for seed in plan.seeds
     ]
     _all(trainings, arguments.jobs, log)
-    print(write_results(folder, names, plan.seeds))
+    trainings = [
+        functools.partial(train_grpo, folder, plan, shared, name, seed)
+        for name in reinforced
+        for seed in plan.seeds
+    ]
+    _all(trainings, arguments.jobs, log)
+    print(write_results(folder, supervised, reinforced, plan.seeds))
 
 
 def prepare(folder: Path, plan: Plan, shared: Path, log: Callable[[str], None]) -> None:
@@ -116,9 +119,7 @@ def prepare(folder: Path, plan: Plan, shared: Path, log: Callable[[str], None]) 
         pretrain(new, material, steps=plan.pretraining_steps, seed=0, log=log)
         new.rename(base)
     if not (folder / "data").exists():
-        stage, _ = make_collection(
-            material, held_out=False, queries=plan.queries, documents=60
-        )
+        stage, _ = make_collection(material, held_out=False, queries=plan.queries, documents=60)
         made = Synthesis(
             save_path=folder / "data",
             pointwise=Teacher(engine=WordCounter(TEACHER_NOISE)),
@@ -136,25 +137,26 @@ def prepare(folder: Path, plan: Plan, shared: Path, log: Callable[[str], None]) 
 
 
 def _held_out(plan: Plan, shared: Path) -> HeldOut:
+    largest = max(plan.group_sizes)
     stage, qrels = make_collection(
-        read_material(shared), held_out=True, queries=plan.held_out, documents=40
+        read_material(shared), held_out=True, queries=plan.held_out, documents=3 * largest
     )
     return HeldOut(
         first_stage=stage, qrels=qrels, steps=plan.measured_every, max_tokens=100,
-        group_size=max(plan.group_sizes),
+        group_size=largest,
     )  # fmt: skip
 
 
-def train_sft(folder: Path, plan: Plan, shared: Path, seed: int) -> str:
+def train_sft(folder: Path, plan: Plan, shared: Path, name: str, seed: int) -> str:
     """SFT with one seed, unless it is done."""
-    path = folder / folder_name("sft", seed)
+    path = folder / folder_name(name, seed)
     settings = SftSettings(
         model_name_or_path=str(folder / "base"),
         data=folder / "data",
         save_path=path,
         full=True,
         learning_rate=5e-4,
-        num_train_epochs=plan.sft_epochs,
+        num_train_epochs=plan.sft_epochs * (2 if name == LONGER else 1),
         per_device_train_batch_size=16,
         gradient_accumulation_steps=1,
         max_length=512,
@@ -174,13 +176,13 @@ def train_grpo(folder: Path, plan: Plan, shared: Path, name: str, seed: int) -> 
     reward, curriculum = VARIANTS[name]
     path = folder / folder_name(name, seed)
     settings = GrpoSettings(
-        model_name_or_path=str(folder / f"sft-{seed}"),
+        model_name_or_path=str(folder / folder_name(SFT, seed)),
         data=folder / "data",
         save_path=path,
         full=True,
         reward=reward,
         curriculum=curriculum,
-        learning_rate=2e-4,
+        learning_rate=1e-4,
         max_steps=plan.grpo_steps,
         num_generations=8,
         beta=0.0,
