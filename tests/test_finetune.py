@@ -32,6 +32,7 @@ from llmrankers_groupwise.ranker import GroupwiseLlmRanker
 from llmrankers_groupwise.runs import RunFile
 from llmrankers_groupwise.sibling_rankers import SetwiseLlmRanker
 from llmrankers_groupwise.testing import CHAT_TEMPLATE, json_reply, save_random_model
+from llmrankers_groupwise.training.card import model_card
 from llmrankers_groupwise.training.fit import TrainResult
 from llmrankers_groupwise.training.grpo import by_size, grpo, whole_replies
 from llmrankers_groupwise.training.heldout import HeldOut
@@ -295,6 +296,18 @@ def test_sft_makes_an_adapter_that_a_ranker_loads_with_its_prompt(
             engine: Any = ranker.engine
             assert engine._model.network.dtype.is_floating_point
             assert engine.describe()["model"] == str(tiny_model)
+
+
+def test_the_card_shows_what_the_chat_template_was_given() -> None:
+    described = {
+        "action": "sft", "method": "groupwise", "model": "m", "versions": {},
+        "data": {"rows": 9, "too_long": 1, "path": "p", "sha256": "s"},
+        "settings": {"chat_template_kwargs": {"enable_thinking": False}},
+    }  # fmt: skip
+    card = model_card(described)
+    assert "with 8 rows of `p`" in card
+    args = "engine_args={'chat_template_kwargs': {'enable_thinking': False}}"
+    assert f'("THIS_FOLDER", engine="transformers", {args})' in card
 
 
 def test_vllm_gets_an_adapter_with_its_base(adapter: TrainResult, tiny_model: Path) -> None:
