@@ -37,10 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         SIGTERM it is 143.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    command = ""
     try:
         arguments = parse_arguments(argv)
+        command = arguments.command
         with _ended_in_order():
-            _COMMANDS[arguments.command](arguments)
+            _COMMANDS[command](arguments)
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (InputError, ImportError) as error:
@@ -50,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"run-groupwise: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("run-groupwise: interrupted; no run file was written", file=sys.stderr)
+        written = "; no run file was written" if command == "run" else ""
+        print(f"run-groupwise: interrupted{written}", file=sys.stderr)
         return 130
     return 0
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llmrankers_groupwise.errors import InputError, SettingsError
+from llmrankers_groupwise.errors import InputError, ModelError, SettingsError
 from llmrankers_groupwise.finetune_options import EVAL_SOURCES
 from llmrankers_groupwise.inputs import first_stage
 from llmrankers_groupwise.training.fit import TrainResult
@@ -51,7 +51,7 @@ def _checkpoints_kept(save_path: str) -> Iterator[None]:
         yield
     except BaseException as error:
         kept = ResultFolder(save_path, main=True).last_checkpoint()
-        if kept is not None and not isinstance(error, InputError):
+        if kept is not None and not isinstance(error, InputError | ModelError):
             print(f"{kept} is kept: the same command with --resume goes on", file=sys.stderr)
         raise
 
@@ -88,7 +88,7 @@ def _reward(text: str) -> str | GroupReward:
     """A preset's name, or weights in place of those of grouprank_v3."""
     if not text.startswith("{"):
         return text
-    known = [each.name for each in dataclasses.fields(GroupReward)]
+    known = [each.name for each in dataclasses.fields(GroupReward) if each.name != "tags"]
     try:
         weights = json.loads(text)
     except ValueError as error:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from llmrankers_groupwise.option_groups import positive
 from llmrankers_groupwise.training.settings import GrpoSettings, SftSettings, TrainSettings
 
 __all__ = ["EVAL_SOURCES", "add_grpo_options", "add_sft_options", "json_object"]
@@ -100,17 +101,30 @@ def _add_common(
 ) -> argparse._ArgumentGroup:
     """What both have; gives the group for what only one has."""
     files = parser.add_argument_group("from what to what").add_argument
-    files("--model_name_or_path", required=True, help="the model, or adapter, to begin with")
+    files(
+        "--model_name_or_path",
+        required=True,
+        metavar="NAME",
+        help="the model, or adapter, to begin with",
+    )
     files("--data", required=True, metavar="FOLDER", help="a training set, or a file of its rows")
     files("--save_path", required=True, metavar="OUT", help="the folder to make")
-    files("--prompt_file", help="what the rows were rendered from, where it is not beside them")
+    files(
+        "--prompt_file",
+        metavar="FILE",
+        help="what the rows were rendered from, where it is not beside them",
+    )
     files("--resume", action="store_true", help="go on from the last checkpoint in OUT")
     files("--json", action="store_true", help="print the result as JSON")
     model = parser.add_argument_group("model")
     model.add_argument("--full", action="store_true", help="train all weights, no LoRA adapter")
     _add(model, settings, _MODEL)
     model.add_argument(
-        "--chat_template_kwargs", type=json_object, default={}, metavar="JSON", help="for it"
+        "--chat_template_kwargs",
+        type=json_object,
+        default={},
+        metavar="JSON",
+        help="what the chat template is given besides",
     )
     model.add_argument("--trust_remote_code", action="store_true", help="run the model's code")
     training = parser.add_argument_group("training")
@@ -133,12 +147,16 @@ def _add_common(
         help="any other field of TRL's configuration",
     )  # fmt: skip
     _add_held_out(parser.add_argument_group("a held-out run to measure on during training"))
-    return parser.add_argument_group("of this kind of training")
+    return parser.add_argument_group(
+        "supervised fine-tuning" if settings is SftSettings else "reinforcement learning"
+    )
 
 
 def _add_held_out(group: argparse._ArgumentGroup) -> None:
     for name, meaning in EVAL_SOURCES.items():
-        group.add_argument(f"--eval_{name}", metavar="FILE", help=meaning)
+        named = name in ("pyserini_dataset", "ir_dataset_name", "pyserini_index")
+        metavar = "NAME" if named else "FILE"
+        group.add_argument(f"--eval_{name}", metavar=metavar, help=meaning)
     numbers = {
         "hits": (100, "documents of each query"),
         "steps": (100, "steps between measurements"),
@@ -149,7 +167,11 @@ def _add_held_out(group: argparse._ArgumentGroup) -> None:
     }
     for name, (default, meaning) in numbers.items():
         group.add_argument(
-            f"--eval_{name}", type=int, default=default, help=f"{meaning} (default: {default})"
+            f"--eval_{name}",
+            type=positive,
+            default=default,
+            metavar="N",
+            help=f"{meaning} (default: {default})",
         )
 
 
@@ -161,4 +183,10 @@ def _add(
     for name, read, meaning in options:
         default = defaults[name]
         shown = "" if default is None else f" (default: {default})"
-        group.add_argument(f"--{name}", type=read, default=default, help=f"{meaning}{shown}")
+        group.add_argument(
+            f"--{name}",
+            type=read,
+            default=default,
+            metavar="TEXT" if read is str else "N",
+            help=f"{meaning}{shown}",
+        )

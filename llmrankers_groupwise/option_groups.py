@@ -21,6 +21,7 @@ __all__ = [
     "add_outputs",
     "add_presets",
     "assignment",
+    "positive",
     "word",
 ]
 
@@ -49,9 +50,9 @@ def add_inputs(group: argparse._ArgumentGroup) -> None:
     add("--ir_dataset_name", metavar="NAME", help="queries and passages from ir_datasets")
     add("--corpus", metavar="FILE", help="passages: JSONL with _id, title and text")
     add("--pyserini_index", metavar="INDEX", help="passages: a Lucene index or a prebuilt name")
-    add("--hits", type=_positive, default=100, help="documents of each query to rerank")
-    add("--query_length", type=_positive, default=128, help="cut queries to so many tokens")
-    add("--passage_length", type=_positive, default=512, help="cut passages to so many tokens")
+    add("--hits", type=positive, default=100, help="documents of each query to rerank")
+    add("--query_length", type=positive, default=128, help="cut queries to so many tokens")
+    add("--passage_length", type=positive, default=512, help="cut passages to so many tokens")
 
 
 def add_outputs(group: argparse._ArgumentGroup) -> None:
@@ -103,7 +104,7 @@ def add_journal(group: argparse._ArgumentGroup) -> None:
     add("--no_journal", action="store_true", help="keep no replies")
     add(
         "--dataset_number_of_shards",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="cut the run into so many parts",
@@ -184,7 +185,8 @@ def _preset(name: str) -> str:
     return name
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number from 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is less than 1")

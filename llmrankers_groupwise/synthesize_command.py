@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from llmrankers_groupwise.candidates import CandidateFile
-from llmrankers_groupwise.errors import InputError, JournalError, SettingsError
+from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.inputs import passage_source, query_source
 from llmrankers_groupwise.lucene import LucenePassages
 from llmrankers_groupwise.passages import JsonlPassages
+from llmrankers_groupwise.reporting import replies_kept
 from llmrankers_groupwise.runs import Run, RunFile
 from llmrankers_groupwise.synthesize_options import (
     add_candidate_options,
@@ -101,7 +101,7 @@ def run_synthesize(arguments: argparse.Namespace) -> None:
     _check_candidates(arguments)
     if arguments.no_journal and arguments.journals:
         raise SettingsError("--journals and --no_journal contradict: give one of them")
-    journals = Path(arguments.journals or f"{arguments.save_path}.teachers")
+    journals = Path(arguments.journals or f"{Path(arguments.save_path)}.teachers")
     synthesis = Synthesis(
         save_path=arguments.save_path,
         pointwise=teacher(arguments, "pointwise"),
@@ -138,26 +138,11 @@ def run_synthesize(arguments: argparse.Namespace) -> None:
             "inputs": {name: getattr(arguments, name) for name in _INPUT_OPTIONS},
         },
     )
-    with _replies_kept(None if arguments.no_journal else journals):
+    with replies_kept(None if arguments.no_journal else journals):
         made = synthesis.run(lambda: _candidates(arguments))
     print(json.dumps(made.manifest) if arguments.json else _table(made))
     if not arguments.json:
         print(f"saved {arguments.save_path}")
-
-
-@contextlib.contextmanager
-def _replies_kept(journals: Path | None) -> Iterator[None]:
-    """What does not end well says where its replies are, if it has any."""
-    try:
-        yield
-    except BaseException as error:
-        refused = isinstance(error, InputError | JournalError)
-        if journals is not None and journals.is_dir() and any(journals.iterdir()) and not refused:
-            print(
-                f"replies are kept in {journals}: the same command goes on from there",
-                file=sys.stderr,
-            )
-        raise
 
 
 def _check_candidates(arguments: argparse.Namespace) -> None:

@@ -104,7 +104,8 @@ def _add_teacher(group: argparse._ArgumentGroup, prefix: str, default: str | Non
     add = group.add_argument
     add(f"--{prefix}engine", choices=sorted(ENGINES), default=default, help="who answers")
     for name in _ENGINE_OPTIONS:
-        add(f"--{prefix}{name}", metavar="NAME", help="as of `run`")
+        option = "lora_path_or_name" if name == "lora_name_or_path" else name  # as of `run`
+        add(f"--{prefix}{option}", dest=f"{prefix}{name}", metavar="NAME", help="as of `run`")
     add(
         f"--{prefix}engine_args",
         action="append",

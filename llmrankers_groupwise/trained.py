@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from llmrankers_groupwise.engines.protocol import Engine
 from llmrankers_groupwise.errors import PromptError, SettingsError
@@ -21,29 +22,36 @@ def trained_prompt(engine: Engine, method: str) -> str | None:
 
     Raises:
         PromptError: it was trained here and its prompt is gone.
-        SettingsError: it was trained for another method.
+        SettingsError: it was trained for another method, or its training is not finished.
     """
     described = engine.describe()
     for name in (described.get("lora"), described.get("model")):
         if not isinstance(name, str) or not (folder := Path(name)).is_dir():
             continue
-        if folder.name.startswith("checkpoint-") and not (folder / _DESCRIPTION).exists():
+        checkpoint = folder.name.startswith("checkpoint-") and not (folder / _DESCRIPTION).exists()
+        if checkpoint:
             folder = folder.parent
         if (folder / _DESCRIPTION).is_file():
-            return _prompt_of(folder, method)
+            return _prompt_of(folder, method, whole=not checkpoint)
         if (folder / _PROMPT).is_file():
             return str(folder / _PROMPT)
     return None
 
 
-def _prompt_of(folder: Path, method: str) -> str:
+def _prompt_of(folder: Path, method: str, *, whole: bool) -> str:
     try:
-        trained_for = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))["method"]
+        described: Any = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+        trained_for = described["method"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise PromptError(
             f"{folder / _DESCRIPTION} cannot be read ({error}): give the prompt that the model was "
             f"trained with by --prompt_file"
         ) from error
+    if whole and described.get("finished") is False:
+        raise SettingsError(
+            f"the training in {folder} is not finished: go on with it by --resume, or give one of "
+            f"its checkpoints, {folder}/checkpoint-N"
+        )
     if trained_for != method:
         raise SettingsError(
             f"{folder} was trained for {trained_for}, and this is {method}: use that method, or "

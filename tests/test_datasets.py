@@ -35,7 +35,8 @@ def folder(tmp_path, rows):
         path = rows(GROUPWISE, GROUPWISE, name=name)
         files[name] = {"rows": 2, "sha256": file_sha256(path)}
     (tmp_path / "prompt.toml").write_text('prompt_user = "{query} {docs}"\n')
-    described = {"format": 1, "method": "groupwise", "files": files}
+    prompt = {"sha256": file_sha256(tmp_path / "prompt.toml")}
+    described = {"format": 1, "method": "groupwise", "files": files, "prompt": prompt}
     (tmp_path / "dataset.json").write_text(json.dumps(described))
     return tmp_path
 
@@ -77,6 +78,8 @@ def without(row, *names):
         (GROUPWISE | {"relevant": [True]}, "rl", '"relevant" is no list'),
         (without(GROUPWISE, "relevant"), "rl", '"relevant" is no list'),
         (SETWISE | {"ground_truth": "2"}, "rl", '"ground_truth" is no label'),
+        (SETWISE | {"ground_truth": "[2)"}, "rl", '"ground_truth" is no label'),
+        (SETWISE | {"ground_truth": "[0]"}, "rl", '"ground_truth" is no label'),
         (SETWISE, "rl", "this row is of setwise and those before of groupwise"),
     ],
 )
@@ -115,6 +118,14 @@ def test_rows_that_were_changed_are_taken_as_a_file_only(folder, rows):
     with pytest.raises(FileError, match="another sha256"):
         load_rows(folder, "sft")
     assert load_rows(path, "sft").rows == [GROUPWISE]
+
+
+@pytest.mark.parametrize("change", ["other", "gone"])
+def test_rows_whose_prompt_is_not_theirs_any_more_are_refused(folder, change):
+    prompt = folder / "prompt.toml"
+    prompt.unlink() if change == "gone" else prompt.write_text('prompt_user = "{docs} {query}"')
+    with pytest.raises(FileError, match=r"prompt.toml: is not what dataset.json tells of"):
+        load_rows(folder, "rl")
 
 
 def test_rows_of_another_method_than_the_manifest_says_are_refused(folder, rows):

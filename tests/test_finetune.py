@@ -15,6 +15,7 @@ import pytest
 
 from llmrankers_groupwise.cli import main
 from llmrankers_groupwise.engines.chat import ChatSettings, ChatTokenizer
+from llmrankers_groupwise.engines.pretrained import load_tokenizer
 from llmrankers_groupwise.errors import (
     FileError,
     InputError,
@@ -30,7 +31,8 @@ from llmrankers_groupwise.prompts import load_prompt, render
 from llmrankers_groupwise.ranker import GroupwiseLlmRanker
 from llmrankers_groupwise.runs import RunFile
 from llmrankers_groupwise.sibling_rankers import SetwiseLlmRanker
-from llmrankers_groupwise.testing import json_reply
+from llmrankers_groupwise.testing import CHAT_TEMPLATE, json_reply, save_random_model
+from llmrankers_groupwise.training.card import model_card
 from llmrankers_groupwise.training.fit import TrainResult
 from llmrankers_groupwise.training.grpo import by_size, grpo, whole_replies
 from llmrankers_groupwise.training.heldout import HeldOut
@@ -38,7 +40,12 @@ from llmrankers_groupwise.training.lists import ListSettings
 from llmrankers_groupwise.training.rewards import grouprank_v3
 from llmrankers_groupwise.training.settings import RANK_R1_LORA, GrpoSettings, SftSettings
 from llmrankers_groupwise.training.sft import sft
-from llmrankers_groupwise.training.tokens import IGNORED, fitting_prompts, sft_examples
+from llmrankers_groupwise.training.tokens import (
+    IGNORED,
+    fitting_prompts,
+    inference_rows,
+    sft_examples,
+)
 from llmrankers_groupwise.types import Sampling
 
 pytest.importorskip("trl", reason="the extra [train] is not installed")
@@ -125,9 +132,13 @@ def weights(folder: Path) -> bytes:
 # --- What is learned from ---------------------------------------------------------------------
 
 
+ODD = "@@"  # a control token that only this tokenizer has
+
+
 @pytest.fixture(params=["qwen", "gemma", "deepseek", "llama3"])
 def chat(request: pytest.FixtureRequest) -> ChatTokenizer:
     tokenizer = getattr(chat_tokenizers, request.param)()
+    tokenizer.add_special_tokens({"additional_special_tokens": [ODD]})
     return ChatTokenizer(tokenizer, ChatSettings())
 
 
@@ -135,14 +146,13 @@ def test_the_prompt_in_training_is_that_of_inference_and_only_the_answer_has_lab
     chat: ChatTokenizer, tmp_path: Path
 ) -> None:
     (tmp_path / "prompt.toml").write_text(PROMPT)
-    asked = render(
-        "which?", ["one text", "another, longer text"], load_prompt(tmp_path / "prompt.toml")
-    )
+    texts = ["one text", f"another, longer text {ODD} that goes on"]
+    asked = render("which?", texts, load_prompt(tmp_path / "prompt.toml"))
     answer = '{"[1]": 3, "[2]": 9}'
     row = {"prompt": list(asked.messages), "completion": [{"role": "assistant", "content": answer}]}
     end = chat.hugging_face.eos_token_id
 
-    (example,) = sft_examples([row], chat, {end}, 10_000).rows
+    (example,) = sft_examples(inference_rows([row], chat, PROMPT), chat, {end}, 10_000).rows
 
     ids, labels = example["input_ids"], example["labels"]
     n = len(chat.prompt(asked, None).token_ids)
@@ -213,6 +223,37 @@ def test_tags_that_are_special_tokens_reach_the_reward() -> None:
     assert whole == pytest.approx(1.3, abs=1e-3)
 
 
+def test_grpo_asks_in_the_tokens_of_inference(
+    for_grpo: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a template that refuses a system message, and with a control token in a passage."""
+    from trl import GRPOTrainer
+
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}"
+    template = refusing + CHAT_TEMPLATE
+    save_random_model(tmp_path / "model", chat_template=template, vocabulary=512)
+    tokenizer = load_tokenizer(str(tmp_path / "model"))
+    tokenizer.add_special_tokens({"additional_special_tokens": [ODD]})
+    tokenizer.save_pretrained(tmp_path / "model")
+    data = write_rows(tmp_path / "rows", [groupwise_row(0, [9, 0])])
+    asked = render("q", [f"a {ODD} b", "c"], load_prompt(data.parent / "prompt.toml"))
+    write_rows(tmp_path / "rows", [{**groupwise_row(0, [9, 0]), "prompt": list(asked.messages)}])
+    tokenize: Any = GRPOTrainer._tokenize_prompts
+    seen: list[Any] = []
+
+    def noted(trainer: Any, prompts: Any) -> Any:
+        seen.append(tokenize(trainer, prompts))
+        return seen[-1]
+
+    monkeypatch.setattr(GRPOTrainer, "_tokenize_prompts", noted)
+    given = {**for_grpo, "model_name_or_path": str(tmp_path / "model"), "data": data}
+    grpo(GrpoSettings(**{**given, "max_steps": 1, "per_device_train_batch_size": 2},
+                      save_path=tmp_path / "out"))  # fmt: skip
+
+    chat = ChatTokenizer(tokenizer, ChatSettings())
+    assert seen[0][0] == [list(chat.prompt(asked, None).token_ids)] * 2
+
+
 def test_a_curriculum_has_small_groups_first_and_is_random_within_a_size() -> None:
     made = [{"doc_ids": list("abc")[:n], "number": i} for i, n in enumerate([3, 1, 2, 3, 1, 2] * 4)]
     ordered = by_size(made, seed=1)
@@ -255,6 +296,18 @@ def test_sft_makes_an_adapter_that_a_ranker_loads_with_its_prompt(
             engine: Any = ranker.engine
             assert engine._model.network.dtype.is_floating_point
             assert engine.describe()["model"] == str(tiny_model)
+
+
+def test_the_card_shows_what_the_chat_template_was_given() -> None:
+    described = {
+        "action": "sft", "method": "groupwise", "model": "m", "versions": {},
+        "data": {"rows": 9, "too_long": 1, "path": "p", "sha256": "s"},
+        "settings": {"chat_template_kwargs": {"enable_thinking": False}},
+    }  # fmt: skip
+    card = model_card(described)
+    assert "with 8 rows of `p`" in card
+    args = "engine_args={'chat_template_kwargs': {'enable_thinking': False}}"
+    assert f'("THIS_FOLDER", engine="transformers", {args})' in card
 
 
 def test_vllm_gets_an_adapter_with_its_base(adapter: TrainResult, tiny_model: Path) -> None:
@@ -377,11 +430,16 @@ def test_a_training_that_was_ended_goes_on_to_the_same_model(
     assert (place / "prompt.toml").read_text() == PROMPT
     assert [each.name for each in place.glob("checkpoint-*")] == ["checkpoint-2"]
     assert not (place / "adapter_config.json").exists()
+    with pytest.raises(SettingsError, match="is not finished: go on with it by --resume, or give"):
+        GroupwiseLlmRanker(str(place), engine="transformers")
+    GroupwiseLlmRanker(str(place / "checkpoint-2"), engine="transformers").close()
     queries.left = 99
     with pytest.raises(FileError, match="give --resume to go on"):
         sft(SftSettings(**given))
     with pytest.raises(SettingsError, match=r"resume: learning_rate was 0.01 and is now 0.02"):
         sft(SftSettings(**{**given, "learning_rate": 0.02}, held_out=held_out, resume=True))
+    with pytest.raises(SettingsError, match="was with another prompt file"):
+        sft(SftSettings(**given, prompt_file="groupwise", held_out=held_out, resume=True))
 
     result = sft(SftSettings(**given, held_out=held_out, resume=True))
 
@@ -389,6 +447,41 @@ def test_a_training_that_was_ended_goes_on_to_the_same_model(
     assert [point["step"] for point in result.log_history if "loss" in point] == [1, 2, 3, 4]
     with pytest.raises(SettingsError, match=r"the training in .* is finished"):
         sft(SftSettings(**given, held_out=held_out, resume=True))
+
+
+def test_what_ends_before_its_first_checkpoint_leaves_nothing(
+    settings: dict[str, Any], held_out: HeldOut, tmp_path: Path
+) -> None:
+    queries: Any = held_out.first_stage.queries
+    queries.left = 1
+    with pytest.raises(KeyboardInterrupt):
+        sft(SftSettings(**settings, held_out=held_out, save_path=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "training.json").write_text("{}")
+    with pytest.raises(FileError, match="or remove it: its training was ended before its first"):
+        sft(SftSettings(**settings, save_path=tmp_path / "out"))
+
+
+def test_memory_that_is_too_small_is_told_of(for_grpo: dict[str, Any], tmp_path: Path) -> None:
+    from torch import OutOfMemoryError
+
+    def reward(completions: Any, **columns: Any) -> list[float]:
+        raise OutOfMemoryError("tried to allocate")
+
+    with pytest.raises(ModelError, match=r"memory is too small \(tried to allocate\): make per_"):
+        grpo(GrpoSettings(**for_grpo, reward=reward, save_path=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("logging_steps", [1, 10])
+def test_a_loss_that_is_no_number_ends_the_training(
+    settings: dict[str, Any], tmp_path: Path, logging_steps: int
+) -> None:
+    given = {**settings, "learning_rate": 1e30, "logging_steps": logging_steps, "save_steps": 99}
+    with pytest.raises(ModelError, match=r"the loss is (nan|inf), .* a lower learning rate"):
+        sft(SftSettings(**given, full=True, save_path=tmp_path / "out"))
+    assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
 def test_grpo_begins_where_sft_ended_and_its_kl_is_from_there(
@@ -511,6 +604,11 @@ BAD_SFT = [
     refused(trl_args={"lr_scheduler_type": "x"})(SettingsError, "TRL refuses these settings"),
     refused(model_name_or_path="/nowhere")(ModelError, "cannot load the tokenizer /nowhere"),
     refused(resume=True)(SettingsError, "has no checkpoint to go on from"),
+    refused(seed=-1)(SettingsError, "seed is -1: give a whole number from 0"),
+    refused(lora_targets=["q_proj", "x"])(SettingsError, "no layer 'x'; give all-linear, or a"),
+    refused(lora_targets="q_pro")(SettingsError, "the model has no layer 'q_pro'"),
+    refused(lora_targets="(")(SettingsError, r"lora_targets '\('"),
+    refused(lora_targets=[1])(SettingsError, "give names of layers"),
     refused(max_length=5)(InputError, "all 8 rows are longer than max_length 5"),
 ]
 BAD_GRPO = [
@@ -523,6 +621,8 @@ BAD_GRPO = [
     refused(temperature=0)(SettingsError, "temperature is 0"),
     refused(beta=-1)(SettingsError, "beta is -1"),
     refused(vllm="here")(SettingsError, "give none, colocate or server"),
+    refused(max_completion_length=8192)(SettingsError, "and the model takes 8192 tokens"),
+    refused(max_completion_length=8190)(InputError, "longer than the 2 tokens that the longest"),
     refused(max_prompt_length=5)(InputError, "all 8 rows are longer than max_prompt_length 5"),
 ]
 
@@ -594,15 +694,38 @@ def test_a_held_out_run_is_checked_before_a_model_is_loaded(
         measured(first_stage=unknown)
 
 
-def test_a_prompt_that_asks_for_no_tags_is_warned_of(
+def test_a_prompt_that_asks_for_no_tags_gets_a_reward_that_looks_for_none(
     for_grpo: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     prompt = 'prompt_user = "{query} {docs}"'
     data = write_rows(tmp_path / "rows", [groupwise_row(0, [9, 0])], prompt)
-    given = {**for_grpo, "data": data, "per_device_train_batch_size": 2, "max_prompt_length": 1}
-    with pytest.raises(InputError, match="all 1 rows are longer"):
+    given = {**for_grpo, "data": data, "per_device_train_batch_size": 2, "max_steps": 1}
+    result = grpo(GrpoSettings(**given, save_path=tmp_path / "out"))
+    assert "grouprank_v3 looks for none" in caplog.text
+    assert result.metrics["rewards/grouprank_v3/mean"] == pytest.approx(-0.1)  # no JSON
+
+
+def test_rows_that_allow_no_reward_are_counted_before_a_model_is_loaded(
+    for_grpo: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = groupwise_row(0, [0, 0])
+    data = write_rows(tmp_path / "rows", [bad])
+    given = {**for_grpo, "data": data, "per_device_train_batch_size": 2}
+    with pytest.raises(InputError, match=r"no row allows the reward, .*: make other rows"):
         grpo(GrpoSettings(**given, save_path=tmp_path / "out"))
-    assert "grouprank_v3 gives a reply without them -0.5" in caplog.text
+    write_rows(tmp_path / "rows", [bad, groupwise_row(1, [9, 0])])
+    with pytest.raises(ModelError):
+        grpo(GrpoSettings(**{**given, "model_name_or_path": "/nowhere"}, save_path=tmp_path / "o"))
+    assert "1 of 2 rewards not computed: no gold score is above 0 (1)" in caplog.text
+
+
+def test_rows_longer_than_the_model_takes_are_left_out(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    save_random_model(tmp_path / "model", max_position_embeddings=64)
+    given = {**settings, "model_name_or_path": str(tmp_path / "model")}
+    with pytest.raises(InputError, match="all 8 rows are longer than the 64 tokens that the model"):
+        sft(SftSettings(**given, save_path=tmp_path / "out"))
 
 
 def test_replies_by_vllm_need_it(

@@ -191,6 +191,14 @@ def test_right_replies_get_what_their_scores_are_worth(text: str) -> None:
     assert [one(part, text, GOLD) for part in PARTS] == pytest.approx([1.0] * 5)
 
 
+def test_where_no_tags_are_asked_for_none_are_wrong() -> None:
+    bare = dataclasses.replace(grouprank_v3, tags=False)
+    best = one(grouprank_v3, REASON + ANSWER, GOLD)
+    assert best == one(bare, J, GOLD) == one(bare, REASON + ANSWER, GOLD)
+    assert one(grouprank_v3, J, GOLD) == -0.5
+    assert one(bare, '{"[1]": 3}', GOLD) == one(bare, "none", GOLD) == -0.1
+
+
 @pytest.mark.parametrize("text", BAD_JSON)
 def test_right_tags_with_wrong_json(text: str) -> None:
     assert one(format_reward, text, GOLD) == -0.1

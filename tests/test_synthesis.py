@@ -11,6 +11,7 @@ from llmrankers_groupwise.prompts import bundled_prompts, load_prompt, render
 from llmrankers_groupwise.runs import RunFile
 from llmrankers_groupwise.testing import json_reply
 from llmrankers_groupwise.training.datasets import load_rows
+from llmrankers_groupwise.training.inspection import inspect_training_set
 from llmrankers_groupwise.training.lists import ListSettings
 from llmrankers_groupwise.training.pools import PoolSettings
 from llmrankers_groupwise.training.reasons import pair_agreement, reason_in
@@ -190,7 +191,7 @@ def test_a_rationalised_reason_is_written_for_scores_that_are_shown(synthesize):
         ("<reason> </reason>", "failed"),
     ],
 )
-def test_reasons_that_tell_or_have_tags_are_left_out_and_counted(synthesize, text, counted):
+def test_reasons_that_tell_or_have_tags_are_left_out_and_counted(synthesize, text, counted, caplog):
     class Other(Grader):
         def judge(self, request):
             return text if request.wants == "choice" else super().judge(request)
@@ -201,7 +202,11 @@ def test_reasons_that_tell_or_have_tags_are_left_out_and_counted(synthesize, tex
         teaching=Teaching(max_failure_rate=1.0),
     )
     assert made.manifest["counts"][f"reasons_{counted}"] == 4 * QUERIES
-    assert (folder / "sft.jsonl").read_text() == ""
+    assert not (folder / "sft.jsonl").exists()
+    assert "sft.jsonl would have no rows" in caplog.text
+    assert [each.kind for each in inspect_training_set(folder)] == ["rl"]
+    with pytest.raises(FileError, match=r"sft.jsonl: is missing, so there are no sft rows"):
+        load_rows(folder, "sft")
     assert len(rows_of(folder / "rl.jsonl")) == 2 * QUERIES
 
 
@@ -219,6 +224,17 @@ def test_agreement_is_the_share_of_pairs_in_the_same_order():
     assert pair_agreement([3, 2, 2], [9, 5, 5]) == 1.0
     assert pair_agreement([9, 1, 5], [9, 5, 0]) == pytest.approx(2 / 3)
     assert pair_agreement([9, 1], [5, 5]) == 1.0
+
+
+def test_lists_whose_scores_are_equal_as_written_are_no_rows_for_sft(synthesize):
+    lists = ListSettings(group_sizes=(2,), sft_lists=40, rl_lists=40)
+    made, folder = synthesize(lists=lists)
+    for row in rows_of(folder / "sft.jsonl"):
+        assert len({round(score) for score in row["gold"]}) == 2
+    rl = rows_of(folder / "rl.jsonl")
+    assert any(len({round(score) for score in row["gold"]}) == 1 for row in rl)
+    assert all(len(set(row["gold"])) == 2 for row in rl)
+    assert made.manifest["counts"]["lists_all_equal"] > 0
 
 
 # --- Failures ---------------------------------------------------------------------------------
@@ -297,6 +313,20 @@ def test_duplicates_small_pools_and_missing_texts_are_counted(synthesize):
     assert not {"d0-5", "d0-6", "d0-7"} & set(kept["q0"])
 
 
+def test_documents_that_are_equal_as_cut_are_one(synthesize):
+    alike = candidate_line(0)
+    for place in (5, 6):
+        beginning = alike["candidates"][place]["doc"]["contents"]
+        alike["candidates"][place + 10]["doc"]["contents"] = f"{beginning} and more"
+        alike["candidates"][place + 20]["doc"]["contents"] = beginning.replace(" ", "  ")
+    made, folder = synthesize(
+        alike, limits=Limits(passage_length=8), pools=PoolSettings(top=50, sampled=0)
+    )
+    assert made.manifest["counts"]["duplicate_documents"] == 4
+    (labels,) = rows_of(folder / "labels.jsonl")
+    assert len(labels["doc_ids"]) == 46
+
+
 def test_prompts_over_the_limit_are_left_out_and_counted(synthesize):
     made, folder = synthesize(limits=Limits(max_prompt_characters=1300))
     rows = rows_of(folder / "sft.jsonl") + rows_of(folder / "rl.jsonl")
@@ -337,6 +367,31 @@ def test_a_killed_one_goes_on_and_asks_nothing_twice(synthesize, tmp_path):
     ours, theirs = contents(folder), contents(whole)
     del ours["dataset.json"], theirs["dataset.json"]  # which says what was reused
     assert ours == theirs
+
+
+def test_another_teacher_is_asked_anew_and_replies_never_mix(synthesize):
+    class Contrary(Grader):
+        def describe(self):
+            return {"engine": "contrary"}
+
+        def judge(self, request):
+            reply = super().judge(request)
+            return " > ".join(reversed(reply.split(" > "))) if request.wants == "order" else reply
+
+    _, alone = synthesize(grader=Contrary(), name="alone")
+    synthesize(journals=True)
+    engine = Contrary()
+    _, second = synthesize(grader=engine, journals=True, name="second")
+    assert len(engine.requests) == 51 * QUERIES
+    assert contents(second)["labels.jsonl"] == contents(alone)["labels.jsonl"]
+
+
+def test_reasons_are_not_asked_for_twice(synthesize):
+    synthesize(journals=True, lists=REASONS)
+    engine = Grader()
+    made, _ = synthesize(grader=engine, journals=True, name="again", lists=REASONS)
+    assert engine.requests == []
+    assert made.manifest["counts"]["reasons_kept"] == 4 * QUERIES
 
 
 def test_other_lists_from_the_same_judgements_ask_nobody(synthesize):
@@ -393,6 +448,8 @@ def test_limits_out_of_range_are_refused():
         ({"lists": ListSettings(group_sizes=(60,))}, "pools have 50 documents at most"),
         ({"pools": PoolSettings(top=2, sampled=2)}, "pools have 4 documents at most"),
         ({"qrels": {"q0": {"d0-1": 1}}}, "qrels make setwise lists only"),
+        ({"lists": ListSettings(prompt_file="setwise_think")}, "is none of groupwise lists"),
+        ({"lists": ListSettings(method="setwise", prompt_file="groupwise")}, "is none of setwise"),
         (
             {"lists": REASONS, "reasoner": Teacher(engine=BARE, prompt_file="groupwise_scores")},
             "the prompt groupwise_scores asks for no reasoning",

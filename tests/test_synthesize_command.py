@@ -1,13 +1,16 @@
 """train synthesize and train inspect as commands, from files to a training set and its plot."""
 
 import json
+import signal
 import warnings
 from pathlib import Path
 
 import pytest
-from synthesis_desk import rows_of
+from synthesis_desk import Grader, rows_of
 
 from llmrankers_groupwise.cli import main
+from llmrankers_groupwise.engines.protocol import ENGINES
+from llmrankers_groupwise.errors import InputError
 from llmrankers_groupwise.passages import JsonlPassages
 from llmrankers_groupwise.runs import RunEntry
 from llmrankers_groupwise.training.inspection import inspect_training_set
@@ -80,6 +83,35 @@ def test_a_training_set_is_made_and_counted(command, candidates, tmp_path, grade
     assert grader[-1].requests == []
 
 
+def test_a_folder_with_a_slash_behind_its_name_has_its_journals_beside_it(
+    command, candidates, tmp_path
+):
+    given = ("synthesize", "--candidates", candidates(), "--engine", "Grader", *SMALL)
+    code, _, err = command(*given, "--save_path", f"{tmp_path}/set/")
+    assert (code, err) == (0, "")
+    assert (tmp_path / "set.teachers" / "pointwise.sqlite").is_file()
+    code, _, err = command(*given, "--save_path", f"{tmp_path}/s", "--journals", f"{tmp_path}/s/j")
+    assert code == 2
+    assert "which is made at the end: keep them elsewhere" in err
+    assert not (tmp_path / "s").exists()
+
+
+def test_one_that_is_interrupted_says_what_is_kept(command, candidates, tmp_path, monkeypatch):
+    class Impatient(Grader):
+        def judge(self, request):
+            if request.wants == "order":
+                signal.raise_signal(signal.SIGINT)
+            return super().judge(request)
+
+    monkeypatch.setitem(ENGINES, "Impatient", f"{__name__}:Impatient")
+    monkeypatch.setattr("test_synthesize_command.Impatient", Impatient, raising=False)
+    given = ("synthesize", "--candidates", candidates(), "--engine", "Impatient", *SMALL)
+    code, said, err = command(*given, "--save_path", tmp_path / "set")
+    assert (code, said) == (130, "")
+    assert err.splitlines()[-2].endswith("set.teachers: the same command goes on from there")
+    assert err.splitlines()[-1] == "run-groupwise: interrupted"
+
+
 def test_teachers_can_be_two(command, candidates, tmp_path, grader):
     code, _, _ = command(
         "synthesize", "--candidates", candidates(), "--listwise_engine", "Grader", *SMALL,
@@ -108,13 +140,17 @@ def test_candidates_are_searched_by_bm25_and_a_dense_model(command, corpus, tmp_
     assert {len(row["doc_ids"]) for row in rows_of(tmp_path / "set" / "labels.jsonl")} == {20}
 
 
-def test_bm25_finds_who_has_the_words_and_nobody_else(corpus):
+def test_bm25_finds_who_has_the_words_and_nobody_else(corpus, tmp_path):
     pytest.importorskip("bm25s", reason="the extra [train] is missing")
     found = bm25s_run({"q1": "fleas", "q2": "number3 rivers", "q3": "zebra"},
                       JsonlPassages(corpus[0]), 100)  # fmt: skip
     assert {entry.doc_id for entry in found["q1"]} == {f"d{n}" for n in range(0, 40, 2)}
     assert found["q2"][0].doc_id == "d3"
     assert found["q3"] == []
+    (tmp_path / "wordless.jsonl").write_text('{"_id": "d1", "text": "the of"}\n')
+    with pytest.raises(InputError, match="no document of the corpus has a word"):
+        bm25s_run({"q1": "fleas"}, JsonlPassages(tmp_path / "wordless.jsonl"), 100)
+    assert bm25s_run({"q": "the of"}, JsonlPassages(corpus[0]), 100) == {"q": []}
 
 
 def test_a_dense_run_has_the_nearest_of_the_whole_corpus(corpus, dense_model, monkeypatch):

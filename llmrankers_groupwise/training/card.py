@@ -20,6 +20,8 @@ def model_card(described: Mapping[str, Any]) -> str:
     """
     method, data = described["method"], described["data"]
     ranker = _RANKERS[method]
+    template = described["settings"].get("chat_template_kwargs")
+    more = f", engine_args={{'chat_template_kwargs': {dict(template)!r}}}" if template else ""
     header = {
         "base_model": described["model"],
         "library_name": "transformers",
@@ -42,7 +44,7 @@ def model_card(described: Mapping[str, Any]) -> str:
         "```python",
         f"from llmrankers_groupwise.{_MODULES[method]} import {ranker}",
         "",
-        f'ranker = {ranker}("THIS_FOLDER", engine="transformers")',
+        f'ranker = {ranker}("THIS_FOLDER", engine="transformers"{more})',
         "```",
         "",
         "`prompt.toml` is the prompt that it was trained with; it is found by itself.",

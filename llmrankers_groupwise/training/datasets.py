@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ ROW_FILES: Mapping[str, str] = {"sft": "sft.jsonl", "rl": "rl.jsonl"}
 
 _FORMAT = 1
 _METHOD_COLUMNS: Mapping[str, str] = {"gold": "groupwise", "ground_truth": "setwise"}
+_LABEL = re.compile(r"\[[1-9][0-9]*\]")
 _ROLES = ("system", "user", "assistant")
 
 
@@ -62,7 +64,7 @@ def load_rows(path: str | Path, kind: Literal["sft", "rl"]) -> TrainingRows:
 
     Raises:
         FileError: there is no such file, a line is damaged or lacks a column, rows are of two
-            methods, or the folder's rows are not those that its manifest tells of.
+            methods, or the folder's rows or prompt are not those that its manifest tells of.
     """
     place = Path(path)
     if not place.exists():
@@ -75,6 +77,13 @@ def load_rows(path: str | Path, kind: Literal["sft", "rl"]) -> TrainingRows:
     if described:
         _check_described(described, method, sha256, file, kind)
     prompt = file.parent / PROMPT
+    if described and (not prompt.is_file() or _prompt_digest(described) != file_sha256(prompt)):
+        raise FileError(
+            f"is not what {MANIFEST} tells of (it is gone, or has another sha256), and its rows "
+            f"were rendered from that: make the training set again, or give the file of rows "
+            f"itself, with its prompt file",
+            prompt,
+        )
     return TrainingRows(
         [row for _, row in rows], method, kind, prompt if prompt.is_file() else None, sha256, file
     )
@@ -109,7 +118,11 @@ def _manifest(folder: Path) -> Mapping[str, Any]:
 
 def _lines(file: Path, kind: str) -> Any:
     if file.is_dir() or not file.exists():
-        raise FileError(f"is missing, so there are no {kind} rows; make them again", file)
+        raise FileError(
+            f"is missing, so there are no {kind} rows; make them, or see in {MANIFEST} what was "
+            f"left out of them",
+            file,
+        )
     return lines(file)
 
 
@@ -166,7 +179,7 @@ def _is_relevant(value: Any, n: int) -> bool:
 
 
 def _is_label(value: Any) -> bool:
-    return isinstance(value, str) and value[:1] == "[" and value[1:-1].isdecimal()
+    return isinstance(value, str) and _LABEL.fullmatch(value) is not None
 
 
 def _method(rows: Sequence[tuple[int, Mapping[str, Any]]], file: Path) -> str:
@@ -189,6 +202,11 @@ def _method(rows: Sequence[tuple[int, Mapping[str, Any]]], file: Path) -> str:
             )
         method = found[0]
     return str(method)
+
+
+def _prompt_digest(described: Mapping[str, Any]) -> Any:
+    prompt = described.get("prompt")
+    return prompt.get("sha256") if isinstance(prompt, Mapping) else None
 
 
 def _check_described(

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import math
 import os
 import platform
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from llmrankers_groupwise.engines.chat import ChatTokenizer
+from llmrankers_groupwise.engines.pretrained import first_line
 from llmrankers_groupwise.engines.protocol import installed
-from llmrankers_groupwise.errors import ModelError
+from llmrankers_groupwise.errors import ModelError, SettingsError
 from llmrankers_groupwise.training.card import model_card
-from llmrankers_groupwise.training.datasets import TrainingRows, load_rows
-from llmrankers_groupwise.training.folder import PROMPT, ResultFolder, prompt_bytes, prompt_digest
+from llmrankers_groupwise.training.datasets import PROMPT, TrainingRows, load_rows
+from llmrankers_groupwise.training.folder import (
+    PARTIAL,
+    ResultFolder,
+    prompt_bytes,
+)
 from llmrankers_groupwise.training.heldout import held_out_callback
 from llmrankers_groupwise.training.models import require_training
 from llmrankers_groupwise.training.settings import TrainSettings
@@ -61,18 +69,23 @@ class Preparation:
         rows: as read.
         folder: the place of the result.
         prompt: the bytes of the prompt file.
-        described: what training.json says.
+        described: what training.json says of it.
     """
 
     settings: TrainSettings
     rows: TrainingRows
     folder: ResultFolder
     prompt: bytes
-    described: dict[str, Any] = field(default_factory=dict)
+    described: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.described = _described(self)
 
 
 def prepare(settings: TrainSettings, kind: Literal["sft", "rl"]) -> Preparation:
     """Find out what is wrong with place, packages, rows and prompt; nothing is written.
+
+    A training that is to go on must be the same one.
 
     Raises:
         GroupwiseError: something is.
@@ -85,7 +98,10 @@ def prepare(settings: TrainSettings, kind: Literal["sft", "rl"]) -> Preparation:
         settings.held_out.first_stage.check()
     rows = load_rows(settings.data, kind)
     prompt = prompt_bytes(rows, settings.prompt_file)
-    return Preparation(settings, rows, folder, prompt)
+    prepared = Preparation(settings, rows, folder, prompt)
+    if folder.main and settings.resume:
+        folder.check_same(prepared.described)
+    return prepared
 
 
 @contextlib.contextmanager
@@ -110,12 +126,17 @@ def bars(*, shown: bool) -> Iterator[None]:
 
 
 def adapter_settings(settings: TrainSettings, network: Any) -> Any:
-    """The configuration of a new adapter; None in full, and where an adapter's training goes on."""
+    """The configuration of a new adapter; None in full, and where an adapter's training goes on.
+
+    Raises:
+        SettingsError: the model has no layers of the names that the adapter should be on.
+    """
     from peft import LoraConfig, PeftModel
 
     if settings.full or isinstance(network, PeftModel):
         return None
     targets = settings.lora_targets
+    _check_targets(targets, network)
     return LoraConfig(
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,
@@ -125,49 +146,72 @@ def adapter_settings(settings: TrainSettings, network: Any) -> Any:
     )
 
 
-def fit(
-    prepared: Preparation, trainer: Any, chat: ChatTokenizer, fitting: Fitting, kind: str
-) -> TrainResult:
+def _check_targets(targets: str | Sequence[str], network: Any) -> None:
+    """Refuse names that no layer has; one text is a regular expression, as peft has it."""
+    layers = [f".{name}" for name, _ in network.named_modules() if name]
+    if isinstance(targets, str):
+        try:
+            found = targets == "all-linear" or any(
+                re.fullmatch(targets, name[1:]) for name in layers
+            )
+        except re.error as error:
+            raise SettingsError(f"lora_targets {targets!r}: {error}") from error
+        missing = [] if found else [targets]
+    else:
+        missing = [
+            each for each in targets if not any(name.endswith(f".{each}") for name in layers)
+        ]
+    if missing:
+        ends = {name.rpartition(".")[2] for name in layers}
+        known = sorted(each for each in ends if each.endswith("proj"))
+        raise SettingsError(
+            f"lora_targets: the model has no layer {missing[0]!r}; give all-linear"
+            + (f", or a list of {', '.join(known)}" if known else "")
+        )
+
+
+def fit(prepared: Preparation, trainer: Any, chat: ChatTokenizer, fitting: Fitting) -> TrainResult:
     """Train, and save what comes of it.
 
     Raises:
-        ModelError: the loss is no number, so that nothing was learned.
-        SettingsError: the training to go on with was another one.
+        ModelError: the loss is no number, so that nothing was learned, or memory is too small.
     """
+    from torch import OutOfMemoryError
+
     settings, folder = prepared.settings, prepared.folder
-    described = _described(prepared, fitting, kind)
-    folder.begin(described, prepared.prompt, resume=settings.resume)
-    _add_callbacks(prepared, trainer, chat)
-    checkpoint = folder.last_checkpoint() if settings.resume else None
-    done = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    metrics = _metrics(done.metrics, trainer.state.log_history)
-    if metrics.get("train_loss", 0.0) != metrics.get("train_loss", 0.0):
-        raise ModelError("the loss became NaN: use a lower learning rate, or train in float32")
-    _save(prepared, trainer, {**described, "finished": True, "metrics": metrics})
+    described = prepared.described
+    described["data"] |= {"too_long": fitting.too_long, "longest": fitting.longest}
+    with folder.begun(described, prepared.prompt, resume=settings.resume):
+        _add_callbacks(prepared, trainer, chat)
+        checkpoint = folder.last_checkpoint() if settings.resume else None
+        try:
+            done = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except OutOfMemoryError as error:
+            raise ModelError(
+                f"the GPU's memory is too small ({first_line(error)}): make "
+                f"per_device_train_batch_size or the longest rows smaller"
+            ) from error
+        metrics = _metrics(done.metrics, trainer.state.log_history)
+        _check_loss(metrics.get("train_loss"))
+        _save(prepared, trainer, {**described, "finished": True, "metrics": metrics})
     return TrainResult(
         folder.path, trainer.state.log_history, metrics, len(fitting.rows), fitting.too_long
     )
 
 
-def _described(prepared: Preparation, fitting: Fitting, kind: str) -> dict[str, Any]:
+def _described(prepared: Preparation) -> dict[str, Any]:
     settings, rows = prepared.settings, prepared.rows
     shown = {
         each.name: _shown(getattr(settings, each.name)) for each in dataclasses.fields(settings)
     }
     return {
         "format": 1,
-        "action": kind,
+        "action": "sft" if rows.kind == "sft" else "grpo",
         "finished": False,
         "method": rows.method,
         "model": settings.model_name_or_path,
-        "prompt": {"sha256": prompt_digest(prepared.prompt)},
-        "data": {
-            "path": str(rows.path),
-            "sha256": rows.sha256,
-            "rows": len(rows.rows),
-            "too_long": fitting.too_long,
-            "longest": fitting.longest,
-        },
+        "prompt": {"sha256": hashlib.sha256(prepared.prompt).hexdigest()},
+        "data": {"path": str(rows.path), "sha256": rows.sha256, "rows": len(rows.rows)},
         "settings": shown,
         "versions": {"python": platform.python_version(), **installed(*_VERSIONS)},
     }
@@ -192,7 +236,12 @@ def _add_callbacks(prepared: Preparation, trainer: Any, chat: ChatTokenizer) -> 
     from transformers.trainer_callback import PrinterCallback, TrainerCallback
 
     class Curve(TrainerCallback):  # type: ignore[misc,unused-ignore]
-        """Writes the curves' file with each checkpoint and at the end."""
+        """Writes the curves' file with each checkpoint and at the end, and looks at the loss."""
+
+        def on_log(
+            self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any
+        ) -> None:
+            _check_loss((logs or {}).get("loss"))
 
         def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
             if state.is_world_process_zero:
@@ -209,18 +258,26 @@ def _add_callbacks(prepared: Preparation, trainer: Any, chat: ChatTokenizer) -> 
         trainer.remove_callback(PrinterCallback)
 
 
+def _check_loss(loss: float | None) -> None:
+    if loss is not None and not math.isfinite(loss):
+        raise ModelError(
+            f"the loss is {loss}, from which a model does not recover: train anew with a lower "
+            f"learning rate, or in float32"
+        )
+
+
 def _metrics(metrics: Mapping[str, Any], log_history: list[dict[str, Any]]) -> dict[str, float]:
     """Those of the training, and the last rewards and figures of the held-out run."""
-    found = {name: float(value) for name, value in metrics.items()}
+    found = {name: value for name, value in metrics.items() if value is not None}
     for point in log_history:
         found |= {name: value for name, value in point.items() if name.startswith(_KEPT)}
-    return found
+    return {name: float(value) for name, value in found.items() if value is not None}
 
 
 def _save(prepared: Preparation, trainer: Any, described: dict[str, Any]) -> None:
     """Everything into a folder beside the others' names, then in place; training.json last."""
     folder = prepared.folder
-    new = folder.path / "model.partial"
+    new = folder.path / PARTIAL
     trainer.save_model(str(new))  # all processes together, the first of them writes
     if not folder.main:
         return

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmrankers_groupwise.conversion import from_rank_llm
 from llmrankers_groupwise.errors import FileError, PromptError, SettingsError
-from llmrankers_groupwise.prompts import bundled_prompts, load_prompt, pulled_prompts
 from llmrankers_groupwise.textfiles import write_atomically
-from llmrankers_groupwise.training.datasets import TrainingRows
+from llmrankers_groupwise.training.datasets import PROMPT, TrainingRows
+from llmrankers_groupwise.training.student import prompt_source
 
-__all__ = ["CURVE", "DESCRIPTION", "PROMPT", "ResultFolder", "prompt_bytes", "prompt_digest"]
+__all__ = [
+    "CURVE",
+    "DESCRIPTION",
+    "PARTIAL",
+    "ResultFolder",
+    "prompt_bytes",
+]
 
-PROMPT = "prompt.toml"
 DESCRIPTION = "training.json"
 CURVE = "log_history.jsonl"
+PARTIAL = "model.partial"
+"""Where the model is written before it is put in place."""
 
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 _FREE_TO_CHANGE = frozenset(
-    {"resume", "progress", "save_path", "save_steps", "save_total_limit", "report_to"}
-)
-"""Settings that may differ when a training goes on."""
+    {"resume", "progress", "save_path", "save_steps", "save_total_limit", "report_to", "data",
+     "prompt_file"}
+)  # fmt: skip
+"""Settings that may differ when a training goes on; rows and prompt are told by their digests."""
 
 
 def prompt_bytes(rows: TrainingRows, given: str | None) -> bytes:
@@ -42,12 +49,7 @@ def prompt_bytes(rows: TrainingRows, given: str | None) -> bytes:
             f"{rows.path} has no prompt.toml beside it: give the prompt file that its rows were "
             f"rendered from by --prompt_file, as the model has to be asked with it"
         )
-    load_prompt(name)
-    path = {**pulled_prompts(), **bundled_prompts()}.get(name, Path(name))
-    content = path.read_bytes()
-    if path.suffix in (".yaml", ".yml"):
-        return from_rank_llm(content).encode()
-    return content
+    return prompt_source(name)[1]
 
 
 class ResultFolder:
@@ -77,24 +79,31 @@ class ResultFolder:
         elif self._described().get("finished"):
             raise SettingsError(f"resume: the training in {self.path} is finished")
 
-    def begin(self, described: Mapping[str, Any], prompt: bytes, *, resume: bool) -> None:
-        """Write down what is going to be done; a training that goes on must be the same one.
+    @contextlib.contextmanager
+    def begun(self, described: Mapping[str, Any], prompt: bytes, *, resume: bool) -> Iterator[None]:
+        """Write down what is going to be done, and train within.
+
+        What ends by an exception before its first checkpoint leaves nothing behind.
 
         Raises:
-            SettingsError: it is another one.
-            FileError: the folder cannot be written.
+            FileError: the folder is not free any more, or cannot be written.
         """
-        if not self.main:
+        if not self.main or resume:
+            yield
             return
-        if resume:
-            self._check_same(described)
-            return
+        self._check_free()
         try:
             self.path.mkdir(parents=False, exist_ok=True)
             (self.path / PROMPT).write_bytes(prompt)
         except OSError as error:
             raise FileError(f"cannot be made ({error.strerror})", self.path) from error
         self.describe(described)
+        try:
+            yield
+        except BaseException:
+            if self.last_checkpoint() is None and not (self.path / PARTIAL).exists():
+                shutil.rmtree(self.path, ignore_errors=True)
+            raise
 
     def describe(self, described: Mapping[str, Any]) -> None:
         """Write training.json."""
@@ -128,8 +137,15 @@ class ResultFolder:
         if self.path.is_dir():
             if not any(self.path.iterdir()):
                 return
-            go_on = " or give --resume to go on" if self.last_checkpoint() else ""
-            raise FileError(f"is not empty; save elsewhere{go_on}", self.path)
+            other = ""
+            if self.last_checkpoint():
+                other = " or give --resume to go on"
+            elif (self.path / DESCRIPTION).is_file():
+                other = (
+                    ", or remove it: its training was ended before its first checkpoint, "
+                    "unless it is going on now"
+                )
+            raise FileError(f"is not empty; save elsewhere{other}", self.path)
         if os.path.lexists(self.path):
             raise FileError("is no folder; save elsewhere", self.path)
         if not self.path.absolute().parent.is_dir():
@@ -148,13 +164,19 @@ class ResultFolder:
             raise FileError("describes no training; train anew elsewhere", place)
         return described
 
-    def _check_same(self, described: Mapping[str, Any]) -> None:
+    def check_same(self, described: Mapping[str, Any]) -> None:
+        """Raise SettingsError where a training that is to go on is another one."""
         now = json.loads(json.dumps(described, default=str))
         before = self._described()
         if before["data"]["sha256"] != now["data"]["sha256"]:
             raise SettingsError(
                 f"resume: the training in {self.path} was of other rows; give those, or save "
                 f"elsewhere"
+            )
+        if before.get("prompt") != now["prompt"]:
+            raise SettingsError(
+                f"resume: the training in {self.path} was with another prompt file; give that, or "
+                f"save elsewhere"
             )
         if before["action"] != now["action"]:
             raise SettingsError(f"resume: {self.path} is of train {before['action']}")
@@ -165,8 +187,3 @@ class ResultFolder:
                     f"resume: {name} was {was!r} and is now {value!r}; give it as before, or save "
                     f"elsewhere"
                 )
-
-
-def prompt_digest(content: bytes) -> str:
-    """SHA-256 of a prompt file, as `PromptFile.sha256` has it."""
-    return hashlib.sha256(content).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import random
@@ -11,6 +12,7 @@ from typing import Any
 from llmrankers_groupwise.engines.chat import ChatTokenizer
 from llmrankers_groupwise.errors import InputError, SettingsError
 from llmrankers_groupwise.training.arguments import configuration
+from llmrankers_groupwise.training.datasets import TrainingRows
 from llmrankers_groupwise.training.fit import (
     Preparation,
     TrainResult,
@@ -24,6 +26,7 @@ from llmrankers_groupwise.training.models import (
     load_chat,
     load_network,
     require_vllm,
+    tokens_taken,
 )
 from llmrankers_groupwise.training.rewards import (
     GroupReward,
@@ -32,7 +35,7 @@ from llmrankers_groupwise.training.rewards import (
     rank_r1,
 )
 from llmrankers_groupwise.training.settings import GrpoSettings
-from llmrankers_groupwise.training.tokens import fitting_prompts
+from llmrankers_groupwise.training.tokens import TAGS, fitting_prompts, inference_rows
 
 __all__ = ["REWARDS", "by_size", "grpo", "whole_replies"]
 
@@ -44,8 +47,6 @@ REWARDS: Mapping[str, Callable[..., Any]] = {
     "rank_r1": rank_r1,
 }
 """Presets of rewards by name."""
-
-_TAGS = ("<reason>", "</reason>", "<answer>", "</answer>", "<think>", "</think>")
 
 
 def grpo(settings: GrpoSettings) -> TrainResult:
@@ -61,15 +62,9 @@ def grpo(settings: GrpoSettings) -> TrainResult:
     """
     prepared = prepare(settings, "rl")
     require_vllm(settings.vllm)
-    reward = _reward(settings.reward, prepared.rows.method)
+    reward = _asked_for(_reward(settings.reward, prepared.rows.method), prepared.prompt)
     _check_batch(settings, len(prepared.rows.rows))
-    if isinstance(reward, GroupReward) and b"<answer>" not in prepared.prompt:
-        logger.warning(
-            "the prompt does not ask for <reason> and <answer>, and %s gives a reply without them "
-            "%g: make rows with a prompt that does, or give a reward of the parts",
-            reward.name,
-            reward.bad_tags,
-        )
+    _check_rows(reward, prepared.rows)
     with bars(shown=settings.progress):
         return _grpo(settings, prepared, reward)
 
@@ -83,7 +78,8 @@ def _grpo(settings: GrpoSettings, prepared: Preparation, reward: Callable[..., A
     bf16 = computes_in_bf16(settings.bf16)
     config = configuration(GRPOConfig, settings, _own(settings), bf16=bf16)
     chat = load_chat(settings)
-    fitting = fitting_prompts(prepared.rows.rows, chat, settings.max_prompt_length)
+    shown = inference_rows(prepared.rows.rows, chat, prepared.prompt.decode())
+    fitting = fitting_prompts(shown, chat, settings.max_prompt_length, _room(settings))
     _check_batch(settings, len(fitting.rows))
     network = load_network(settings, bf16=bf16)
     rows = by_size(fitting.rows, settings.seed) if settings.curriculum else fitting.rows
@@ -95,7 +91,7 @@ def _grpo(settings: GrpoSettings, prepared: Preparation, reward: Callable[..., A
         processing_class=chat.hugging_face,
         peft_config=adapter_settings(settings, network),
     )
-    return fit(prepared, trainer, chat, fitting, "grpo")
+    return fit(prepared, trainer, chat, fitting)
 
 
 def by_size(rows: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
@@ -112,7 +108,7 @@ def whole_replies(
     TRL decodes without the tokenizer's special tokens. Where a tag of an answer is one, the reward
     gets the replies' own tokens decoded instead.
     """
-    if not any(chat.control.intersection(chat.encode(tag)) for tag in _TAGS):
+    if not any(chat.control.intersection(chat.encode(tag)) for tag in TAGS):
         return reward
 
     def read(completions: Any, *, completion_ids: Any, **columns: Any) -> Any:
@@ -149,6 +145,33 @@ def _reward(given: Any, method: str) -> Callable[..., Any]:
     return reward
 
 
+def _asked_for(reward: Callable[..., Any], prompt: bytes) -> Callable[..., Any]:
+    """The reward of replies as the prompt asks for them: with tags only where it speaks of them."""
+    if isinstance(reward, GroupReward) and b"<answer>" not in prompt and reward.tags:
+        logger.warning("the prompt asks for no tags, and %s looks for none", reward.name)
+        return dataclasses.replace(reward, tags=False)
+    if reward is rank_r1 and b"<answer>" not in prompt:
+        logger.warning(
+            "the prompt does not ask for <think> and <answer>, and rank_r1 gives a reply without "
+            "them 0: make rows with a prompt that does"
+        )
+    return reward
+
+
+def _check_rows(reward: Callable[..., Any], rows: TrainingRows) -> None:
+    """Rows that allow no reward are counted before anything costly begins; all of them are none."""
+    if reward is not rank_r1 and not isinstance(reward, GroupReward):
+        return
+    names = ("ground_truth",) if reward is rank_r1 else ("gold", "relevant")
+    columns = {name: [row[name] for row in rows.rows] for name in names}
+    rewards = reward([""] * len(rows.rows), **columns)
+    if all(each is None for each in rewards):
+        raise InputError(
+            f"{rows.path}: no row allows the reward, as no document of it has a gold score above 0 "
+            f"or none is relevant: make other rows, or give another reward"
+        )
+
+
 def _check_batch(settings: GrpoSettings, rows: int) -> None:
     """All replies to a prompt must be in one batch, and there must be prompts for a batch."""
     if {"generation_batch_size", "steps_per_generation"} & settings.trl_args.keys():
@@ -171,6 +194,19 @@ def _check_batch(settings: GrpoSettings, rows: int) -> None:
         )
 
 
+def _room(settings: GrpoSettings) -> int | None:
+    """The tokens of a prompt that leave room for the longest reply; None for no limit."""
+    taken = tokens_taken(settings)
+    if taken is None:
+        return None
+    if settings.max_completion_length >= taken:
+        raise SettingsError(
+            f"max_completion_length is {settings.max_completion_length}, and the model takes "
+            f"{taken} tokens with the prompt: give fewer"
+        )
+    return taken - settings.max_completion_length
+
+
 def _own(settings: GrpoSettings) -> dict[str, Any]:
     own: dict[str, Any] = {
         "num_generations": settings.num_generations,
@@ -183,7 +219,8 @@ def _own(settings: GrpoSettings) -> dict[str, Any]:
         "use_vllm": settings.vllm != "none",
     }
     if settings.vllm == "colocate" and "vllm_max_model_length" not in settings.trl_args:
-        own["vllm_max_model_length"] = settings.max_prompt_length + settings.max_completion_length
+        wanted = settings.max_prompt_length + settings.max_completion_length
+        own["vllm_max_model_length"] = min(wanted, tokens_taken(settings) or wanted)
     if settings.vllm != "none":
         own |= {"vllm_mode": settings.vllm, "vllm_server_host": settings.vllm_server_host,
                 "vllm_server_port": settings.vllm_server_port}  # fmt: skip

@@ -59,7 +59,7 @@ def pool_ranks(n: int, rng: random.Random, *, top: int, sampled: int, deepest: i
     if not (top >= 0 and sampled >= 0 and top + sampled >= 1 and deepest >= top):
         raise SettingsError(
             f"a pool of the top {top} and {sampled} more down to rank {deepest} cannot be: give "
-            f"numbers from 0, and a deepest rank not above the top"
+            f"numbers from 0, at least one document, and a deepest rank behind the top ones"
         )
     behind = range(top, min(n, deepest))
     drawn = rng.sample(behind, min(sampled, len(behind)))

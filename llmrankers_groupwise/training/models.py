@@ -9,12 +9,12 @@ from typing import Any
 
 from llmrankers_groupwise.engines.adapters import adapter_base, check_adapter, is_adapter
 from llmrankers_groupwise.engines.chat import ChatSettings, ChatTokenizer
-from llmrankers_groupwise.engines.pretrained import first_line, load_tokenizer
+from llmrankers_groupwise.engines.pretrained import first_line, load_tokenizer, model_length
 from llmrankers_groupwise.errors import MissingDependencyError, ModelError, SettingsError
 from llmrankers_groupwise.training.settings import TrainSettings
 
 __all__ = ["check_packing", "computes_in_bf16", "load_chat", "load_network", "require_training",
-           "require_vllm"]  # fmt: skip
+           "require_vllm", "tokens_taken"]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,18 @@ def load_chat(settings: TrainSettings) -> ChatTokenizer:
     )
     tokenizer.chat_template = chat.template  # TRL and the folder that is saved have it, too
     return chat
+
+
+def tokens_taken(settings: TrainSettings) -> int | None:
+    """The most tokens that the model takes by its configuration; None if that does not say.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    name = settings.model_name_or_path
+    if is_adapter(name):
+        name = adapter_base(name)
+    return model_length(name, trust_remote_code=settings.trust_remote_code)
 
 
 def load_network(settings: TrainSettings, *, bf16: bool) -> Any:

@@ -67,6 +67,8 @@ class Pools:
 def make_pools(stage: FirstStage, settings: PoolSettings, *, allow_missing: bool = False) -> Pools:
     """Draw a pool for every query; of equal texts in a pool the best ranked one is kept.
 
+    Texts that differ in their blanks alone are equal.
+
     Args:
         stage: the candidates, best first.
         settings: which of them make a pool.
@@ -93,7 +95,8 @@ def make_pools(stage: FirstStage, settings: PoolSettings, *, allow_missing: bool
         drawn = [entries[rank] for rank in ranks]
         texts = stage.passages.texts(query_id, [entry.doc_id for entry in drawn])
         kept: dict[str, RunEntry] = {}
-        for entry, text in zip(drawn, texts, strict=True):
+        for entry, whole in zip(drawn, texts, strict=True):
+            text = " ".join((whole or "").split())
             if not text:
                 problems.append(f"document {entry.doc_id} of query {query_id} has no text")
                 counts["documents_without_text"] += 1
@@ -139,6 +142,9 @@ def labelled_pools(
         points, order = pointwise.ranks.get(query_id, {}), listwise.ranks[query_id]
         judged = [entry for entry in entries if entry.doc_id in points]
         pools.counts["documents_unjudged"] += len(entries) - len(judged)
+        query, candidates = cut(query_id, judged)
+        different = _different(candidates, pools.counts)
+        judged = [judged[place] for place in different]
         if len(judged) < max(2, smallest):
             pools.counts["pools_too_small"] += 1
             continue
@@ -148,12 +154,12 @@ def labelled_pools(
         if min(labels) == max(labels):
             pools.counts["pools_all_equal"] += 1
             continue
-        query, candidates = cut(query_id, judged)
-        yield _labelled(query, candidates, gold_scores(labels), pools.counts)
+        shown = [candidates[place] for place in different]
+        yield _labelled(query, shown, gold_scores(labels), pools.counts)
 
 
 def judged_pools(
-    pools: Pools, qrels: Qrels, sizes: int, cut: Cut, *, seed: int
+    pools: Pools, qrels: Qrels, smallest: int, cut: Cut, *, seed: int
 ) -> Iterator[Labelled]:
     """Pools made of judgements: a relevant document, with gold 10, and others that are not, with 0.
 
@@ -163,7 +169,7 @@ def judged_pools(
     Args:
         pools: the first stage; documents that are relevant are no others.
         qrels: the judgements; grades from 1 on are relevant.
-        sizes: the fewest documents of a pool.
+        smallest: the fewest documents of a pool.
         cut: gives the texts.
         seed: draws the relevant one.
     """
@@ -180,14 +186,22 @@ def judged_pools(
         if not candidates[0].text:
             pools.counts["queries_whose_relevant_has_no_text"] += 1
             continue
-        texts = {candidates[0].text}
-        different = [each for each in candidates[1:] if each.text and each.text not in texts]
-        pools.counts["duplicate_documents"] += len(candidates) - 1 - len(different)
-        if 1 + len(different) < max(2, sizes):
+        shown = [candidates[place] for place in _different(candidates, pools.counts)]
+        if len(shown) < max(2, smallest):
             pools.counts["pools_too_small"] += 1
             continue
-        gold = [10.0] + [0.0] * len(different)
-        yield _labelled(query, [candidates[0], *different], gold, pools.counts)
+        gold = [10.0] + [0.0] * (len(shown) - 1)
+        yield _labelled(query, shown, gold, pools.counts)
+
+
+def _different(candidates: Sequence[Candidate], counts: Counter[str]) -> list[int]:
+    """Places of the documents that are still different as they are cut; the first of equal ones."""
+    seen: dict[str, int] = {}
+    for place, each in enumerate(candidates):
+        if each.text:
+            seen.setdefault(each.text, place)
+    counts["duplicate_documents"] += len(candidates) - len(seen)
+    return list(seen.values())
 
 
 def _labelled(
@@ -197,7 +211,7 @@ def _labelled(
     order = sorted(range(len(gold)), key=lambda place: -gold[place])
     counts["labelled_pools"] += 1
     counts["labelled_documents"] += len(gold)
-    counts["tied_labels"] += sum(gold.count(each) > 1 for each in gold) if gold else 0
+    counts["tied_labels"] += sum(gold.count(each) > 1 for each in gold)
     return Labelled(
         query_id=query.query_id,
         query=query.text,

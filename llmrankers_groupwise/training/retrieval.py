@@ -10,7 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llmrankers_groupwise.engines.pretrained import first_line
-from llmrankers_groupwise.errors import MissingDependencyError, ModelError, SettingsError
+from llmrankers_groupwise.errors import (
+    InputError,
+    MissingDependencyError,
+    ModelError,
+    SettingsError,
+)
 from llmrankers_groupwise.lucene import LucenePassages
 from llmrankers_groupwise.passages import JsonlPassages
 from llmrankers_groupwise.run_fusion import fuse_query
@@ -41,6 +46,7 @@ def bm25s_run(queries: Mapping[str, str], corpus: JsonlPassages, hits: int) -> R
     """The best documents by BM25 (bm25s, English stop words, no stemming); none scores 0.
 
     Raises:
+        InputError: no document has a word that is no stop word.
         MissingDependencyError: bm25s is not installed.
     """
     try:
@@ -51,8 +57,13 @@ def bm25s_run(queries: Mapping[str, str], corpus: JsonlPassages, hits: int) -> R
         raise _missing("bm25s") from error
     doc_ids, texts = _columns(corpus)
     index = bm25s.BM25(k1=K1, b=B)
-    index.index(bm25s.tokenize(texts, stopwords="en", show_progress=False), show_progress=False)
-    del texts
+    tokens = bm25s.tokenize(texts, stopwords="en", show_progress=False)
+    if not any(tokens.ids):
+        raise InputError(
+            "no document of the corpus has a word to search by: is the text where it should be?"
+        )
+    index.index(tokens, show_progress=False)
+    del texts, tokens
     asked = bm25s.tokenize(list(queries.values()), stopwords="en", show_progress=False)
     places, scores = index.retrieve(asked, k=min(hits, len(doc_ids)), show_progress=False)
     return {

@@ -120,6 +120,8 @@ class GroupReward:
             counts cannot be computed gets None.
         bad_json: the reward when the tags are right and the JSON is not, 0 or less.
         bad_tags: the reward of all other replies, at most `bad_json`.
+        tags: False for prompts that ask for the JSON alone: no tags are looked for, so none are
+            wrong.
     """
 
     name: str
@@ -130,6 +132,7 @@ class GroupReward:
     kl: float = 0.0
     bad_json: float = 0.0
     bad_tags: float = 0.0
+    tags: bool = True
 
     def __post_init__(self) -> None:
         for part in _PARTS:
@@ -156,10 +159,13 @@ class GroupReward:
 
     def of(self, text: str, row: Row) -> float:
         """The reward of one reply."""
-        match = _contract(text)
-        if match is None:
-            return self.bad_tags
-        scores = _scores(match[1], len(row.gold))
+        answer = text
+        if self.tags:
+            match = _contract(text)
+            if match is None:
+                return self.bad_tags
+            answer = match[1]
+        scores = _scores(answer, len(row.gold))
         if scores is None:
             return self.bad_json
         reward = 0.0

@@ -102,6 +102,11 @@ class TrainSettings:
         for name in ("lora_alpha", "learning_rate", "num_train_epochs"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} is {getattr(self, name)!r}: give more than 0")
+        if not 0 <= self.seed < 2**32:
+            raise SettingsError(f"seed is {self.seed!r}: give a whole number from 0")
+        targets = self.lora_targets
+        if not isinstance(targets, str) and not all(isinstance(each, str) for each in targets):
+            raise SettingsError(f"lora_targets is {targets!r}: give names of layers")
         if not 0 <= self.lora_dropout < 1:
             raise SettingsError(f"lora_dropout is {self.lora_dropout!r}: give 0 up to below 1")
 

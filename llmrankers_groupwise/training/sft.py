@@ -18,9 +18,10 @@ from llmrankers_groupwise.training.models import (
     computes_in_bf16,
     load_chat,
     load_network,
+    tokens_taken,
 )
 from llmrankers_groupwise.training.settings import SftSettings
-from llmrankers_groupwise.training.tokens import sft_examples
+from llmrankers_groupwise.training.tokens import inference_rows, sft_examples
 
 __all__ = ["sft"]
 
@@ -55,7 +56,8 @@ def _sft(settings: SftSettings, prepared: Preparation) -> TrainResult:
     if settings.packing:
         check_packing(network)
     ends = end_tokens(network, chat)
-    fitting = sft_examples(prepared.rows.rows, chat, ends, settings.max_length)
+    rows = inference_rows(prepared.rows.rows, chat, prepared.prompt.decode())
+    fitting = sft_examples(rows, chat, ends, settings.max_length, tokens_taken(settings))
     trainer = SFTTrainer(
         model=network,
         args=config,
@@ -63,4 +65,4 @@ def _sft(settings: SftSettings, prepared: Preparation) -> TrainResult:
         processing_class=chat.hugging_face,
         peft_config=adapter_settings(settings, network),
     )
-    return fit(prepared, trainer, chat, fitting, "sft")
+    return fit(prepared, trainer, chat, fitting)

@@ -69,7 +69,8 @@ class Student:
     def __post_init__(self) -> None:
         if self.limits.tokenizer_name_or_path is not None:
             self._tokenizer = load_tokenizer(self.limits.tokenizer_name_or_path)
-            self.truncate = ChatTokenizer(self._tokenizer, ChatSettings()).truncate
+            chat = ChatTokenizer(self._tokenizer, ChatSettings())
+            self.truncate = lambda text, length: chat.clean(chat.truncate(text, length))
 
     def cut(
         self, stage: FirstStage, query_id: str, entries: Sequence[RunEntry]
@@ -88,14 +89,16 @@ class Student:
 
 
 def prompt_tokens(tokenizer: Any, row: Row) -> int:
-    """The tokens of a row's prompt, its chat template's included where there is one."""
+    """The tokens of a row's prompt, its chat template's included where there is one.
+
+    Raises:
+        ModelError: the template fails.
+    """
     if not getattr(tokenizer, "chat_template", None):
         text = "\n".join(message["content"] for message in row["prompt"])
         return len(tokenizer(text)["input_ids"])
-    ids = tokenizer.apply_chat_template(
-        row["prompt"], add_generation_prompt=True, tokenize=True, return_dict=False
-    )
-    return len(ids)
+    chat = ChatTokenizer(tokenizer, ChatSettings())
+    return chat.count(chat.rendered(row["prompt"]))
 
 
 def prompt_source(name_or_path: str) -> tuple[PromptFile, bytes]:

@@ -20,7 +20,7 @@ from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.folders import check_new_folder, new_folder
 from llmrankers_groupwise.grouping import seeded
 from llmrankers_groupwise.manifest import plain
-from llmrankers_groupwise.prompts import PromptFile
+from llmrankers_groupwise.prompts import PromptFile, bundled_prompts
 from llmrankers_groupwise.tally import check_failure_rate
 from llmrankers_groupwise.training.datasets import MANIFEST
 from llmrankers_groupwise.training.labels import (
@@ -139,6 +139,18 @@ class Synthesis:
         check_failure_rate(self.teaching.max_failure_rate)
         if self.qrels is not None and self.lists.method != "setwise":
             raise SettingsError("qrels make setwise lists only: give method setwise, or drop them")
+        journals, place = self.teaching.journals, Path(self.save_path).absolute()
+        if journals is not None and journals.absolute().is_relative_to(place):
+            raise SettingsError(
+                f"the journals {journals} would be in {self.save_path}, which is made at the end: "
+                f"keep them elsewhere"
+            )
+        name = self.lists.prompt
+        if name in bundled_prompts() and not name.startswith(self.lists.method):
+            raise SettingsError(
+                f"the prompt {name} is none of {self.lists.method} lists: give another one, or "
+                f"drop prompt_file"
+            )
         largest = max(self.lists.group_sizes, default=0)
         if self.lists.smallest > self.pools.size or largest > self.pools.size:
             raise SettingsError(
@@ -207,9 +219,11 @@ class Synthesis:
         counts: Counter[str],
     ) -> Iterator[Draft]:
         """The lists of a pool for one kind of rows."""
+        written = kind == "sft" and self.lists.method == "groupwise"
         for number in range(self.lists.sft_lists if kind == "sft" else self.lists.rl_lists):
             chosen = self._chosen(kind, pool, number)
-            if min(chosen.gold) == max(chosen.gold):
+            scores = [round(score) for score in chosen.gold] if written else chosen.gold
+            if min(scores) == max(scores):  # as an answer it would say nothing
                 counts["lists_all_equal"] += 1
             elif not student.fits(rl_row(pool, chosen, self.lists.method, prompt)):
                 counts["rows_too_long"] += 1
@@ -227,7 +241,11 @@ class Synthesis:
 
     def _manifest(self, teachers: Mapping[str, Judged], reasoned: Reasoned | None) -> Any:
         if not any(self.counts[name] for name in ("sft_rows", "rl_rows", "retriever_rows")):
-            raise InputError(f"not a row came of it; what was counted: {dict(self.counts)}")
+            counted = {name: count for name, count in self.counts.items() if count}
+            raise InputError(
+                f"not a row came of it; what was counted: {counted}: give more candidates, smaller "
+                f"lists or longer prompts, by what was left out"
+            )
         own = {
             name: dataclasses.asdict(getattr(self, name)) for name in ("lists", "pools", "limits")
         }

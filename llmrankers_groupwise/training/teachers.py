@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrankers_groupwise.engines.protocol import Engine, EngineSettings, resolve_engine
+from llmrankers_groupwise.errors import FileError
 from llmrankers_groupwise.experiment import Experiment
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.journal import Journal
@@ -65,10 +66,21 @@ class Teaching:
     progress: bool = False
 
     def journal(self, name: str) -> Journal | None:
-        """A teacher's journal; the folder is made."""
+        """A teacher's journal; the folder is made.
+
+        Raises:
+            FileError: it cannot be made.
+        """
         if self.journals is None:
             return None
-        self.journals.mkdir(parents=True, exist_ok=True)
+        try:
+            self.journals.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FileError(
+                f"cannot be made for teachers' replies ({error.strerror}): give another folder, or "
+                f"keep no replies",
+                self.journals,
+            ) from error
         return Journal(self.journals / f"{name}.sqlite")
 
 
@@ -83,7 +95,6 @@ class Judged:
         summary: calls, tokens and statuses.
         tied: documents whose score another one of their pool has, too.
         unjudged: documents that got no judgement or place.
-        failed: queries of which nothing could be read.
         described: the ranker, for the manifest.
     """
 
@@ -91,7 +102,6 @@ class Judged:
     summary: Summary = field(default_factory=Summary)
     tied: int = 0
     unjudged: int = 0
-    failed: int = 0
     described: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -153,9 +163,8 @@ def judge_pools(name: str, ranker: MethodRanker, pools: FirstStage, how: Teachin
     def note(ranked: Ranked) -> None:
         doc_ids = [str(each.doc_id) for each in ranked.candidates]
         ranks = _ranks(ranked.ranking, doc_ids, whole=ranker.method == "listwise")
-        judged.unjudged += len(doc_ids) - _placed(ranked.ranking)
+        judged.unjudged += len(doc_ids) - len(_said(ranked.ranking))
         if not ranks:
-            judged.failed += 1
             return
         judged.ranks[ranked.query.query_id] = ranks
         values = list(ranks.values())
@@ -181,11 +190,6 @@ def judge_pools(name: str, ranker: MethodRanker, pools: FirstStage, how: Teachin
             ranker.journal.close()
             ranker.journal = None
     return judged
-
-
-def _placed(ranking: Ranking) -> int:
-    """How many documents got a score or a place."""
-    return len(_said(ranking))
 
 
 def _said(ranking: Ranking) -> dict[int, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ from llmrankers_groupwise.trec import write_ranking
 from llmrankers_groupwise.types import RankedDocument
 
 __all__ = ["LABELS", "POOL", "RETRIEVER_FILES", "Made", "write_training_set"]
+
+logger = logging.getLogger(__name__)
 
 POOL = "pool.trec"
 LABELS = "labels.jsonl"
@@ -84,7 +87,7 @@ def write_training_set(
     prompt: tuple[PromptFile, bytes],
     reasoned: Reasoned | None,
 ) -> Made:
-    """Write everything but the manifest.
+    """Write everything but the manifest; a file that would have no rows is left out.
 
     Args:
         folder: an empty one.
@@ -134,7 +137,15 @@ def write_training_set(
             if lists.positives:
                 _write_retriever_rows(pool, lists, pools, write)
     pools.counts.update({what: made.rows.get(name, 0) for what, name in _COUNTED.items()})
+    _drop_empty(made)
     return made
+
+
+def _drop_empty(made: Made) -> None:
+    for name in [name for name, rows in made.rows.items() if not rows]:
+        logger.warning("%s would have no rows, and is not made: see what was left out", name)
+        (made.folder / name).unlink()
+        del made.rows[name]
 
 
 def _write_retriever_rows(
