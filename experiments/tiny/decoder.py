@@ -127,7 +127,8 @@ def _learn(model: Any, tokenizer: Any, batch: Sequence[Sequence[Piece]]) -> tupl
     asked = labels != _NO_LOSS
     # Padding is behind, where a causal model does not see it.
     logits = model.lm_head(model.model(input_ids=ids).last_hidden_state[:, :-1][asked])
-    torch.nn.functional.cross_entropy(logits, labels[asked]).backward()
+    loss: Any = torch.nn.functional.cross_entropy(logits, labels[asked])
+    loss.backward()
     return int((logits.argmax(-1) == labels[asked]).sum()), int(asked.sum())
 
 

@@ -70,7 +70,8 @@ def read_material(shared: Path) -> Material:
     Raises:
         OSError: the collections are not there.
     """
-    train, held_out = [], []
+    train: list[str] = []
+    held_out: list[str] = []
     queries = [
         (row["query"]["qid"], [each["doc"]["contents"] for each in row["candidates"]])
         for path in sorted((shared / "collections/trec-dl22/candidates").glob("*.jsonl"))

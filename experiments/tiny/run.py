@@ -46,13 +46,13 @@ TEACHER_NOISE = 0.5
 class Plan:
     """How much of everything."""
 
-    pretraining_steps: int = 4_000
+    pretraining_steps: int = 1_500
     queries: int = 400
     held_out: int = 50
-    sft_epochs: float = 2
+    sft_epochs: float = 5
     grpo_steps: int = 100
     grpo_prompts: int = 4
-    measured_every: int = 50
+    measured_every: int = 100
     seeds: tuple[int, ...] = (0, 1, 2)
     group_sizes: tuple[int, ...] = (8, 12, 16)
 
@@ -182,7 +182,7 @@ def train_grpo(folder: Path, plan: Plan, shared: Path, name: str, seed: int) -> 
         full=True,
         reward=reward,
         curriculum=curriculum,
-        learning_rate=1e-4,
+        learning_rate=5e-5,
         max_steps=plan.grpo_steps,
         num_generations=8,
         beta=0.0,
