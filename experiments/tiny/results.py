@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LONGER", "SFT", "folder_name", "write_results"]
+__all__ = ["AGAIN", "SFT", "folder_name", "write_results"]
 
 NDCG, VALID, REWARD = "eval_ndcg@10", "eval_valid_replies", "reward"
-SFT, LONGER = "SFT", "SFT, twice as long"
+SFT, AGAIN = "SFT", "SFT, then as many steps of SFT"
 _WINDOW = 10  # steps that a reward is averaged over
 _COLOURS = ("#3b6ea5", "#d1495b", "#7a7a7a", "#66a182", "#edae49", "#8d6a9f", "#2e4057")
 

@@ -17,7 +17,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from decoder import pretrain
 from material import make_collection, read_material
-from results import LONGER, SFT, folder_name, write_results
+from results import AGAIN, SFT, folder_name, write_results
 from teachers import WordCounter
 
 from llmrankers_groupwise.training.grpo import grpo
@@ -39,7 +39,10 @@ from llmrankers_groupwise.training.synthesis import Synthesis
 from llmrankers_groupwise.training.teachers import Teacher
 
 HERE = Path(__file__).parent
+Trainings = list[Callable[[], str]]
+
 TEACHER_NOISE = 0.5
+GRPO_RATE = 5e-5
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,6 @@ VARIANTS: Mapping[str, tuple[GroupReward, bool]] = {
     "v3 without NDCG": (dataclasses.replace(grouprank_v3, name="no_ndcg", ndcg=0.0), False),
     "v3 without recall": (dataclasses.replace(grouprank_v3, name="no_recall", recall=0.0), False),
     "v3 without JS": (dataclasses.replace(grouprank_v3, name="no_js", js=0.0), False),
-    "v3 without penalties": (
-        dataclasses.replace(grouprank_v3, name="no_penalty", bad_json=0.0, bad_tags=0.0),
-        False,
-    ),
 }
 """Name -> the reward, and whether small groups come first."""
 
@@ -85,29 +84,30 @@ def main() -> None:
     arguments = parser.parse_args()
     plan = QUICK if arguments.quick else FULL
     folder: Path = arguments.save_path
-    folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
 
     def log(text: str) -> None:
         print(f"{time.monotonic() - started:7.0f} s  {text}", flush=True)
 
-    supervised, reinforced = [SFT, LONGER], list(VARIANTS)
+    supervised, reinforced = [SFT, AGAIN], list(VARIANTS)
     if arguments.quick:
         supervised, reinforced = supervised[:1], reinforced[:1]
     shared = Path(os.environ.get("GROUPWISE_SHARED", HERE.parents[2] / "shared"))
+    if not (shared / "collections").is_dir():
+        parser.error(f"there are no collections at {shared}: set GROUPWISE_SHARED")
+    folder.mkdir(parents=True, exist_ok=True)
     prepare(folder, plan, shared, log)
-    trainings: list[functools.partial[str]] = [
-        functools.partial(train_sft, folder, plan, shared, name, seed)
-        for name in supervised
+    begin: Trainings = [
+        functools.partial(train_sft, folder, plan, shared, SFT, seed) for seed in plan.seeds
+    ]
+    go_on: Trainings = [
+        functools.partial(train, folder, plan, shared, name, seed)
+        for train, names in ((train_sft, supervised[1:]), (train_grpo, reinforced))
+        for name in names
         for seed in plan.seeds
     ]
-    _all(trainings, arguments.jobs, log)
-    trainings = [
-        functools.partial(train_grpo, folder, plan, shared, name, seed)
-        for name in reinforced
-        for seed in plan.seeds
-    ]
-    _all(trainings, arguments.jobs, log)
+    for trainings in (begin, go_on):
+        _all(trainings, arguments.jobs, log)
     print(write_results(folder, supervised, reinforced, plan.seeds))
 
 
@@ -136,27 +136,28 @@ def prepare(folder: Path, plan: Plan, shared: Path, log: Callable[[str], None]) 
         log(f"training set: {made.rows}")
 
 
-def _held_out(plan: Plan, shared: Path) -> HeldOut:
+def _held_out(plan: Plan, shared: Path, steps: int) -> HeldOut:
     largest = max(plan.group_sizes)
     stage, qrels = make_collection(
         read_material(shared), held_out=True, queries=plan.held_out, documents=3 * largest
     )
     return HeldOut(
-        first_stage=stage, qrels=qrels, steps=plan.measured_every, max_tokens=100,
+        first_stage=stage, qrels=qrels, steps=steps, max_tokens=100,
         group_size=largest,
     )  # fmt: skip
 
 
 def train_sft(folder: Path, plan: Plan, shared: Path, name: str, seed: int) -> str:
-    """SFT with one seed, unless it is done."""
-    path = folder / folder_name(name, seed)
+    """SFT with one seed, or more of it in place of GRPO, unless it is done."""
+    path, again = folder / folder_name(name, seed), name == AGAIN
     settings = SftSettings(
-        model_name_or_path=str(folder / "base"),
+        model_name_or_path=str(folder / (folder_name(SFT, seed) if again else "base")),
         data=folder / "data",
         save_path=path,
         full=True,
-        learning_rate=5e-4,
-        num_train_epochs=plan.sft_epochs * (2 if name == LONGER else 1),
+        learning_rate=GRPO_RATE if again else 5e-4,
+        num_train_epochs=plan.sft_epochs,
+        max_steps=plan.grpo_steps if again else -1,
         per_device_train_batch_size=16,
         gradient_accumulation_steps=1,
         max_length=512,
@@ -165,7 +166,7 @@ def train_sft(folder: Path, plan: Plan, shared: Path, name: str, seed: int) -> s
         seed=seed,
         report_to="none",
         logging_steps=1,
-        held_out=_held_out(plan, shared),
+        held_out=_held_out(plan, shared, plan.measured_every),
         trl_args={"lr_scheduler_type": "linear", "warmup_steps": 20},
     )
     return _once(path, lambda: sft(settings))
@@ -182,7 +183,7 @@ def train_grpo(folder: Path, plan: Plan, shared: Path, name: str, seed: int) -> 
         full=True,
         reward=reward,
         curriculum=curriculum,
-        learning_rate=5e-5,
+        learning_rate=GRPO_RATE,
         max_steps=plan.grpo_steps,
         num_generations=8,
         beta=0.0,
@@ -193,7 +194,7 @@ def train_grpo(folder: Path, plan: Plan, shared: Path, name: str, seed: int) -> 
         seed=seed,
         report_to="none",
         logging_steps=1,
-        held_out=_held_out(plan, shared),
+        held_out=_held_out(plan, shared, plan.measured_every // 2),
         trl_args={"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 10},
     )
     return _once(path, lambda: grpo(settings))
@@ -210,7 +211,7 @@ def _once(path: Path, train: Callable[[], object]) -> str:
     return f"{path.name}: trained in {time.monotonic() - began:.0f} s"
 
 
-def _all(trainings: Sequence[Callable[[], str]], jobs: int, log: Callable[[str], None]) -> None:
+def _all(trainings: Trainings, jobs: int, log: Callable[[str], None]) -> None:
     """Do all, so many at the same time, each with its share of the processor's cores."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (threads,)) as pool:
