@@ -1,0 +1,318 @@
+"""Scores of different groups made comparable, before they are merged: all pure.
+
+A language model scores a group's documents by comparison with each other, so its scores shift from
+group to group, and are spread more or less. A calibration replaces the scores of judged groups, and
+leaves everything else as it is: who was judged with whom, what is missing, which group failed.
+Whatever merges scores (`fusion`) then goes on as before. Results are rounded to 1e-9, so that
+scores which are equal but for the order of a sum are equal.
+
+Positions are 0-based first-stage ranks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.fusion import mean_scores, min_max
+from llmrankers_groupwise.types import JudgedGroup
+
+__all__ = ["Calibration", "calibrated", "check_calibration", "shrunk", "variances"]
+
+Calibration = Literal[
+    "none", "zscore", "minmax", "random_effects", "shared_shift", "shared_scale", "borda",
+    "bradley_terry",
+]  # fmt: skip
+"""How scores of different groups are made comparable.
+
+none: they are taken as they are; right where the judge has one scale for all groups.
+zscore: less the group's mean, divided by its standard deviation; 0 where all are equal. Right where
+    groups are alike and judged on different scales. What a group was worth as a whole is lost.
+minmax: scaled to 0..1 in each group; 0.5 where all are equal. As zscore, by the extremes alone.
+random_effects: of each group's mean, as much is taken off as the means of groups differ by more
+    than chance (one-way random effects; Efron and Morris, JASA 70, 1975). Nothing where there is
+    no drift. For groups that are alike: not for sorted ones.
+shared_shift: a shift for each group, by least squares over the documents that it shares with others:
+    anchors, overlaps, other repeats, a final round. No assumption on who is in a group; where
+    nothing is shared nothing changes.
+shared_scale: a shift and a factor for each group, by the same documents.
+borda: the share of its group that a document beats, a tie counting half; 0.5 alone. Scores count as
+    an order only. (Reciprocal ranks are a fusion: "rrf".)
+bradley_terry: strengths of which the judge's comparisons within groups are most likely (Bradley and
+    Terry, Biometrika 39, 1952), a tie counting half a win for both, drawn towards the documents'
+    scores where comparisons are few; it is on a scale of its own.
+"""
+
+_DIGITS = 9
+_ROUNDS = 50
+_FACTORS = (0.25, 4.0)
+_PRIOR = 1.0  # the weight of scores in bradley_terry, as that of comparisons with equals
+
+Shared = dict[int, list[tuple[int, float]]]
+"""Position -> (group's index, score) for each of its appearances."""
+
+
+def check_calibration(calibration: str) -> None:
+    """Raise SettingsError for an unknown calibration."""
+    if calibration not in _CALIBRATIONS:
+        known = ", ".join(_CALIBRATIONS)
+        raise SettingsError(f"calibration is {calibration!r}: give one of {known}")
+
+
+def calibrated(
+    judged: Sequence[JudgedGroup], calibration: Calibration = "none"
+) -> list[JudgedGroup]:
+    """The groups with their scores made comparable; see `Calibration`.
+
+    In the order given. Labels without a score have none afterwards either.
+    """
+    rows = [dict(each.scores.scores) for each in judged]
+    members = [each.group.members for each in judged]
+    if calibration == "none":
+        return list(judged)
+    by_position = [
+        {position[label - 1]: score for label, score in row.items()}
+        for position, row in zip(members, rows, strict=True)
+    ]
+    changed = _CALIBRATIONS[calibration](by_position)
+    return [
+        dataclasses.replace(
+            each,
+            scores=dataclasses.replace(
+                each.scores,
+                scores={label: round(new[position[label - 1]], _DIGITS) for label in row},
+            ),
+        )
+        for each, position, row, new in zip(judged, members, rows, changed, strict=True)
+    ]
+
+
+def variances(n: int, judged: Sequence[JudgedGroup]) -> list[float | None]:
+    """How much a document's scores differ from group to group: their sample variance.
+
+    By position; None where a document has fewer than two scores. It is the judge's confidence
+    turned round: 0 for a document that is scored alike in every company.
+    """
+    scores: list[list[float]] = [[] for _ in range(n)]
+    for each in judged:
+        for label, score in each.scores.scores.items():
+            scores[each.group.members[label - 1]].append(score)
+    return [statistics.variance(each) if len(each) > 1 else None for each in scores]
+
+
+def shrunk(
+    scores: Sequence[float | None], judged: Sequence[JudgedGroup], weight: float
+) -> list[float | None]:
+    """Scores drawn towards what the first stage expects of them: (c s + w p) / (c + w).
+
+    c is how many scores a document has, s their merged score, w the weight in scores, and p the
+    least-squares line of all scores over -ln(1 + position). So a first stage that does not agree
+    with the judge draws everything to one value and changes no order among documents with equal
+    c, and a document with many scores stays near them (Efron and Morris, JASA 70, 1975).
+
+    Args:
+        scores: by position, None where unscored; they stay so.
+        judged: the groups that they came from.
+        weight: 0 changes nothing.
+    """
+    counts = [0] * len(scores)
+    for each in judged:
+        for label in each.scores.scores:
+            counts[each.group.members[label - 1]] += 1
+    known = [(-math.log1p(x), score) for x, score in enumerate(scores) if score is not None]
+    if not weight or len(known) < 2:
+        return list(scores)
+    xs, ys = zip(*known, strict=True)
+    slope, start = statistics.linear_regression(xs, ys)
+    slope = max(slope, 0.0)
+    if not slope:
+        start = statistics.fmean(ys)
+    return [
+        None
+        if score is None
+        else round(
+            (count * score + weight * (start - slope * math.log1p(position))) / (count + weight),
+            _DIGITS,
+        )
+        for position, (score, count) in enumerate(zip(scores, counts, strict=True))
+    ]
+
+
+Rows = Sequence[Mapping[int, float]]
+"""For each group, position -> score; empty where it failed."""
+
+
+def _zscore(rows: Rows) -> list[dict[int, float]]:
+    changed = []
+    for row in rows:
+        mean = math.fsum(row.values()) / (len(row) or 1)
+        spread = statistics.pstdev(row.values()) if row else 0.0
+        changed.append({x: (y - mean) / spread if spread else 0.0 for x, y in row.items()})
+    return changed
+
+
+def _minmax(rows: Rows) -> list[dict[int, float]]:
+    return [dict(zip(row, min_max(list(row.values())), strict=True)) for row in rows]
+
+
+def _borda(rows: Rows) -> list[dict[int, float]]:
+    changed = []
+    for row in rows:
+        others = max(len(row) - 1, 1)
+        ordered = sorted(row.values())
+        beaten = {score: ordered.index(score) for score in set(ordered)}
+        tied = {score: ordered.count(score) - 1 for score in beaten}
+        alone = len(row) == 1
+        changed.append(
+            {x: 0.5 if alone else (beaten[y] + tied[y] / 2) / others for x, y in row.items()}
+        )
+    return changed
+
+
+def _random_effects(rows: Rows) -> list[dict[int, float]]:
+    """Subtract of each group's mean what exceeds chance.
+
+    With m the mean of g group means, a group of size c has the share t / (t + v / c) of its mean's
+    distance from m taken off, where v is the variance within groups, pooled, and t the variance of
+    means less v times the mean of 1 / c, or 0 if that is negative.
+    """
+    means = [math.fsum(row.values()) / len(row) if row else 0.0 for row in rows]
+    there = [index for index, row in enumerate(rows) if row]
+    freedom = sum(len(rows[index]) - 1 for index in there)
+    if len(there) < 2 or not freedom:
+        return [dict(row) for row in rows]
+    squares = [(y - means[index]) ** 2 for index in there for y in rows[index].values()]
+    within = math.fsum(squares) / freedom
+    centre = statistics.fmean(means[index] for index in there)
+    chance = within * statistics.fmean(1.0 / len(rows[index]) for index in there)
+    drift = max(0.0, statistics.variance(means[index] for index in there) - chance)
+    changed = []
+    for mean, row in zip(means, rows, strict=True):
+        share = drift / (drift + within / len(row)) if row and drift else 0.0
+        changed.append({x: y - share * (mean - centre) for x, y in row.items()})
+    return changed
+
+
+def _shared_shift(rows: Rows) -> list[dict[int, float]]:
+    return _by_shared(rows, scale=False)
+
+
+def _shared_scale(rows: Rows) -> list[dict[int, float]]:
+    return _by_shared(rows, scale=True)
+
+
+def _by_shared(rows: Rows, *, scale: bool) -> list[dict[int, float]]:
+    """score = factor * (document + shift): shifts by least squares, factors in turn with them.
+
+    Shifts sum to 0 over groups that share documents, directly or through others.
+    """
+    appearances = defaultdict(list)
+    for index, row in enumerate(rows):
+        for position in row:
+            appearances[position].append(index)
+    shared = {x: found for x, found in appearances.items() if len(found) > 1}
+    factors = [1.0] * len(rows)
+    if not shared:
+        return [dict(row) for row in rows]
+    for _ in range(_ROUNDS if scale else 1):
+        scaled = [
+            {x: y / factor for x, y in row.items()}
+            for row, factor in zip(rows, factors, strict=True)
+        ]
+        shifts = _shifts(scaled, shared)
+        if scale:
+            before, factors = factors, _factors(rows, shifts, scaled, shared)
+            if max(abs(a - b) for a, b in zip(before, factors, strict=True)) < 1e-6:
+                break
+    return [
+        {x: y / factor - shift for x, y in row.items()}
+        for row, factor, shift in zip(rows, factors, shifts, strict=True)
+    ]
+
+
+def _shifts(rows: Rows, shared: Mapping[int, Sequence[int]]) -> list[float]:
+    """The group shifts of the two-way layout score = document + shift, of least norm."""
+    import numpy as np
+
+    normal = np.zeros((len(rows), len(rows)))
+    right = np.zeros(len(rows))
+    for position, found in shared.items():
+        mean = math.fsum(rows[index][position] for index in found) / len(found)
+        for index in found:
+            right[index] += rows[index][position] - mean
+            normal[index, index] += 1.0
+            normal[index, found] -= 1.0 / len(found)
+    return [float(shift) for shift in np.linalg.pinv(normal, hermitian=True) @ right]
+
+
+def _factors(
+    rows: Rows, shifts: Sequence[float], scaled: Rows, shared: Mapping[int, Sequence[int]]
+) -> list[float]:
+    """How far each group spreads the documents that it shares, relative to all; geometric mean 1.
+
+    Standard deviations are compared rather than regressed on each other, as both are noisy.
+    """
+    level = {
+        x: statistics.fmean(scaled[index][x] - shifts[index] for index in found)
+        for x, found in shared.items()
+    }
+    logs = []
+    for row in rows:
+        own = [x for x in row if x in level]
+        spread = statistics.pstdev(row[x] for x in own) if len(own) > 2 else 0.0
+        usual = statistics.pstdev(level[x] for x in own) if len(own) > 2 else 0.0
+        ratio = spread / usual if spread and usual else 1.0
+        logs.append(math.log(min(max(ratio, _FACTORS[0]), _FACTORS[1])))
+    centre = statistics.fmean(logs)
+    return [math.exp(each - centre) for each in logs]
+
+
+def _bradley_terry(rows: Rows) -> list[dict[int, float]]:
+    """Newton's method on the penalised log likelihood, from the scores on.
+
+    log L = sum over pairs of w log sigma(t_i - t_j), less _PRIOR / 2 sum of (t - z)^2, where z are
+    the documents' mean scores less their mean, divided by their standard deviation.
+    """
+    import numpy as np
+
+    positions = sorted({position for row in rows for position in row})
+    places = {position: place for place, position in enumerate(positions)}
+    wins: Any = np.zeros((len(places), len(places)))
+    for row in rows:
+        own = np.array([places[x] for x in row], int)
+        given = np.array(list(row.values()), float)
+        beats = (given[:, None] > given) + 0.5 * (given[:, None] == given)
+        np.fill_diagonal(beats, 0.0)
+        wins[np.ix_(own, own)] += beats
+    means = [statistics.fmean(row[x] for row in rows if x in row) for x in positions]
+    z = np.array(means) - (statistics.fmean(means) if means else 0.0)
+    z = z / (z.std() or 1.0)
+    strength = z.copy()
+    met = wins + wins.T
+    for _ in range(_ROUNDS):
+        chance = 1.0 / (1.0 + np.exp(np.clip(strength - strength[:, None], -40.0, 40.0)))
+        gradient = (wins - met * chance).sum(axis=1) - _PRIOR * (strength - z)
+        weights = met * chance * (1.0 - chance)
+        curvature = np.diag(weights.sum(axis=1) + _PRIOR) - weights
+        step = np.linalg.solve(curvature, gradient)
+        strength += step / max(1.0, float(np.abs(step).max(initial=0.0)))
+        if np.abs(step).max(initial=0.0) < 1e-10:
+            break
+    return [{x: float(strength[places[x]]) for x in row} for row in rows]
+
+
+_CALIBRATIONS: Mapping[str, Callable[[Rows], list[dict[int, float]]]] = {
+    "none": lambda rows: [dict(row) for row in rows],
+    "zscore": _zscore,
+    "minmax": _minmax,
+    "random_effects": _random_effects,
+    "shared_shift": _shared_shift,
+    "shared_scale": _shared_scale,
+    "borda": _borda,
+    "bradley_terry": _bradley_terry,
+}
