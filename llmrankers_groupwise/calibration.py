@@ -14,15 +14,22 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from llmrankers_groupwise.errors import SettingsError
-from llmrankers_groupwise.fusion import mean_scores, min_max
+from llmrankers_groupwise.fusion import min_max
+from llmrankers_groupwise.score_models import Rows, bradley_terry, by_shared
 from llmrankers_groupwise.types import JudgedGroup
 
-__all__ = ["Calibration", "calibrated", "check_calibration", "shrunk", "variances"]
+__all__ = [
+    "Calibration",
+    "calibrated",
+    "check_calibration",
+    "check_shrinkage",
+    "shrunk",
+    "variances",
+]
 
 Calibration = Literal[
     "none", "zscore", "minmax", "random_effects", "shared_shift", "shared_scale", "borda",
@@ -37,9 +44,9 @@ minmax: scaled to 0..1 in each group; 0.5 where all are equal. As zscore, by the
 random_effects: of each group's mean, as much is taken off as the means of groups differ by more
     than chance (one-way random effects; Efron and Morris, JASA 70, 1975). Nothing where there is
     no drift. For groups that are alike: not for sorted ones.
-shared_shift: a shift for each group, by least squares over the documents that it shares with others:
-    anchors, overlaps, other repeats, a final round. No assumption on who is in a group; where
-    nothing is shared nothing changes.
+shared_shift: a shift for each group, by least squares over the documents that it shares with
+    others: anchors, overlaps, other repeats, a final round. No assumption on who is in a group;
+    where nothing is shared nothing changes.
 shared_scale: a shift and a factor for each group, by the same documents.
 borda: the share of its group that a document beats, a tie counting half; 0.5 alone. Scores count as
     an order only. (Reciprocal ranks are a fusion: "rrf".)
@@ -49,12 +56,6 @@ bradley_terry: strengths of which the judge's comparisons within groups are most
 """
 
 _DIGITS = 9
-_ROUNDS = 50
-_FACTORS = (0.25, 4.0)
-_PRIOR = 1.0  # the weight of scores in bradley_terry, as that of comparisons with equals
-
-Shared = dict[int, list[tuple[int, float]]]
-"""Position -> (group's index, score) for each of its appearances."""
 
 
 def check_calibration(calibration: str) -> None:
@@ -62,6 +63,17 @@ def check_calibration(calibration: str) -> None:
     if calibration not in _CALIBRATIONS:
         known = ", ".join(_CALIBRATIONS)
         raise SettingsError(f"calibration is {calibration!r}: give one of {known}")
+
+
+def check_shrinkage(shrinkage: float, fusion: str) -> None:
+    """Raise SettingsError for a weight below 0, or one where ranks are fused and not scores."""
+    if not 0.0 <= shrinkage < math.inf:
+        raise SettingsError(f"shrinkage is {shrinkage}: give 0 for none, or a number above")
+    if shrinkage and fusion != "mean":
+        raise SettingsError(
+            f"shrinkage is {shrinkage}, but fusion {fusion} has no scores to draw anywhere: give "
+            f"fusion mean, or first_stage_weight instead"
+        )
 
 
 def calibrated(
@@ -143,16 +155,15 @@ def shrunk(
     ]
 
 
-Rows = Sequence[Mapping[int, float]]
-"""For each group, position -> score; empty where it failed."""
-
-
 def _zscore(rows: Rows) -> list[dict[int, float]]:
     changed = []
     for row in rows:
-        mean = math.fsum(row.values()) / (len(row) or 1)
-        spread = statistics.pstdev(row.values()) if row else 0.0
-        changed.append({x: (y - mean) / spread if spread else 0.0 for x, y in row.items()})
+        if len(set(row.values())) < 2:  # a sum of equal scores may be off by its last bit
+            changed.append(dict.fromkeys(row, 0.0))
+            continue
+        mean = math.fsum(row.values()) / len(row)
+        spread = math.sqrt(math.fsum((y - mean) ** 2 for y in row.values()) / len(row))
+        changed.append({x: (y - mean) / spread for x, y in row.items()})
     return changed
 
 
@@ -198,121 +209,13 @@ def _random_effects(rows: Rows) -> list[dict[int, float]]:
     return changed
 
 
-def _shared_shift(rows: Rows) -> list[dict[int, float]]:
-    return _by_shared(rows, scale=False)
-
-
-def _shared_scale(rows: Rows) -> list[dict[int, float]]:
-    return _by_shared(rows, scale=True)
-
-
-def _by_shared(rows: Rows, *, scale: bool) -> list[dict[int, float]]:
-    """score = factor * (document + shift): shifts by least squares, factors in turn with them.
-
-    Shifts sum to 0 over groups that share documents, directly or through others.
-    """
-    appearances = defaultdict(list)
-    for index, row in enumerate(rows):
-        for position in row:
-            appearances[position].append(index)
-    shared = {x: found for x, found in appearances.items() if len(found) > 1}
-    factors = [1.0] * len(rows)
-    if not shared:
-        return [dict(row) for row in rows]
-    for _ in range(_ROUNDS if scale else 1):
-        scaled = [
-            {x: y / factor for x, y in row.items()}
-            for row, factor in zip(rows, factors, strict=True)
-        ]
-        shifts = _shifts(scaled, shared)
-        if scale:
-            before, factors = factors, _factors(rows, shifts, scaled, shared)
-            if max(abs(a - b) for a, b in zip(before, factors, strict=True)) < 1e-6:
-                break
-    return [
-        {x: y / factor - shift for x, y in row.items()}
-        for row, factor, shift in zip(rows, factors, shifts, strict=True)
-    ]
-
-
-def _shifts(rows: Rows, shared: Mapping[int, Sequence[int]]) -> list[float]:
-    """The group shifts of the two-way layout score = document + shift, of least norm."""
-    import numpy as np
-
-    normal = np.zeros((len(rows), len(rows)))
-    right = np.zeros(len(rows))
-    for position, found in shared.items():
-        mean = math.fsum(rows[index][position] for index in found) / len(found)
-        for index in found:
-            right[index] += rows[index][position] - mean
-            normal[index, index] += 1.0
-            normal[index, found] -= 1.0 / len(found)
-    return [float(shift) for shift in np.linalg.pinv(normal, hermitian=True) @ right]
-
-
-def _factors(
-    rows: Rows, shifts: Sequence[float], scaled: Rows, shared: Mapping[int, Sequence[int]]
-) -> list[float]:
-    """How far each group spreads the documents that it shares, relative to all; geometric mean 1.
-
-    Standard deviations are compared rather than regressed on each other, as both are noisy.
-    """
-    level = {
-        x: statistics.fmean(scaled[index][x] - shifts[index] for index in found)
-        for x, found in shared.items()
-    }
-    logs = []
-    for row in rows:
-        own = [x for x in row if x in level]
-        spread = statistics.pstdev(row[x] for x in own) if len(own) > 2 else 0.0
-        usual = statistics.pstdev(level[x] for x in own) if len(own) > 2 else 0.0
-        ratio = spread / usual if spread and usual else 1.0
-        logs.append(math.log(min(max(ratio, _FACTORS[0]), _FACTORS[1])))
-    centre = statistics.fmean(logs)
-    return [math.exp(each - centre) for each in logs]
-
-
-def _bradley_terry(rows: Rows) -> list[dict[int, float]]:
-    """Newton's method on the penalised log likelihood, from the scores on.
-
-    log L = sum over pairs of w log sigma(t_i - t_j), less _PRIOR / 2 sum of (t - z)^2, where z are
-    the documents' mean scores less their mean, divided by their standard deviation.
-    """
-    import numpy as np
-
-    positions = sorted({position for row in rows for position in row})
-    places = {position: place for place, position in enumerate(positions)}
-    wins: Any = np.zeros((len(places), len(places)))
-    for row in rows:
-        own = np.array([places[x] for x in row], int)
-        given = np.array(list(row.values()), float)
-        beats = (given[:, None] > given) + 0.5 * (given[:, None] == given)
-        np.fill_diagonal(beats, 0.0)
-        wins[np.ix_(own, own)] += beats
-    means = [statistics.fmean(row[x] for row in rows if x in row) for x in positions]
-    z = np.array(means) - (statistics.fmean(means) if means else 0.0)
-    z = z / (z.std() or 1.0)
-    strength = z.copy()
-    met = wins + wins.T
-    for _ in range(_ROUNDS):
-        chance = 1.0 / (1.0 + np.exp(np.clip(strength - strength[:, None], -40.0, 40.0)))
-        gradient = (wins - met * chance).sum(axis=1) - _PRIOR * (strength - z)
-        weights = met * chance * (1.0 - chance)
-        curvature = np.diag(weights.sum(axis=1) + _PRIOR) - weights
-        step = np.linalg.solve(curvature, gradient)
-        strength += step / max(1.0, float(np.abs(step).max(initial=0.0)))
-        if np.abs(step).max(initial=0.0) < 1e-10:
-            break
-    return [{x: float(strength[places[x]]) for x in row} for row in rows]
-
-
 _CALIBRATIONS: Mapping[str, Callable[[Rows], list[dict[int, float]]]] = {
     "none": lambda rows: [dict(row) for row in rows],
     "zscore": _zscore,
     "minmax": _minmax,
     "random_effects": _random_effects,
-    "shared_shift": _shared_shift,
-    "shared_scale": _shared_scale,
+    "shared_shift": lambda rows: by_shared(rows, scale=False),
+    "shared_scale": lambda rows: by_shared(rows, scale=True),
     "borda": _borda,
-    "bradley_terry": _bradley_terry,
+    "bradley_terry": bradley_terry,
 }

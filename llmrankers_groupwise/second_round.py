@@ -17,9 +17,7 @@ from llmrankers_groupwise.types import Group
 __all__ = ["check_second_round", "reordered", "second_round_groups", "spans"]
 
 
-def check_second_round(
-    group_size: int, final_round: int, final_calls: int, boundary: int
-) -> None:
+def check_second_round(group_size: int, final_round: int, final_calls: int, boundary: int) -> None:
     """Raise SettingsError unless the settings can make a second round of any order."""
     if not (final_round == 0 or 2 <= final_round <= group_size):
         raise SettingsError(
@@ -36,7 +34,7 @@ def check_second_round(
 
 
 def spans(n: int, *, final_round: int, boundary: int, group_size: int) -> list[tuple[int, int]]:
-    """The places [start, end) that a second round asks about, the final's first; none that is empty.
+    """The places [start, end) that a second round asks about, the final's first; none is empty.
 
     The final is the first `final_round` places: there a measure like nDCG@10 is decided, and the
     best documents of different groups have not met yet. The boundary group are the `group_size`

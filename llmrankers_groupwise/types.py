@@ -250,13 +250,15 @@ class RankedDocument:
     """A document of the final ranking.
 
     `score` strictly decreases down the ranking; `judged` is the fused score behind it, None for
-    a document that no group scored; `first_stage_rank` counts from 1.
+    a document that no group scored; `first_stage_rank` counts from 1; `variance` is that of its
+    calibrated scores over the groups it was in, None for fewer than two: the less, the surer.
     """
 
     doc_id: str
     score: float
     judged: float | None
     first_stage_rank: int
+    variance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

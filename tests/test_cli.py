@@ -631,6 +631,7 @@ def test_settings_of_the_method_reach_the_manifest(desk):
         "grouping": "strided", "fusion": "rrf", "first_stage_weight": 0.25, "final_round": 2,
         "ties": "first_stage", "until_stable": 0,
         "seed": 7,
+        "anchors": 0, "calibration": "none", "shrinkage": 0.0, "final_calls": 1, "boundary": 0,
     }  # fmt: skip
 
 

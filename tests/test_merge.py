@@ -80,6 +80,8 @@ METHODS = {
     "until stable": ("--num_repeat", "6", "--until_stable", "2"),
     "other fusion": ("--num_repeat", "2", "--fusion", "rrf", "--first_stage_weight", "0.3"),
     "ties": ("--ties", "random"),
+    "anchors": ("--anchors", "2", "--calibration", "shared_shift", "--grouping", "snake"),
+    "second round": ("--final_round", "4", "--final_calls", "2", "--boundary", "5"),
 }
 
 
@@ -103,6 +105,8 @@ def test_a_merge_with_the_runs_settings_is_the_run_to_the_byte(merger, scoring, 
         ("--ties", "doc_id"),
         ("--ties", "random"),
         ("--num_repeat", "2"),
+        ("--calibration", "zscore"),
+        ("--calibration", "bradley_terry", "--shrinkage", "0.5"),
         ("--num_repeat", "1", "--first_stage_weight", "0.2"),
         ("--num_repeat", "4", "--until_stable", "1"),
     ],
