@@ -62,6 +62,7 @@ class OrderFacts:
     Attributes:
         windows: how many orders were whole.
         concordance: grade difference -> (share of pairs in the grades' order, pairs).
+        unjudged: of pairs of grade 0 and no grade, the share with grade 0 above; and how many.
         first_place: the probit of the share of equal grades in prompt order, per whole list, in
             units of the standard deviation of one score.
         agreement: the share of pairs of equal grades that two first stages' windows order alike.
@@ -70,6 +71,7 @@ class OrderFacts:
 
     windows: int
     concordance: Mapping[int, tuple[float, int]]
+    unjudged: tuple[float, int]
     first_place: float
     agreement: float
     agreed: int
@@ -113,26 +115,31 @@ def recorded_windows(path: Path, model: str = MODEL) -> tuple[list[Window], Coun
 
 
 def order_facts(windows: Sequence[Window], qrels: Qrels) -> OrderFacts:
-    """The facts of these windows; pairs with an unjudged document are left out.
+    """The facts of these windows.
 
     Pairs of equal grades are asked about the prompt's order in the first windows only, whose order
     is the first stage's; later ones are in the order that the judge gave before. First stages do
     better than chance among equal grades, too, so what is found is the most that it can be.
     """
     right, pairs = Counter[int](), Counter[int]()
+    without: list[bool] = []
     first: list[tuple[float, bool]] = []
     sides: dict[tuple[str, str, str], dict[str, bool]] = defaultdict(dict)
     for window in windows:
         judged = qrels.get(window.query_id, {})
         rank = {place: at for at, place in enumerate(window.order)}
-        places = [place for place, each in enumerate(window.doc_ids) if each in judged]
+        places = range(len(window.doc_ids))
         for one, other in itertools.combinations(places, 2):
             a, b = window.doc_ids[one], window.doc_ids[other]
             above = rank[one] < rank[other]
-            difference = judged[a] - judged[b]
-            if difference:
+            difference = judged.get(a, -1) - judged.get(b, -1)
+            if not {a, b} <= judged.keys():
+                if {judged.get(a, -1), judged.get(b, -1)} == {0, -1}:
+                    without.append(above == (difference > 0))
+            elif difference:
                 pairs[abs(difference)] += 1
                 right[abs(difference)] += above == (difference > 0)
+            if difference:
                 continue
             if window.index == 0:
                 first.append(((other - one) / (len(window.doc_ids) - 1), above))
@@ -146,6 +153,7 @@ def order_facts(windows: Sequence[Window], qrels: Qrels) -> OrderFacts:
     return OrderFacts(
         len(windows),
         {each: (right[each] / pairs[each], pairs[each]) for each in sorted(pairs)},
+        (statistics.fmean(without), len(without)) if without else (0.5, 0),
         slope,
         statistics.fmean(len(each) == 1 for each in both) if both else 0.5,
         len(both),
@@ -205,24 +213,32 @@ def score_facts(path: Path) -> ScoreFacts:
 
 
 def fitted(
-    orders: OrderFacts, scores: ScoreFacts, statuses: Mapping[str, int], grades: Iterable[int]
+    orders: OrderFacts,
+    scores: ScoreFacts,
+    statuses: Mapping[str, int],
+    grades: Iterable[int],
+    sharper: float = 1.0,
 ) -> JudgeParameters:
     """The parameters that these facts give.
 
     The spread within a reply is that of grades and of noise; their ratio is of the orders. Drift
-    and contrast are half of their upper bounds, which is a choice and no fit.
+    and contrast are half of their upper bounds, and the mean of all scores is 5: choices, no fits.
 
     Args:
         orders, scores: the facts.
         statuses: of the listwise replies.
-        grades: of the documents that were in the windows.
+        grades: of the documents that were in the windows, -1 for none.
+        sharper: what grades are told apart better by than pairs say.
     """
     whole = sum(statuses.values())
-    ratio = orders.separation
-    sd = scores.spread / math.sqrt(1.0 + ratio**2 * statistics.pvariance(list(grades)))
+    ratio = sharper * orders.separation
+    below = sharper * math.sqrt(2.0) * NORMAL.inv_cdf(orders.unjudged[0])
+    levels = [ratio * grade if grade >= 0 else -below for grade in grades]
+    sd = scores.spread / math.sqrt(1.0 + statistics.pvariance(levels))
     return JudgeParameters(
-        low=2.0,
-        high=min(10.0, 2.0 + GRADES * ratio * sd),
+        low=5.0 - sd * statistics.fmean(levels),
+        high=5.0 - sd * statistics.fmean(levels) + GRADES * ratio * sd,
+        unjudged=5.0 - sd * statistics.fmean(levels) - below * sd,
         bias=sd * math.sqrt(orders.persistence),
         noise=sd * math.sqrt(1.0 - orders.persistence),
         drift=scores.drift / 2.0,
@@ -243,7 +259,7 @@ def simulated_windows(
             documents[window.query_id].setdefault(doc_id, len(documents[window.query_id]))
     judges = {
         query_id: SimulatedJudge(
-            query_id, [qrels.get(query_id, {}).get(each, 0) for each in places], parameters, seed
+            query_id, [qrels.get(query_id, {}).get(each, -1) for each in places], parameters, seed
         )
         for query_id, places in documents.items()
     }
@@ -262,7 +278,7 @@ def slid(run: Mapping[str, Any], qrels: Qrels, parameters: JudgeParameters, seed
     scores = {}
     for query_id, entries in run.items():
         doc_ids = [entry.doc_id for entry in entries][:100]
-        grades = [qrels.get(query_id, {}).get(doc_id, 0) for doc_id in doc_ids]
+        grades = [qrels.get(query_id, {}).get(doc_id, -1) for doc_id in doc_ids]
         judge = SimulatedJudge(query_id, grades, parameters, seed)
         order = list(range(len(doc_ids)))
         for start in range(max(len(order) - 20, 0), -1, -10):
@@ -275,14 +291,39 @@ def slid(run: Mapping[str, Any], qrels: Qrels, parameters: JudgeParameters, seed
     return evaluate(known, scores, ["nDCG@10"])["nDCG@10"]
 
 
-def fit(shared: Path) -> tuple[JudgeParameters, OrderFacts, ScoreFacts, list[Window], Counter[str]]:
-    """The fitted parameters and what they come from, of a folder laid out as shared/ is."""
+def fit(
+    shared: Path, seeds: int = 3
+) -> tuple[JudgeParameters, float, OrderFacts, ScoreFacts, list[Window], Counter[str]]:
+    """The fitted parameters, how much sharper, and what they come from, of a folder as shared/ is.
+
+    `sharper` is found by bisection, so that windows slid over BM25 by the simulated judge have the
+    nDCG@10 that the model's have (the mean of its recorded runs). Pairs alone say too little: later
+    windows hold what won in earlier ones, and documents of one grade differ in how plain they are.
+    """
     qrels = read_qrels(shared / "collections/trec-dl19/qrels.txt")
     windows, statuses = recorded_windows(shared / "recordings/listwise_rankvicuna_dl19.jsonl")
     orders = order_facts(windows, qrels)
     scores = score_facts(shared / "recordings/gpt_score_then_rank_dl19.jsonl")
-    seen = (qrels[w.query_id].get(doc_id, 0) for w in windows for doc_id in w.doc_ids)
-    return fitted(orders, scores, statuses, seen), orders, scores, windows, statuses
+    seen = [qrels[w.query_id].get(doc_id, -1) for w in windows for doc_id in w.doc_ids]
+    run = RunFile(shared / "collections/trec-dl19/runs/bm25.trec")
+    wanted = recorded_quality(shared, "bm25")
+    least, most = 0.5, 8.0
+    for _ in range(8):
+        sharper = math.sqrt(least * most)
+        parameters = fitted(orders, scores, statuses, seen, sharper)
+        got = statistics.fmean(slid(run, qrels, parameters, seed) for seed in range(seeds))
+        least, most = (sharper, most) if got < wanted else (least, sharper)
+    return parameters, sharper, orders, scores, windows, statuses
+
+
+def recorded_quality(shared: Path, stage: str) -> float:
+    """The mean nDCG@10 of the model's recorded runs over a first stage."""
+    rows = map(json.loads, (shared / "recordings/manifest.jsonl").open(encoding="utf-8"))
+    return statistics.fmean(
+        row["recorded_ndcg10"]
+        for row in rows
+        if MODEL in row["run_id"] and row["retriever"] == stage
+    )
 
 
 def main() -> None:
@@ -290,8 +331,8 @@ def main() -> None:
     parser.add_argument("--shared", required=True, type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    parameters, orders, scores, windows, statuses = fit(arguments.shared)
-    print("Fitted: " + ", ".join(f"{k} {v:.3g}" for k, v in vars(parameters).items()))
+    parameters, sharper, orders, scores, windows, statuses = fit(arguments.shared, arguments.seeds)
+    print(f"Grades are told apart {sharper:.2f} times better than pairs say.\n\nFitted: " + ", ".join(f"{k} {v:.3g}" for k, v in vars(parameters).items()))
     print(f"\nReplies: {dict(statuses)}\n\nScores: {scores}\n")
     qrels = read_qrels(arguments.shared / "collections/trec-dl19/qrels.txt")
     print("| orders of | separation | persistence | first place | by grade difference 1, 2, 3 |")
@@ -308,7 +349,8 @@ def main() -> None:
         run = RunFile(arguments.shared / f"collections/trec-dl19/runs/{stage}.trec")
         slides = [slid(run, qrels, parameters, seed) for seed in range(arguments.seeds)]
         print(f"\nnDCG@10 of windows slid over {stage} by the simulated judge: "
-              f"{', '.join(f'{value:.3f}' for value in slides)}")  # fmt: skip
+              f"{', '.join(f'{value:.3f}' for value in slides)}; "
+              f"by the model: {recorded_quality(arguments.shared, stage):.3f}")  # fmt: skip
 
 
 if __name__ == "__main__":

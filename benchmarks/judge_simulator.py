@@ -11,7 +11,8 @@ groups differ. A document's score in a group is
 where mean is the group's mean worth less that of the whole list, centre the list's mean worth, and
 place runs from 0 to 1 through the prompt. It is cut to 0..10 and rounded to one of so many levels, as
 models use few of the eleven. Then replies fail, and labels are missing. Documents without judgement
-have grade 0, as the measures have it.
+(grade -1 here) count as grade 0 in measures, but are worth less to a judge than those that were
+judged and found not relevant: some system had those among its best.
 
 Everything drawn follows from the seed, the query and the group's members in their order: the same
 prompt gets the same reply whatever else is asked, as from a model that decodes greedily, so plans
@@ -52,6 +53,7 @@ class JudgeParameters:
 
     Attributes:
         low, high: the mean scores of grade 0 and of the highest grade.
+        unjudged: the mean score of documents without judgement.
         bias: standard deviation of what the judge thinks of a document in any company. Asking
             again does not help against it.
         noise: standard deviation of each score, drawn anew for every prompt.
@@ -67,6 +69,7 @@ class JudgeParameters:
 
     low: float = 2.0
     high: float = 8.0
+    unjudged: float = 1.5
     bias: float = 1.0
     noise: float = 1.0
     drift: float = 0.0
@@ -78,7 +81,7 @@ class JudgeParameters:
     missing: float = 0.0
 
 
-IDEAL = JudgeParameters(low=0.0, high=10.0, bias=0.0, noise=0.0, levels=0)
+IDEAL = JudgeParameters(low=0.0, high=10.0, unjudged=0.0, bias=0.0, noise=0.0, levels=0)
 """Scores are grades on another scale."""
 
 
@@ -87,7 +90,7 @@ class SimulatedJudge:
 
     Args:
         query_id: the query.
-        grades: of the candidates, in first-stage order.
+        grades: of the candidates, in first-stage order; -1 for one without.
         parameters: what the judge is like.
         seed: which of all judges of that kind.
         highest: the highest grade of the collection.
@@ -105,7 +108,8 @@ class SimulatedJudge:
         self._key = [seed, zlib.crc32(query_id.encode())]
         share = np.clip(np.asarray(grades, float), 0, highest) / highest
         bias = np.random.default_rng(self._key).standard_normal(len(grades)) * parameters.bias
-        self.worth = parameters.low + (parameters.high - parameters.low) * share + bias
+        worth = parameters.low + (parameters.high - parameters.low) * share
+        self.worth = np.where(np.asarray(grades) < 0, parameters.unjudged, worth) + bias
         self.centre = float(self.worth.mean()) if len(grades) else 0.0
 
     def __call__(self, groups: Sequence[Group]) -> list[JudgedGroup]:
@@ -169,7 +173,7 @@ class SimulatedEngine:
         self._judges = {
             query_id: SimulatedJudge(
                 query_id,
-                [qrels.get(query_id, {}).get(doc_id, 0) for doc_id in doc_ids],
+                [qrels.get(query_id, {}).get(doc_id, -1) for doc_id in doc_ids],
                 parameters,
                 seed,
                 highest,
