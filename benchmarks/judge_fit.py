@@ -332,7 +332,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     parameters, sharper, orders, scores, windows, statuses = fit(arguments.shared, arguments.seeds)
-    print(f"Grades are told apart {sharper:.2f} times better than pairs say.\n\nFitted: " + ", ".join(f"{k} {v:.3g}" for k, v in vars(parameters).items()))
+    print(
+        f"Grades are told apart {sharper:.2f} times better than pairs say.\n\nFitted: "
+        + ", ".join(f"{k} {v:.3g}" for k, v in vars(parameters).items())
+    )
     print(f"\nReplies: {dict(statuses)}\n\nScores: {scores}\n")
     qrels = read_qrels(arguments.shared / "collections/trec-dl19/qrels.txt")
     print("| orders of | separation | persistence | first place | by grade difference 1, 2, 3 |")
