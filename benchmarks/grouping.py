@@ -68,7 +68,7 @@ class Task:
 
 
 def measured(task: Task, jobs: int = 1) -> dict[int, Measured]:
-    """budget -> everything measured."""
+    """Everything that is measured, by budget."""
     collection = collection_of(task.shared, task.name, task.run, task.n, task.queries)
     n = max(map(len, collection.doc_ids.values()))
     size = task.group_size or (20 if n >= 40 else max(2, n // 5))

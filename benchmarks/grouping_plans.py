@@ -1,9 +1,8 @@
-"""What the study of grouping compares: plans to spend calls by, and ways to merge what they give."""
+"""What the study of grouping compares: plans to spend calls by, and ways to merge the scores."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -76,7 +76,7 @@ def every_table(found: Mapping[int, Measured]) -> list[str]:
     lines = ["\n| calls | plan | merge | nDCG@10 | gain over random groups |"]
     lines += ["|---:|---|---|---:|---|"]
     for budget, each in found.items():
-        order = sorted(range(len(each.combinations)), key=lambda w: -each.reported(w))  # noqa: B023
+        order = sorted(range(len(each.combinations)), key=lambda w: -each.reported(w))
         for which in order:
             names = each.combinations[which]
             lines.append(
@@ -102,7 +102,7 @@ def common_table(results: Mapping[str, Mapping[int, Measured]]) -> list[str]:
             for each in same
         }
         if means:
-            best = max(means, key=lambda each: (means[each], each.name))  # noqa: B023
+            best = max(means, key=lambda each: (means[each], each.name))
             gains = "; ".join(
                 f"{name} {gained(m.gain(m.combinations.index(best)))}" for name, m in there.items()
             )

@@ -106,7 +106,7 @@ def recorded_windows(path: Path, model: str = MODEL) -> tuple[list[Window], Coun
         scores = read_order(Reply(text=row["response"]), size, "rank_llm")
         statuses[scores.status.value] += 1
         if len(scores.scores) == size:
-            order = sorted(range(size), key=lambda place: -scores.scores[place + 1])  # noqa: B023
+            order = sorted(range(size), key=lambda place: -scores.scores[place + 1])
             found.append(
                 Window(row["run_id"], row["qid"], row["window_index"], tuple(row["docids"]),
                        tuple(order))
@@ -225,7 +225,8 @@ def fitted(
     and contrast are half of their upper bounds, and the mean of all scores is 5: choices, no fits.
 
     Args:
-        orders, scores: the facts.
+        orders: the facts of orders.
+        scores: the facts of scores.
         statuses: of the listwise replies.
         grades: of the documents that were in the windows, -1 for none.
         sharper: what grades are told apart better by than pairs say.
@@ -268,7 +269,7 @@ def simulated_windows(
         judge = judges[window.query_id]
         members = [documents[window.query_id][each] for each in window.doc_ids]
         raw = judge.raw(members, judge.rng(members))
-        order = tuple(sorted(range(len(members)), key=lambda place: -raw[place]))  # noqa: B023
+        order = tuple(sorted(range(len(members)), key=lambda place: -raw[place]))
         found.append(dataclasses.replace(window, order=order))
     return found
 
@@ -284,7 +285,7 @@ def slid(run: Mapping[str, Any], qrels: Qrels, parameters: JudgeParameters, seed
         for start in range(max(len(order) - 20, 0), -1, -10):
             members = order[start : start + 20]
             raw = judge.raw(members, judge.rng(members))
-            best = sorted(range(len(members)), key=lambda place: -raw[place])  # noqa: B023
+            best = sorted(range(len(members)), key=lambda place: -raw[place])
             order[start : start + 20] = [members[place] for place in best]
         scores[query_id] = {doc_ids[each]: -float(rank) for rank, each in enumerate(order)}
     known = {query_id: dict(grades) for query_id, grades in qrels.items() if query_id in run}

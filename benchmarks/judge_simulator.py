@@ -9,10 +9,10 @@ groups differ. A document's score in a group is
                                                                noise ~ N(0, noise^2), each score's
 
 where mean is the group's mean worth less that of the whole list, centre the list's mean worth, and
-place runs from 0 to 1 through the prompt. It is cut to 0..10 and rounded to one of so many levels, as
-models use few of the eleven. Then replies fail, and labels are missing. Documents without judgement
-(grade -1 here) count as grade 0 in measures, but are worth less to a judge than those that were
-judged and found not relevant: some system had those among its best.
+place runs from 0 to 1 through the prompt. It is cut to 0..10 and rounded to one of so many levels,
+as models use few of the eleven. Then replies fail, and labels are missing. Documents without
+judgement (grade -1 here) count as grade 0 in measures, but are worth less to a judge than those
+that were judged and found not relevant: some system had those among its best.
 
 Everything drawn follows from the seed, the query and the group's members in their order: the same
 prompt gets the same reply whatever else is asked, as from a model that decodes greedily, so plans
@@ -31,7 +31,6 @@ from typing import Any
 
 import numpy as np
 
-from llmrankers_groupwise.testing import json_reply
 from llmrankers_groupwise.types import (
     MAX_SCORE,
     Group,
@@ -190,8 +189,6 @@ class SimulatedEngine:
         scores = judged.scores.scores
         if not scores:
             return Reply(text=CUT_OFF, finish_reason="length")
-        if len(scores) == len(group.members):
-            return Reply(text=json_reply([scores[label] for label in sorted(scores)]))
         entries = ", ".join(f'"[{label}]": {scores[label]:g}' for label in sorted(scores))
         return Reply(text=f"<reason>simulated</reason>\n<answer>{{{entries}}}</answer>")
 

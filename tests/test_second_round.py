@@ -121,8 +121,11 @@ def test_a_document_without_a_score_keeps_its_place_in_the_span():
     assert reordered([2, 0, 1], [1.0, 5.0, None], [(0, 3)]) == [2, 1, 0]
 
 
-@given(st.permutations(range(12)), st.lists(st.none() | st.integers(0, 3), min_size=12, max_size=12),
-       SETTINGS)  # fmt: skip
+@given(
+    st.permutations(range(12)),
+    st.lists(st.none() | st.integers(0, 3), min_size=12, max_size=12),
+    SETTINGS,
+)
 def test_an_order_stays_a_permutation(order, scores, settings):
     places = spans(len(order), **(settings | {"group_size": 6}))
     assert sorted(reordered(order, scores, places)) == list(range(12))
