@@ -151,9 +151,10 @@ def judge_of(arguments: argparse.Namespace) -> JudgeParameters | str:
     if arguments.judge == "embedded":
         return "embedded"
     parameters = IDEAL if arguments.judge == "ideal" else fit(arguments.shared)[0]
-    kinds = {each.name: type(each.default) for each in dataclasses.fields(JudgeParameters)}
     given = dict(each.split("=", 1) for each in arguments.set)
-    changed: dict[str, Any] = {name: kinds[name](float(value)) for name, value in given.items()}
+    changed: dict[str, Any] = {
+        name: int(value) if name == "levels" else float(value) for name, value in given.items()
+    }
     return dataclasses.replace(parameters, **changed)
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grouping_plans import Judge, Merge
-from judge_fit import MODEL
 from judge_simulator import JudgeParameters, SimulatedJudge
+from recorded_judges import MODEL
 
 from llmrankers_groupwise import GroupwiseLlmRanker
 from llmrankers_groupwise.evaluation import evaluate

@@ -102,8 +102,8 @@ class Merge:
     @property
     def name(self) -> str:
         """What is not as by default."""
-        parts = [self.calibration] if self.calibration != "none" else []
-        parts += [self.fusion] if self.fusion != "mean" else []
+        parts: list[str] = [self.calibration] * (self.calibration != "none")
+        parts += [self.fusion] * (self.fusion != "mean")
         parts += [f"shrinkage {self.shrinkage:g}"] if self.shrinkage else []
         return " + ".join(parts) or "none"
 

@@ -13,7 +13,7 @@ from llmrankers_groupwise import GroupwiseLlmRanker
 from llmrankers_groupwise.types import Candidate, Group, Query, Status
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-NAMES = ("judge_simulator", "judge_fit", "grouping_plans", "grouping_judges", "grouping_report",
+NAMES = ("judge_simulator", "recorded_judges", "judge_fit", "grouping_plans", "grouping_judges", "grouping_report",
          "grouping")  # fmt: skip
 
 
@@ -178,16 +178,17 @@ def test_a_gain_is_of_the_queries_that_did_not_choose(study):
 
 
 def test_the_fit_finds_what_orders_were_made_with(study):
-    fit, simulator = study["judge_fit"], study["judge_simulator"]
+    fit, facts_of = study["judge_fit"], study["recorded_judges"]
+    simulator = study["judge_simulator"]
     rng = np.random.default_rng(1)
     qrels, windows = {}, []
     for query in range(60):
         qrels[f"q{query}"] = {f"d{x}": int(rng.integers(0, 4)) for x in range(30)}
         for stage in ("_bm25_", "_splade_"):
             shown = tuple(f"d{x}" for x in rng.choice(30, 20, replace=False))
-            windows.append(fit.Window(stage, f"q{query}", 0, shown, ()))
+            windows.append(facts_of.Window(stage, f"q{query}", 0, shown, ()))
     given = quiet(simulator, low=2.0, high=5.0, bias=1.2, noise=0.9, position=1.5)
-    facts = fit.order_facts(fit.simulated_windows(windows, qrels, given, 0), qrels)
+    facts = facts_of.order_facts(fit.simulated_windows(windows, qrels, given, 0), qrels)
     # one grade is a point, a score's deviation 1.5
     assert facts.separation == pytest.approx(1 / 1.5, rel=0.15)
     assert facts.persistence == pytest.approx(1.2**2 / 1.5**2, abs=0.1)
