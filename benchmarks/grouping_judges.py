@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -90,12 +91,7 @@ def embedded(collection: Collection) -> MakeJudge:
     It looks at each document alone, so that its scores are the same in every group and no grouping
     can matter: one question about all documents says what every group would get.
     """
-    corpus = {}
-    for line in (collection.folder / "corpus.jsonl").open(encoding="utf-8"):
-        row = json.loads(line)
-        corpus[str(row["_id"])] = f"{row.get('title') or ''} {row['text']}".strip()
-    ranker = GroupwiseLlmRanker(grouping="sorted")
-    scores: dict[str, dict[int, float]] = {}
+    corpus, ranker, scores = _loaded(collection.folder)
 
     def make(query_id: str, seed: int) -> Judge:
         if query_id not in scores:
@@ -112,6 +108,16 @@ def embedded(collection: Collection) -> MakeJudge:
         return lambda groups: [_looked_up(group, scores[query_id]) for group in groups]
 
     return make
+
+
+@functools.cache
+def _loaded(folder: Path) -> tuple[dict[str, str], GroupwiseLlmRanker, dict[str, dict[int, float]]]:
+    """A collection's texts, a ranker, and the scores it has given so far, for all budgets."""
+    corpus = {}
+    for line in (folder / "corpus.jsonl").open(encoding="utf-8"):
+        row = json.loads(line)
+        corpus[str(row["_id"])] = f"{row.get('title') or ''} {row['text']}".strip()
+    return corpus, GroupwiseLlmRanker(grouping="sorted"), {}
 
 
 def _looked_up(group: Group, scores: Mapping[int, float]) -> JudgedGroup:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +14,7 @@ Rows = Sequence[Mapping[int, float]]
 
 _ROUNDS = 50
 _FACTORS = (0.25, 4.0)
+_LEAST = 1e-9  # a smaller standard deviation is one of equal scores
 _PRIOR = 1.0  # of a document's own score, against one comparison with another document
 
 
@@ -28,64 +29,62 @@ def by_shared(rows: Rows, *, scale: bool) -> list[dict[int, float]]:
         rows: the groups' scores.
         scale: fit factors; else they are 1.
     """
-    appearances = defaultdict(list)
-    for index, row in enumerate(rows):
-        for position in row:
-            appearances[position].append(index)
-    shared = {x: found for x, found in appearances.items() if len(found) > 1}
-    factors = [1.0] * len(rows)
+    import numpy as np
+
+    counts = Counter(position for row in rows for position in row)
+    shared = sorted(position for position, count in counts.items() if count > 1)
     if not shared:
         return [dict(row) for row in rows]
+    there = np.array([[position in row for row in rows] for position in shared], float)
+    scores = np.array([[row.get(position, 0.0) for row in rows] for position in shared])
+    appearances = there.sum(axis=1, keepdims=True)
+    normal = np.diag(there.sum(axis=0)) - (there / appearances).T @ there
+    inverse = np.linalg.pinv(normal, hermitian=True)
+    factors = np.ones(len(rows))
     for _ in range(_ROUNDS if scale else 1):
-        scaled = [
-            {x: y / factor for x, y in row.items()}
-            for row, factor in zip(rows, factors, strict=True)
-        ]
-        shifts = _shifts(scaled, shared)
+        scaled = scores / factors
+        means = (there * scaled).sum(axis=1, keepdims=True) / appearances
+        # The two-way layout document + shift: of all solutions that of the least norm.
+        shifts = inverse @ (there * (scaled - means)).sum(axis=0)
         if scale:
-            before, factors = factors, _factors(rows, shifts, scaled, shared)
-            if max(abs(a - b) for a, b in zip(before, factors, strict=True)) < 1e-6:
+            levels = (there * (scaled - shifts)).sum(axis=1, keepdims=True) / appearances
+            before, factors = factors, _factors(there, scores, levels)
+            if np.abs(before - factors).max() < 1e-6:
                 break
     return [
-        {x: y / factor - shift for x, y in row.items()}
+        {x: float(y / factor - shift) for x, y in row.items()}
         for row, factor, shift in zip(rows, factors, shifts, strict=True)
     ]
 
 
-def _shifts(rows: Rows, shared: Mapping[int, Sequence[int]]) -> list[float]:
-    """The group shifts of the two-way layout score = document + shift, of least norm."""
-    import numpy as np
-
-    normal = np.zeros((len(rows), len(rows)))
-    right = np.zeros(len(rows))
-    for position, found in shared.items():
-        mean = math.fsum(rows[index][position] for index in found) / len(found)
-        for index in found:
-            right[index] += rows[index][position] - mean
-            normal[index, index] += 1.0
-            normal[index, found] -= 1.0 / len(found)
-    return [float(shift) for shift in np.linalg.pinv(normal, hermitian=True) @ right]
-
-
-def _factors(
-    rows: Rows, shifts: Sequence[float], scaled: Rows, shared: Mapping[int, Sequence[int]]
-) -> list[float]:
+def _factors(there: Any, scores: Any, levels: Any) -> Any:
     """How far each group spreads the documents that it shares, relative to all; geometric mean 1.
 
-    Standard deviations are compared rather than regressed on each other, as both are noisy.
+    Standard deviations are compared rather than regressed on each other, as both are noisy; 1 where
+    fewer than three documents are shared, or all are equal.
+
+    Args:
+        there: 1 where a document is in a group, else 0, shape (documents, groups).
+        scores: of documents in groups, the same shape.
+        levels: of documents, shape (documents, 1).
     """
-    level = {
-        x: _mean([scaled[index][x] - shifts[index] for index in found])
-        for x, found in shared.items()
-    }
-    logs = []
-    for row in rows:
-        own = [x for x in row if x in level]
-        spread, usual = _spread([row[x] for x in own]), _spread([level[x] for x in own])
-        ratio = spread / usual if spread and usual else 1.0
-        logs.append(math.log(min(max(ratio, _FACTORS[0]), _FACTORS[1])))
-    centre = _mean(logs)
-    return [math.exp(each - centre) for each in logs]
+    import numpy as np
+
+    count = there.sum(axis=0)
+    own, usual = _spreads(there, scores, count), _spreads(there, levels, count)
+    known = (count > 2) & (own > _LEAST) & (usual > _LEAST)
+    ratio = np.where(known, own, 1.0) / np.where(known, usual, 1.0)
+    logs = np.log(np.clip(ratio, *_FACTORS))
+    return np.exp(logs - logs.mean())
+
+
+def _spreads(there: Any, values: Any, count: Any) -> Any:
+    """The standard deviation of each group's shared documents, shape (groups,)."""
+    import numpy as np
+
+    whole = np.maximum(count, 1.0)
+    means = (there * values).sum(axis=0) / whole
+    return np.sqrt((there * (values - means) ** 2).sum(axis=0) / whole)
 
 
 def bradley_terry(rows: Rows) -> list[dict[int, float]]:
@@ -105,7 +104,11 @@ def bradley_terry(rows: Rows) -> list[dict[int, float]]:
         beats = (given[:, None] > given) + 0.5 * (given[:, None] == given)
         np.fill_diagonal(beats, 0.0)
         wins[np.ix_(own, own)] += beats
-    z = _standardised([_mean([row[x] for row in rows if x in row]) for x in positions])
+    found: dict[int, list[float]] = defaultdict(list)
+    for row in rows:
+        for position, score in row.items():
+            found[position].append(score)
+    z = _standardised([_mean(found[position]) for position in positions])
     strength = z.copy()
     met = wins + wins.T
     for _ in range(_ROUNDS):
@@ -132,11 +135,3 @@ def _standardised(values: Sequence[float]) -> Any:
 
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
-
-
-def _spread(values: Sequence[float]) -> float:
-    """The standard deviation; 0.0 where fewer than three say nothing, or all are equal."""
-    if len(values) < 3 or min(values) == max(values):
-        return 0.0
-    mean = _mean(values)
-    return math.sqrt(math.fsum((each - mean) ** 2 for each in values) / len(values))

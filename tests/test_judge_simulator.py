@@ -13,8 +13,8 @@ from llmrankers_groupwise import GroupwiseLlmRanker
 from llmrankers_groupwise.types import Candidate, Group, Query, Status
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-NAMES = ("judge_simulator", "recorded_judges", "judge_fit", "grouping_plans", "grouping_judges", "grouping_report",
-         "grouping")  # fmt: skip
+NAMES = ("judge_simulator", "recorded_judges", "judge_fit", "grouping_plans", "grouping_judges",
+         "grouping_report", "grouping")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
