@@ -40,6 +40,7 @@ def by_shared(rows: Rows, *, scale: bool) -> list[dict[int, float]]:
     appearances = there.sum(axis=1, keepdims=True)
     normal = np.diag(there.sum(axis=0)) - (there / appearances).T @ there
     inverse = np.linalg.pinv(normal, hermitian=True)
+    relative = inverse @ normal  # less the mean of the groups that are connected with each
     factors = np.ones(len(rows))
     for _ in range(_ROUNDS if scale else 1):
         scaled = scores / factors
@@ -48,7 +49,7 @@ def by_shared(rows: Rows, *, scale: bool) -> list[dict[int, float]]:
         shifts = inverse @ (there * (scaled - means)).sum(axis=0)
         if scale:
             levels = (there * (scaled - shifts)).sum(axis=1, keepdims=True) / appearances
-            before, factors = factors, _factors(there, scores, levels)
+            before, factors = factors, np.exp(relative @ _spread_ratios(there, scores, levels))
             if np.abs(before - factors).max() < 1e-6:
                 break
     return [
@@ -57,10 +58,10 @@ def by_shared(rows: Rows, *, scale: bool) -> list[dict[int, float]]:
     ]
 
 
-def _factors(there: Any, scores: Any, levels: Any) -> Any:
-    """How far each group spreads the documents that it shares, relative to all; geometric mean 1.
+def _spread_ratios(there: Any, scores: Any, levels: Any) -> Any:
+    """How far each group spreads the documents that it shares, relative to all: logarithms.
 
-    Standard deviations are compared rather than regressed on each other, as both are noisy; 1 where
+    Standard deviations are compared rather than regressed on each other, as both are noisy; 0 where
     fewer than three documents are shared, or all are equal.
 
     Args:
@@ -74,8 +75,7 @@ def _factors(there: Any, scores: Any, levels: Any) -> Any:
     own, usual = _spreads(there, scores, count), _spreads(there, levels, count)
     known = (count > 2) & (own > _LEAST) & (usual > _LEAST)
     ratio = np.where(known, own, 1.0) / np.where(known, usual, 1.0)
-    logs = np.log(np.clip(ratio, *_FACTORS))
-    return np.exp(logs - logs.mean())
+    return np.log(np.clip(ratio, *_FACTORS))
 
 
 def _spreads(there: Any, values: Any, count: Any) -> Any:
