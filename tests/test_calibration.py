@@ -5,7 +5,7 @@ import random
 import statistics
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrankers_groupwise.calibration import (
@@ -19,6 +19,9 @@ from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.fusion import mean_scores, ranked_positions
 from llmrankers_groupwise.grouping import make_groups
 from llmrankers_groupwise.types import Group, GroupScores, JudgedGroup, Status
+
+few = settings(max_examples=30, deadline=None)
+"""Each example fits models with numpy, the first one imports it."""
 
 CALIBRATIONS = (
     "none", "zscore", "minmax", "random_effects", "shared_shift", "shared_scale", "borda",
@@ -61,6 +64,7 @@ def some_judged(draw, n=12):
 
 
 @pytest.mark.parametrize("calibration", CALIBRATIONS)
+@few
 @given(groups=some_judged())
 def test_only_scores_change_and_only_where_there_are_any(calibration, groups):
     changed = calibrated(groups, calibration)
@@ -74,6 +78,7 @@ def test_only_scores_change_and_only_where_there_are_any(calibration, groups):
 
 
 @pytest.mark.parametrize("calibration", CALIBRATIONS)
+@few
 @given(groups=some_judged(), seed=st.integers(0, 99))
 def test_the_order_of_groups_and_within_them_changes_nothing(calibration, groups, seed):
     rng = random.Random(seed)
@@ -96,6 +101,7 @@ def test_the_order_of_groups_and_within_them_changes_nothing(calibration, groups
 
 
 @pytest.mark.parametrize("calibration", [each for each in CALIBRATIONS if "shared" not in each])
+@few
 @given(groups=some_judged())
 def test_no_calibration_turns_two_documents_of_one_group_round(calibration, groups):
     if calibration == "bradley_terry":
@@ -110,6 +116,7 @@ def test_no_calibration_turns_two_documents_of_one_group_round(calibration, grou
 
 
 @pytest.mark.parametrize("calibration", SHIFT_FREE)
+@few
 @given(groups=some_judged(), shift=st.integers(-5, 5), data=st.data())
 def test_a_constant_added_to_a_groups_scores_is_nothing_to(calibration, groups, shift, data):
     if not groups:
@@ -131,6 +138,7 @@ def shifted_by(group, shift, factor=1.0):
 
 @pytest.mark.parametrize("strategy", ["random", "strided", "sorted", "snake"])
 @pytest.mark.parametrize("calibration", ["shared_shift", "shared_scale"])
+@few
 @given(seed=st.integers(0, 50), anchors=st.integers(3, 6))
 def test_an_ideal_judge_with_drift_is_put_right_by_anchors(calibration, strategy, seed, anchors):
     n, rng = 60, random.Random(seed)
@@ -152,6 +160,7 @@ def test_an_ideal_judge_with_drift_is_put_right_by_anchors(calibration, strategy
 
 @pytest.mark.parametrize("calibration", ["none", "shared_shift", "shared_scale"])
 @pytest.mark.parametrize("strategy", ["random", "strided", "sorted", "snake", "mixed"])
+@few
 @given(seed=st.integers(0, 50), overlap=st.integers(0, 9), repeats=st.integers(1, 3))
 def test_an_ideal_judge_is_left_as_it_is(calibration, strategy, seed, overlap, repeats):
     n = 45
@@ -166,6 +175,7 @@ def test_an_ideal_judge_is_left_as_it_is(calibration, strategy, seed, overlap, r
 
 
 @pytest.mark.parametrize("calibration", CALIBRATIONS)
+@few
 @given(seed=st.integers(0, 50))
 def test_an_ideal_judge_of_one_group_gives_the_true_order(calibration, seed):
     truth = random.Random(seed).sample(range(100), 15)
@@ -266,6 +276,7 @@ def test_bradley_terry_where_one_pair_met_solves_its_equation():
     assert strengths[1] == -strengths[0]
 
 
+@few
 @given(st.integers(0, 30))
 def test_bradley_terry_reaches_the_order_of_many_comparisons(seed):
     rng = random.Random(seed)
@@ -310,6 +321,7 @@ def test_equal_scores_are_told_apart_by_rank_where_ranks_tell_something():
     assert scores[1] > scores[2]
 
 
+@few
 @given(st.lists(st.none() | st.integers(0, 10), max_size=8))
 def test_shrinkage_leaves_what_has_no_score_without(scores):
     given_scores = [None if score is None else float(score) for score in scores]

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmrankers_groupwise.score_models import bradley_terry, by_shared
+
+
+few = settings(max_examples=30, deadline=None)
+"""Each example fits models with numpy, the first one imports it."""
 
 
 def made(seed, groups, size, n, shift=5.0, factor=0.3):
@@ -20,6 +24,7 @@ def made(seed, groups, size, n, shift=5.0, factor=0.3):
     return truth, rows
 
 
+@few
 @given(st.integers(0, 100))
 def test_shifts_are_found_again_up_to_one_for_all(seed):
     truth, rows = made(seed, groups=8, size=10, n=20, factor=0.0)
@@ -27,6 +32,7 @@ def test_shifts_are_found_again_up_to_one_for_all(seed):
     assert offsets == pytest.approx([offsets[0]] * len(offsets), abs=1e-6)
 
 
+@few
 @given(st.integers(0, 100))
 def test_shifts_and_factors_are_found_again_up_to_one_line_for_all(seed):
     truth, rows = made(seed, groups=8, size=10, n=20, factor=0.2)
@@ -36,6 +42,7 @@ def test_shifts_and_factors_are_found_again_up_to_one_line_for_all(seed):
     assert found == pytest.approx(slope * true + start, abs=0.05)
 
 
+@few
 @given(st.integers(0, 100), st.floats(-20, 20))
 def test_a_constant_on_one_group_moves_all_documents_alike(seed, constant):
     _, rows = made(seed, groups=6, size=10, n=20)
@@ -67,6 +74,7 @@ def test_nothing_at_all():
     assert bradley_terry([{}]) == [{}]
 
 
+@few
 @given(st.integers(0, 50), st.integers(-9, 9), st.integers(1, 4))
 def test_strengths_of_one_group_do_not_depend_on_its_scale(seed, shift, factor):
     rng = np.random.default_rng(seed)
