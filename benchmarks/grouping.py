@@ -9,6 +9,7 @@ of the bootstrap, 95 %, that draws queries and seeds anew together.
     python benchmarks/grouping.py study --shared DIR --save_path OUT --judge embedded --seeds 3
     python benchmarks/grouping.py study --shared DIR --save_path OUT --set drift=2 noise=3
     python benchmarks/grouping.py sweep --shared DIR --save_path OUT --seeds 3 --jobs 2
+    python benchmarks/grouping.py lists --shared DIR --save_path OUT --seeds 3 --queries 40
     python benchmarks/grouping.py recorded --shared DIR
 """
 
@@ -23,14 +24,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from grouping_judges import RUNS, Collection, collection_of, embedded, recorded_table, simulated
+from grouping_judges import (
+    RUNS,
+    Collection,
+    collection_of,
+    embedded,
+    made_collection,
+    recorded_table,
+    simulated,
+)
 from grouping_plans import MERGES, Combination, Plan, combinations, ranked
-from grouping_report import Measured, chosen_table, common_table, every_table, gained, save_plot
+from grouping_report import (
+    SWEEP_HEADER,
+    Measured,
+    chosen_table,
+    common_table,
+    every_table,
+    save_plot,
+    sweep_rows,
+)
 from judge_fit import fit
 from judge_simulator import IDEAL, JudgeParameters
 
 from llmrankers_groupwise.evaluation import evaluate_queries
 
+LENGTHS = (20, 50, 100, 200, 500)
+STRENGTHS = (0.5, 1.0, 2.0)
 BUDGETS = (5, 6, 10, 15, 30)
 SWEEP: Mapping[str, Mapping[str, float]] = {
     "as fitted": {},
@@ -52,7 +71,9 @@ class Task:
 
     Attributes:
         judge: "embedded", or a simulated judge's parameters.
+        name: a collection's, or "made" for lists of n that are made up.
         n: how many candidates of each query, at most.
+        strength: of the first stage of lists that are made up.
         group_size: None for 20, or a fifth of lists that are shorter than 40.
     """
 
@@ -65,11 +86,15 @@ class Task:
     group_size: int | None = None
     seeds: int = 10
     queries: int = 100
+    strength: float = 1.0
 
 
 def measured(task: Task, jobs: int = 1) -> dict[int, Measured]:
     """Everything that is measured, by budget."""
-    collection = collection_of(task.shared, task.name, task.run, task.n, task.queries)
+    if task.name == "made":
+        collection = made_collection(task.n, task.strength, task.queries)
+    else:
+        collection = collection_of(task.shared, task.name, task.run, task.n, task.queries)
     n = max(map(len, collection.doc_ids.values()))
     size = task.group_size or (20 if n >= 40 else max(2, n // 5))
     query_ids = list(collection.queries)
@@ -177,24 +202,35 @@ def study(arguments: argparse.Namespace) -> list[str]:
 def sweep(arguments: argparse.Namespace) -> list[str]:
     """What is best under one change of the fitted judge after the other, on one collection."""
     judge = fit(arguments.shared)[0]
-    lines = ["| judge | calls | random groups | chosen | gain | 6 calls, final, none |",
-             "|---|---:|---:|---|---|---|"]  # fmt: skip
+    lines = list(SWEEP_HEADER)
     for name, changed in SWEEP.items():
         given: dict[str, Any] = dict(changed)
         task = _task(arguments, arguments.collections[0], dataclasses.replace(judge, **given))
-        for budget, each in measured(task, arguments.jobs).items():
-            finals = [
-                which
-                for which, one in enumerate(each.combinations)
-                if one == Combination(Plan(20, final_round=20))
-            ]
-            final = gained(each.gain(finals[0])) if finals else ""
-            lines.append(
-                f"| {name} | {budget} | {each.reported(0):.4f} "
-                f"| {each.combinations[each.chosen].name.replace(' | ', '; ')} "
-                f"| {gained(each.gain(each.chosen))} | {final} |"
+        lines += _shown(sweep_rows(name, measured(task, arguments.jobs)))
+    return lines
+
+
+def lists(arguments: argparse.Namespace) -> list[str]:
+    """What is best for made-up lists of other lengths and first stages; budgets go with lengths."""
+    judge = judge_of(arguments)
+    lines = list(SWEEP_HEADER)
+    for n in LENGTHS:
+        groups = -(-n // 20)
+        for strength in STRENGTHS:
+            task = dataclasses.replace(
+                _task(arguments, "made", judge),
+                budgets=(groups, groups + 1, 2 * groups),
+                n=n,
+                group_size=20,
+                strength=strength,
             )
-            print(lines[-1], flush=True)
+            found = measured(task, arguments.jobs)
+            lines += _shown(sweep_rows(f"N = {n}, first stage {strength:g}", found))
+    return lines
+
+
+def _shown(lines: list[str]) -> list[str]:
+    print("\n".join(lines), flush=True)
     return lines
 
 
@@ -207,7 +243,7 @@ def _task(arguments: argparse.Namespace, name: str, judge: JudgeParameters | str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("study", "sweep", "recorded"))
+    parser.add_argument("what", choices=("study", "sweep", "lists", "recorded"))
     parser.add_argument("--shared", required=True, type=Path)
     parser.add_argument("--save_path", type=Path, help="a Markdown file; the plot is beside it")
     parser.add_argument("--judge", choices=("fitted", "ideal", "embedded"), default="fitted")
@@ -225,7 +261,7 @@ def main() -> None:
         return
     if arguments.save_path is None:
         parser.error(f"{arguments.what} needs --save_path")
-    lines = (study if arguments.what == "study" else sweep)(arguments)
+    lines = {"study": study, "sweep": sweep, "lists": lists}[arguments.what](arguments)
     arguments.save_path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from grouping_plans import Judge, Merge
 from judge_simulator import JudgeParameters, SimulatedJudge
 from recorded_judges import MODEL
@@ -68,6 +69,27 @@ def collection_of(shared: Path, name: str, run: str | None, n: int, most: int) -
         {query_id: [entry.doc_id for entry in candidates[query_id]] for query_id in known},
         {query_id: qrels[query_id] for query_id in known},
     )
+
+
+def made_collection(n: int, strength: float, queries: int) -> Collection:
+    """Lists of any length behind a first stage of any strength, which no collection here has.
+
+    Of grades 3, 2 and 1 there are 6, 10 and 10 documents on average (Poisson), about as in the
+    best 100 of BM25 on TREC DL 2019; the others have grade 0. The first stage sorts by strength x
+    grade and a normal deviate: at 0 it knows nothing.
+    """
+    made: dict[str, dict[str, int]] = {}
+    order: dict[str, list[str]] = {}
+    for query in range(queries):
+        rng = np.random.default_rng([query, n])
+        counts = [int(rng.poisson(mean)) for mean in (6, 10, 10)]
+        relevant = [g for g, count in zip((3, 2, 1), counts, strict=True) for _ in range(count)]
+        grades = np.array((relevant + [0] * n)[:n])
+        ranks = np.argsort(-(strength * grades + rng.standard_normal(n)), kind="stable")
+        query_id = f"made{query:03d}"
+        made[query_id] = {f"d{x}": int(grade) for x, grade in enumerate(grades)}
+        order[query_id] = [f"d{x}" for x in ranks]
+    return Collection(Path(), {query_id: query_id for query_id in made}, order, made)
 
 
 MakeJudge = Callable[[str, int], Judge]

@@ -205,3 +205,23 @@ def test_a_small_study_of_a_real_collection(study, shared, tmp_path, monkeypatch
     assert "| 6 |" in text
     assert "1 x final of 20" in text
     assert out.with_suffix(".svg").is_file()
+
+
+def test_made_up_lists_are_as_long_and_as_well_sorted_as_they_should_be(study):
+    judges = study["grouping_judges"]
+    quality = []
+    for strength in (0.0, 1.0, 4.0):
+        made = judges.made_collection(60, strength, 30)
+        assert {len(doc_ids) for doc_ids in made.doc_ids.values()} == {60}
+        assert all(set(made.doc_ids[each]) == set(made.qrels[each]) for each in made.queries)
+        quality.append(
+            statistics.fmean(
+                made.qrels[each][doc_id]
+                for each in made.queries
+                for doc_id in made.doc_ids[each][:10]
+            )
+        )
+    assert quality == sorted(quality)
+    assert quality[-1] > 3 * quality[0]
+    shortest = judges.made_collection(5, 1.0, 3)
+    assert {len(doc_ids) for doc_ids in shortest.doc_ids.values()} == {5}

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from llmrankers_groupwise.score_models import bradley_terry, by_shared
 
-
 few = settings(max_examples=30, deadline=None)
 """Each example fits models with numpy, the first one imports it."""
 
