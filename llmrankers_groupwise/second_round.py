@@ -105,7 +105,7 @@ def reordered(
     """An order in which the documents of each span of places were sorted again among themselves.
 
     Scores of a second round say nothing of who was not in it: a document that does worse among the
-    best is not thereby worse than one that was not there. Spans that touch are one.
+    best is not thereby worse than one that was not there. Spans that share a place are one.
 
     Args:
         order: positions, best first by the first round.
