@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -105,9 +106,9 @@ def _warn_of_equal_rewards(result: TrainResult) -> None:
     shares = [point[_EQUAL] for point in result.log_history if _EQUAL in point]
     if shares and min(shares) == 1.0:
         logger.warning(
-            "at every step all replies to a prompt got the same reward (the last: %s), from which "
-            "nothing is learned: look at replies by log_completions, and train by SFT first",
-            result.metrics.get("reward"),
+            "at every step all replies to a prompt got the same reward (the last: %.4g), from "
+            "which nothing is learned: look at replies by log_completions, and train by SFT first",
+            result.metrics.get("reward", math.nan),
         )
 
 
