@@ -135,7 +135,7 @@ class ResultFolder:
 
     def _check_free(self) -> None:
         if self.path.is_dir():
-            if not any(self.path.iterdir()):
+            if all(_is_empty_log(each) for each in self.path.iterdir()):
                 return
             other = ""
             if self.last_checkpoint():
@@ -187,3 +187,8 @@ class ResultFolder:
                     f"resume: {name} was {was!r} and is now {value!r}; give it as before, or save "
                     f"elsewhere"
                 )
+
+
+def _is_empty_log(path: Path) -> bool:
+    """What TRL's trainer makes for logged replies as soon as it is made itself."""
+    return path.name == "completions" and path.is_dir() and not any(path.iterdir())
