@@ -57,7 +57,7 @@ browser:
 
 .venv/installed: .venv/bin/pip setup.py pyproject.toml constraints.txt $(SOURCES)
 	rm -rf build
-	.venv/bin/$(INSTALL) '.[embedded,pyserini,ir-datasets,transformers,openai,ray,report,dev]'
+	.venv/bin/$(INSTALL) '.[embedded,pyserini,ir-datasets,transformers,openai,ray,report,train,dev]'
 	touch $@
 
 # vLLM's build for CPUs; see tests/with_vllm/requirements.py for what is left out, and why.

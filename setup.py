@@ -16,6 +16,14 @@ EXTRAS = {
     "pyserini": ["pyserini>=1.6"],
     "ir-datasets": ["ir_datasets>=0.5.8"],
     "report": ["matplotlib>=3.9"],
+    "train": [
+        "llmrankers-groupwise[transformers,report]",
+        "bm25s>=0.2",
+        "datasets>=4.0",
+        "sentence-transformers>=5.0",
+        "tensorboard>=2.16",
+        "trl>=1.6",
+    ],
 }
 DEVELOPMENT = [
     "hypothesis", "mypy", "pytest", "ruff", "selenium>=4.20", "setuptools>=77", "types-tqdm",
@@ -35,6 +43,7 @@ setup(
         "llmrankers_groupwise.engines",
         "llmrankers_groupwise.methods",
         "llmrankers_groupwise.prompt_files",
+        "llmrankers_groupwise.training",
         "llmrankers_groupwise.report",
     ],
     package_dir={"llmrankers_groupwise.prompt_files": "prompts"},

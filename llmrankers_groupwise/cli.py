@@ -24,6 +24,7 @@ from llmrankers_groupwise.options import parse_arguments
 from llmrankers_groupwise.prepare_command import run_prepare
 from llmrankers_groupwise.prompt_command import run_prompts
 from llmrankers_groupwise.run_command import run_run
+from llmrankers_groupwise.train_command import run_train
 
 __all__ = ["main"]
 
@@ -36,10 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         SIGTERM it is 143.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    command = ""
     try:
         arguments = parse_arguments(argv)
+        command = arguments.command
         with _ended_in_order():
-            _COMMANDS[arguments.command](arguments)
+            _COMMANDS[command](arguments)
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (InputError, ImportError) as error:
@@ -49,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"run-groupwise: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("run-groupwise: interrupted; no run file was written", file=sys.stderr)
+        written = "; no run file was written" if command == "run" else ""
+        print(f"run-groupwise: interrupted{written}", file=sys.stderr)
         return 130
     return 0
 
@@ -79,6 +83,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "compare": run_compare,
     "fuse": run_fuse,
     "prepare": run_prepare,
+    "train": run_train,
 }
 
 

@@ -25,6 +25,7 @@ from llmrankers_groupwise.journal import Journal
 from llmrankers_groupwise.methods.registry import METHODS
 from llmrankers_groupwise.prompts import PromptFile, load_prompt
 from llmrankers_groupwise.tally import RecentFailures
+from llmrankers_groupwise.trained import trained_prompt
 from llmrankers_groupwise.types import Candidate, Query, Ranking, Sampling, Scoring, Usage
 
 __all__ = [
@@ -70,7 +71,7 @@ def make_engine(
     tokenizer_name_or_path: str | None,
     options: RankerOptions,
 ) -> Engine:
-    """The engine that a ranker's options name, or the object that they hold.
+    """The engine that a ranker's options name or hold.
 
     Raises:
         SettingsError, MissingDependencyError: as `engines.protocol.resolve_engine`.
@@ -108,15 +109,15 @@ def resolve_scoring(engine: Engine, scoring: Scoring | None) -> Scoring:
     return scoring
 
 
-def resolve_prompt(engine: Engine, prompt_file: str | None, default: str) -> PromptFile:
-    """The prompt file, by default a bundled one.
+def resolve_prompt(engine: Engine, given: str | None, method: str, default: str) -> PromptFile:
+    """The prompt file, by default the one that the model was trained with, else a bundled one.
 
     Raises:
-        PromptError: as `load_prompt`.
+        PromptError, SettingsError: as `load_prompt` and `trained_prompt`.
     """
-    if prompt_file and not getattr(engine, "reads_prompts", True):
+    if given and not getattr(engine, "reads_prompts", True):
         logger.warning("this engine reads no prompt: prompt_file has no effect")
-    return load_prompt(prompt_file or default)
+    return load_prompt(given or trained_prompt(engine, method) or default)
 
 
 class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type information
@@ -126,8 +127,7 @@ class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type 
         method: its name in `methods.registry.METHODS`.
         settings: the method's.
         engine: who answers.
-        options: `max_failure_rate`, `journal` and `verbose` of RankerOptions, and `sampling`; what
-            is said of the engine is done already.
+        options: `max_failure_rate`, `journal`, `verbose` and `sampling` of RankerOptions.
 
     Attributes:
         total_compare, total_prompt_tokens, total_completion_tokens: engine calls and tokens of
@@ -282,7 +282,7 @@ class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type 
 
 
 def log_exchanges() -> None:
-    """Log every prompt and reply; to standard error unless the application has set up logging."""
+    """Log every prompt and reply; to standard error unless logging is set up otherwise."""
     package = logging.getLogger("llmrankers_groupwise")
     package.setLevel(logging.DEBUG)
     if not package.hasHandlers():
@@ -290,8 +290,7 @@ def log_exchanges() -> None:
 
 
 def _text(result: SearchResult) -> str | None:
-    text: str | None = result.text
-    return text if text and text.strip() else None
+    return result.text if result.text and result.text.strip() else None
 
 
 def _rescored(result: SearchResult, score: float) -> SearchResult:

@@ -20,6 +20,8 @@ __all__ = [
     "add_merged",
     "add_outputs",
     "add_presets",
+    "assignment",
+    "positive",
     "word",
 ]
 
@@ -48,9 +50,9 @@ def add_inputs(group: argparse._ArgumentGroup) -> None:
     add("--ir_dataset_name", metavar="NAME", help="queries and passages from ir_datasets")
     add("--corpus", metavar="FILE", help="passages: JSONL with _id, title and text")
     add("--pyserini_index", metavar="INDEX", help="passages: a Lucene index or a prebuilt name")
-    add("--hits", type=_positive, default=100, help="documents of each query to rerank")
-    add("--query_length", type=_positive, default=128, help="cut queries to so many tokens")
-    add("--passage_length", type=_positive, default=512, help="cut passages to so many tokens")
+    add("--hits", type=positive, default=100, help="documents of each query to rerank")
+    add("--query_length", type=positive, default=128, help="cut queries to so many tokens")
+    add("--passage_length", type=positive, default=512, help="cut passages to so many tokens")
 
 
 def add_outputs(group: argparse._ArgumentGroup) -> None:
@@ -102,7 +104,7 @@ def add_journal(group: argparse._ArgumentGroup) -> None:
     add("--no_journal", action="store_true", help="keep no replies")
     add(
         "--dataset_number_of_shards",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="cut the run into so many parts",
@@ -141,7 +143,7 @@ def add_engine(group: argparse._ArgumentGroup) -> None:
         "--engine_args",
         action="append",
         default=[],
-        type=_assignment,
+        type=assignment,
         metavar="KEY=VALUE",
         help="a setting by the engine's own name, as README's table of engines has them; may be "
         "repeated",
@@ -183,7 +185,8 @@ def _preset(name: str) -> str:
     return name
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number from 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is less than 1")
@@ -197,7 +200,7 @@ def word(text: str) -> str:
     return text
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def assignment(text: str) -> tuple[str, Any]:
     """KEY=VALUE, the value a Python literal where it reads as one, else text."""
     key, equals, value = text.partition("=")
     if not equals or not key:

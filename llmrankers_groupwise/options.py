@@ -27,6 +27,7 @@ from llmrankers_groupwise.option_groups import (
 from llmrankers_groupwise.prepare_command import add_prepare_parser
 from llmrankers_groupwise.presets import PRESETS
 from llmrankers_groupwise.prompt_command import add_prompts_parser
+from llmrankers_groupwise.train_command import add_train_parser
 from llmrankers_groupwise.worker_options import add_worker_options
 
 __all__ = [
@@ -180,6 +181,7 @@ def make_parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentP
     places["compare"] = (add_compare_parser(commands), {})
     places["fuse"] = (add_fuse_parser(commands), {})
     places["prepare"] = (add_prepare_parser(commands), {})
+    places["train"] = (set(), add_train_parser(commands))
     _Parser.places = places
     return parser
 

@@ -12,6 +12,7 @@ Inside the reasoning only an answer to every label is believed, and only if ther
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -198,7 +199,6 @@ def without_reasoning(text: str) -> str:
 
 # --- What one answer says ---------------------------------------------------------------------
 
-_CONTRACT_KEY = re.compile(r"\[([1-9][0-9]{0,5})\]")
 _ENTRY = re.compile(
     r"""(?: ["'“]? \[ [ ]*+ (?P<bracketed>[0-9]{1,6}) [ ]*+ \] ["'”]?    # "[1]"  '[1]'  [1]
           | ["'“] [ ]*+ (?P<quoted>[0-9]{1,6}) [ ]*+ ["'”]               # "1"  '1'
@@ -228,16 +228,21 @@ def _read_strictly(answer: str, n: int) -> _Answer | None:
         entries = json.loads(objects[0], object_pairs_hook=list)
     except (ValueError, RecursionError):
         return None
+    labels = _contract_keys(n)
     scores: dict[int, float] = {}
     for key, value in entries:
-        match = _CONTRACT_KEY.fullmatch(key)
-        label = int(match[1]) if match else 0
-        if not 1 <= label <= n or label in scores:
+        label = labels.get(key)
+        if label is None or label in scores:
             return None
         if type(value) is not int or not 0 <= value <= MAX_SCORE:
             return None
         scores[label] = float(value)
     return _Answer(scores, exact=True)
+
+
+@functools.lru_cache(maxsize=128)
+def _contract_keys(n: int) -> dict[str, int]:
+    return {f"[{label}]": label for label in range(1, n + 1)}
 
 
 def _read_entries(answer: str, n: int) -> _Answer:

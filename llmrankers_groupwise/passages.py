@@ -122,6 +122,10 @@ class JsonlPassages:
                 found[doc_id] = f"empty text at {self._path}:{self._empty[doc_id]}"
         return found
 
+    def documents(self) -> Iterator[tuple[str, str]]:
+        """Every document that has a text, in the order of the file, read as it is asked for."""
+        return ((doc_id, text) for doc_id, text in self._documents.items() if text)
+
     def _parsed(self, line: str, number: int) -> tuple[str, str]:
         document = json_object(line, self._path, number)
         doc_id = json_id(document, ID_KEYS)

@@ -27,7 +27,8 @@ class GroupwiseLlmRanker(MethodRanker):
 
     Args:
         model_name_or_path: the model; None with engine="embedded", which carries its own.
-        prompt_file: a path or the name of a bundled prompt file; None chooses by scoring.
+        prompt_file: a path or the name of a bundled prompt file; None takes the one that the model
+            was trained with by `run-groupwise train`, else chooses by scoring.
         lora_name_or_path, tokenizer_name_or_path: passed to the engine.
         scoring: "generation" or "likelihood"; None takes the engine's default.
         group_size, num_repeat, overlap, grouping, fusion, first_stage_weight, ties, final_round,
@@ -65,7 +66,7 @@ class GroupwiseLlmRanker(MethodRanker):
         reasons = scoring == "generation" or sampling.reasoning_tokens
         default = "groupwise" if reasons else "groupwise_scores"
         settings = GroupwiseSettings(
-            prompt=resolve_prompt(engine, prompt_file, default),
+            prompt=resolve_prompt(engine, prompt_file, "groupwise", default),
             scoring=scoring,
             group_size=group_size,
             num_repeat=num_repeat,

@@ -10,14 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmrankers_groupwise.engines.dry import Sizes
-from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.errors import InputError, JournalError, SettingsError
 from llmrankers_groupwise.experiment import Experiment
 from llmrankers_groupwise.manifest import manifest_path
 from llmrankers_groupwise.results import Summary
 from llmrankers_groupwise.summary import dry_table, summary_table
 from llmrankers_groupwise.textfiles import same_file
 
-__all__ = ["check_apart", "check_other", "report", "report_dry", "table_at_any_end"]
+__all__ = [
+    "check_apart", "check_other", "replies_kept", "report", "report_dry", "table_at_any_end",
+]  # fmt: skip
 
 
 def report(arguments: argparse.Namespace, summary: Summary, engine: dict[str, object]) -> None:
@@ -53,6 +55,31 @@ def table_at_any_end(experiment: Experiment) -> Iterator[None]:
                 file=sys.stderr,
             )
         raise
+
+
+@contextlib.contextmanager
+def replies_kept(journal: Path | None) -> Iterator[None]:
+    """What does not end well says where its replies are, if it has any.
+
+    Of bad input, and of a journal that another run has, it would say too much.
+
+    Args:
+        journal: the file, or a folder of several; None for none.
+    """
+    try:
+        yield
+    except BaseException as error:
+        refused = isinstance(error, InputError | JournalError)
+        if journal is not None and _has_files(journal) and not refused:
+            print(
+                f"replies are kept in {journal}: the same command goes on from there",
+                file=sys.stderr,
+            )
+        raise
+
+
+def _has_files(path: Path) -> bool:
+    return any(path.iterdir()) if path.is_dir() else path.exists()
 
 
 def check_other(save_path: str, path: str, option: str) -> None:

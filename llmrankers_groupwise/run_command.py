@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from llmrankers_groupwise.engines.dry import DryRun
-from llmrankers_groupwise.errors import (
-    InputError,
-    JournalError,
-    MissingDependencyError,
-    SettingsError,
-)
+from llmrankers_groupwise.errors import MissingDependencyError, SettingsError
 from llmrankers_groupwise.evaluation import check_measures
 from llmrankers_groupwise.experiment import IN_FLIGHT, Experiment
 from llmrankers_groupwise.inputs import first_stage
@@ -29,7 +23,13 @@ from llmrankers_groupwise.options import (
 from llmrankers_groupwise.presets import check_preset
 from llmrankers_groupwise.prompts import load_prompt
 from llmrankers_groupwise.ranker import GroupwiseLlmRanker
-from llmrankers_groupwise.reporting import check_other, report, report_dry, table_at_any_end
+from llmrankers_groupwise.reporting import (
+    check_other,
+    replies_kept,
+    report,
+    report_dry,
+    table_at_any_end,
+)
 from llmrankers_groupwise.results import Ranked
 from llmrankers_groupwise.runs import Run
 from llmrankers_groupwise.sibling_rankers import (
@@ -67,7 +67,7 @@ def run_run(arguments: argparse.Namespace) -> None:
             shown.append(ranked)
 
     dry = None
-    with clear_output(arguments), _replies_kept(journal), _checked_ranker(arguments) as ranker:
+    with clear_output(arguments), replies_kept(journal), _checked_ranker(arguments) as ranker:
         qrels = read_qrels(arguments.qrels) if arguments.qrels else None
         stage = first_stage(arguments)
         _check_shown(arguments.show, stage.run)
@@ -112,24 +112,6 @@ def _journal(arguments: argparse.Namespace) -> Path | None:
     if arguments.no_journal or arguments.save_path is None:
         return None
     return Path(arguments.journal or f"{arguments.save_path}.journal.sqlite")
-
-
-@contextlib.contextmanager
-def _replies_kept(journal: Path | None) -> Iterator[None]:
-    """A run that does not end well says where its replies are, if it has any.
-
-    Of bad input, and of a journal that another run has, it would say too much.
-    """
-    try:
-        yield
-    except BaseException as error:
-        refused = isinstance(error, InputError | JournalError)
-        if journal is not None and journal.exists() and not refused:
-            print(
-                f"replies are kept in {journal}: the same command goes on from there",
-                file=sys.stderr,
-            )
-        raise
 
 
 def _check_settings(arguments: argparse.Namespace) -> None:

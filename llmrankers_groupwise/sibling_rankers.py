@@ -32,8 +32,8 @@ class SetwiseLlmRanker(MethodRanker):
 
     Args:
         model_name_or_path: the model; None with engine="embedded", which carries its own.
-        prompt_file: a path or the name of a prompt file, as published for the model; by default a
-            bundled one.
+        prompt_file: a path or the name of a prompt file, as published for the model; by default
+            the one that the model was trained with by `run-groupwise train`, or a bundled one.
         lora_name_or_path, tokenizer_name_or_path: passed to the engine.
         scoring: "generation", as comparisons are answered in text.
         num_child, method, k, num_permutation, upstream_behaviour, seed: see
@@ -63,7 +63,7 @@ class SetwiseLlmRanker(MethodRanker):
         _check_text("setwise", scoring)
         engine = make_engine(model_name_or_path, lora_name_or_path, tokenizer_name_or_path, options)
         settings = SetwiseSettings(
-            prompt=resolve_prompt(engine, prompt_file, "setwise_best"),
+            prompt=resolve_prompt(engine, prompt_file, "setwise", "setwise_best"),
             num_child=num_child,
             method=method,
             k=k,
@@ -109,7 +109,7 @@ class ListwiseLlmRanker(MethodRanker):
         engine = make_engine(model_name_or_path, lora_name_or_path, tokenizer_name_or_path, options)
         own: OrderRule = getattr(engine, "parsing", "labels")
         settings = ListwiseSettings(
-            prompt=resolve_prompt(engine, prompt_file, "listwise"),
+            prompt=resolve_prompt(engine, prompt_file, "listwise", "listwise"),
             window_size=window_size,
             step_size=step_size,
             num_repeat=num_repeat,
@@ -149,7 +149,7 @@ class PointwiseLlmRanker(MethodRanker):
         if scoring is None and "likelihood" in engine.scorings:
             scoring = "likelihood"
         settings = PointwiseSettings(
-            prompt=resolve_prompt(engine, prompt_file, f"pointwise_{method}"),
+            prompt=resolve_prompt(engine, prompt_file, "pointwise", f"pointwise_{method}"),
             scoring=resolve_scoring(engine, scoring),
             method=method,
         )

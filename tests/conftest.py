@@ -14,6 +14,7 @@ import pytest
 from browser import browser  # noqa: F401  a fixture, found here by every test
 from chat_server import Answer, Body, ChatServer
 from desk import desk, engines  # noqa: F401  fixtures, found here by every test
+from synthesis_desk import candidates, grader, synthesize  # noqa: F401  fixtures, too
 
 from llmrankers_groupwise.errors import MissingDependencyError
 from llmrankers_groupwise.lucene import find_jdk

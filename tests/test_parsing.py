@@ -118,6 +118,13 @@ def test_a_reply_with_every_score_in_need_of_mending_is_repaired(text):
     assert_read(text, GOOD, REPAIRED)
 
 
+@given(st.text(alphabet='[]0123 ٣"', max_size=5), st.integers(1, 12))
+def test_only_the_contracts_own_label_is_exact(label, n):
+    others = [f"[{other}]" for other in range(1, n)]
+    exact = parse_scores(json.dumps(dict.fromkeys([*others, label], 5)), n).status is EXACT
+    assert exact == (label == f"[{n}]")
+
+
 @pytest.mark.parametrize(
     "text",
     [

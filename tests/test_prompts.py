@@ -12,7 +12,9 @@ from llmrankers_groupwise.parsing import parse_scores
 from llmrankers_groupwise.prompts import bundled_prompts, load_prompt, neutralise, render
 from llmrankers_groupwise.types import ScoreForm, Status
 
-OF_LISTS = ("groupwise", "groupwise_scores", "listwise", "setwise_best")
+OF_LISTS = (
+    "groupwise", "groupwise_scores", "listwise", "rationalise", "setwise_best", "setwise_think",
+)  # fmt: skip
 OF_ONE = ("pointwise_graded", "pointwise_yes_no")
 BUNDLED = tuple(sorted(OF_LISTS + OF_ONE))
 UPSTREAM = (

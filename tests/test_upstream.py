@@ -602,7 +602,9 @@ def test_the_list_says_of_every_prompt_where_it_is(command, publish, folder):
         "listwise": "listwise",
         "pointwise_graded": "pointwise",
         "pointwise_yes_no": "pointwise",
+        "rationalise": "rationalise",
         "setwise_best": "setwise",
+        "setwise_think": "setwise",
     }
     assert rows["grouprank"].split()[1:3] == ["groupwise", "AQ-MedAI/Diver-GroupRank-{7B,32B}"]
     assert rows["grouprank"].endswith("AQ-MedAI/Diver@95b111b0adad      not pulled")

@@ -1,4 +1,4 @@
-"""LoRA adapters as files: their rank, and whether they belong to a model.
+"""LoRA adapters as files: their rank, their base, and whether they belong to a model.
 
 vLLM copies an adapter's weights into memory laid out for the model, and takes one that is too
 small for it without a word. So the shapes are compared first.
@@ -6,14 +6,17 @@ small for it without a word. So the shapes are compared first.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+from llmrankers_groupwise.engines.protocol import EngineSettings
 from llmrankers_groupwise.errors import ModelError
 
-__all__ = ["LORA_RANKS", "check_adapter", "lora_rank"]
+__all__ = ["LORA_RANKS", "adapter_base", "check_adapter", "is_adapter", "lora_rank",
+           "with_base"]  # fmt: skip
 
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that vLLM has memory layouts for."""
@@ -34,6 +37,59 @@ def lora_rank(adapter: str, cache_dir: str | None = None) -> int:
     except Exception as error:  # no file, no network, no LoRA
         raise ModelError(f"cannot read the adapter {adapter}: {error}") from error
     return next((each for each in LORA_RANKS if each >= rank), rank)
+
+
+def is_adapter(name_or_path: str) -> bool:
+    """Whether this is a local folder with an adapter and no model of its own."""
+    folder = Path(name_or_path)
+    return (folder / "adapter_config.json").is_file() and not (folder / "config.json").exists()
+
+
+def adapter_base(adapter: str, cache_dir: str | None = None) -> str:
+    """The model that an adapter was trained on, as the adapter says.
+
+    Raises:
+        ModelError: it does not say, or there is no such adapter.
+    """
+    try:
+        content = _file(adapter, "adapter_config.json", cache_dir).read_text(encoding="utf-8")
+        base = json.loads(content)["base_model_name_or_path"]
+    except Exception as error:  # no file, no network, no LoRA
+        raise ModelError(f"cannot read the adapter {adapter}: {error}") from error
+    if not isinstance(base, str) or not base:
+        raise ModelError(
+            f"the adapter {adapter} does not say what model it was trained on: give that by "
+            f"model_name_or_path, and the adapter by lora_name_or_path"
+        )
+    return base
+
+
+def with_base(settings: EngineSettings) -> EngineSettings:
+    """The settings, or where the model is the folder of an adapter, those of its base with it.
+
+    The adapter's folder gives the tokenizer, too, if it has one.
+
+    Raises:
+        ModelError: the adapter's base is not known, or not where the adapter says.
+    """
+    adapter = settings.model_name_or_path
+    if adapter is None or settings.lora_name_or_path is not None or not is_adapter(adapter):
+        return settings
+    base = adapter_base(adapter)
+    if Path(base).is_absolute() and not Path(base).is_dir():
+        raise ModelError(
+            f"the adapter {adapter} was trained on {base}, which is not there: give that model by "
+            f"model_name_or_path, and the adapter by lora_name_or_path"
+        )
+    tokenizer = settings.tokenizer_name_or_path
+    if tokenizer is None and (Path(adapter) / "tokenizer_config.json").is_file():
+        tokenizer = adapter
+    return dataclasses.replace(
+        settings,
+        model_name_or_path=base,
+        lora_name_or_path=adapter,
+        tokenizer_name_or_path=tokenizer,
+    )
 
 
 def check_adapter(adapter: str, config: Any, cache_dir: str | None = None) -> None:

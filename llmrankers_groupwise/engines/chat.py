@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import bisect
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from llmrankers_groupwise.engines.templates import template_of, without_brackets, without_system
 from llmrankers_groupwise.engines.tokens import even_lengths, longest_beginning, rerendered
 from llmrankers_groupwise.errors import EngineError, ModelError, SettingsError
 from llmrankers_groupwise.textfiles import well_formed
@@ -21,7 +21,6 @@ __all__ = [
 ]
 
 _NOT_THE_TEMPLATES = {"conversation", "tokenize", "add_generation_prompt", "chat_template"}
-_BRACKETS = str.maketrans("<>[]{}＜＞【】", "()()()()()")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +68,10 @@ class ChatTokenizer:
         tokenizer: a fast tokenizer of transformers, as `pretrained.load_tokenizer` gives.
         settings: the chat template.
 
+    Attributes:
+        hugging_face: the tokenizer.
+        template: the chat template's text.
+
     Raises:
         ModelError: there is no chat template, or the tokenizer is not a fast one.
         SettingsError: chat_template_kwargs has an argument that is not the template's.
@@ -79,7 +82,7 @@ class ChatTokenizer:
         self.settings = settings
         for name in _NOT_THE_TEMPLATES & settings.chat_template_kwargs.keys():
             raise SettingsError(f"chat_template_kwargs has {name!r}, which is none of a template's")
-        self._template = _template(tokenizer, settings.chat_template)
+        self.template = template_of(tokenizer, settings.chat_template)
         self._fast: Any = getattr(tokenizer, "backend_tokenizer", None)
         if self._fast is None:
             raise ModelError(
@@ -130,8 +133,8 @@ class ChatTokenizer:
         """The longest beginning of `text` that has at most `length` tokens."""
         return longest_beginning(text, length, self._ends)
 
-    def clean(self, text: str) -> str:
-        """Text that this tokenizer reads without any of its control tokens.
+    def clean(self, text: str, keep: Collection[int] = ()) -> str:
+        """Text that this tokenizer reads without any of its control tokens, but those to keep.
 
         The brackets of one become round; one without brackets gets a blank inside.
         """
@@ -140,12 +143,14 @@ class ChatTokenizer:
             spans = [
                 span
                 for token, span in zip(encoded.ids, encoded.offsets, strict=True)
-                if token in self.control and self._is_meant(token, text[slice(*span)])
+                if token in self.control
+                and token not in keep
+                and self._is_meant(token, text[slice(*span)])
             ]
             if not spans:
                 return text
             for start, end in reversed(spans):
-                broken = "" if attempt > 10 else _broken(text[start:end])
+                broken = "" if attempt > 10 else without_brackets(text[start:end])
                 text = text[:start] + broken + text[end:]
         return ""
 
@@ -193,7 +198,7 @@ class ChatTokenizer:
             EngineError: the prompt does not fit even with a token of each passage.
         """
         request = self._cleaned(request)
-        text = self._apply_template(request.messages, template)
+        text = self.rendered(request.messages, **template)
         ids = self.encode(text)
         cut = 0
         if limit is not None and len(ids) > limit:
@@ -218,7 +223,7 @@ class ChatTokenizer:
             wanted = even_lengths(lengths, room)
             passages = tuple(map(self.truncate, request.passages, wanted))
             shorter = rerendered(request, request.query, passages)
-            ids = self.encode(self._apply_template(shorter.messages, template))
+            ids = self.encode(self.rendered(shorter.messages, **template))
             if len(ids) <= limit:
                 cut = sum(new < old for new, old in zip(wanted, lengths, strict=True))
                 return shorter, ids, cut
@@ -229,64 +234,49 @@ class ChatTokenizer:
             f"max_model_len"
         )
 
-    def _apply_template(self, messages: Sequence[Message], extra: Mapping[str, Any]) -> str:
-        kwargs = {**extra, **self.settings.chat_template_kwargs}
+    def rendered(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = True, **template: Any
+    ) -> str:
+        """Messages as the template has them, up to where the assistant begins.
+
+        Args:
+            messages: for a template that refuses the role, a system message is put at the head of
+                the user's.
+            add_generation_prompt: False where the assistant's turn is the last message.
+            template: for the chat template, besides what the settings give.
+
+        Raises:
+            ModelError: the template fails.
+        """
+        kwargs = {**template, **self.settings.chat_template_kwargs}
         apply = functools.partial(
             self.hugging_face.apply_chat_template,
             tokenize=False,
-            add_generation_prompt=True,
-            chat_template=self._template,
+            add_generation_prompt=add_generation_prompt,
+            chat_template=self.template,
             **kwargs,
         )
         try:
             text: str = apply(list(messages))
         except Exception as error:  # templates raise what they like
-            if messages[0]["role"] != "system":
+            if messages[0]["role"] != "system" or len(messages) < 2:
                 raise ModelError(f"the chat template fails: {error}") from error
-            text = self._apply_template(_without_system(messages), extra)
+            merged = without_system(messages)
+            return self.rendered(merged, add_generation_prompt=add_generation_prompt, **template)
         return text
+
+    def accepted(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages in roles that the template takes, which make the same text by `rendered`."""
+        if messages[0]["role"] != "system" or len(messages) < 2:
+            return list(messages)
+        merged = without_system(messages)
+        return merged if self.rendered(merged) == self.rendered(messages) else list(messages)
 
     def template_knows(self, name: str) -> bool:
         """Whether the chat template looks at an argument of this name."""
-        return name in self._template
+        return name in self.template
 
     def _ends(self, text: str) -> list[int]:
         """Where each token ends, in characters."""
         encoded = self._fast.encode(well_formed(text), add_special_tokens=False)
         return [end for _, end in encoded.offsets]
-
-
-def _without_system(messages: Sequence[Message]) -> list[Message]:
-    """The system message at the head of the user's, for templates that refuse that role."""
-    system, user, *rest = messages
-    merged = {"role": "user", "content": f"{system['content']}\n\n{user['content']}"}
-    return [merged, *rest]
-
-
-def _broken(token: str) -> str:
-    """A control token's text as plain text."""
-    plain = token.translate(_BRACKETS)
-    if plain != token:
-        return plain
-    inside = len(token) - len(token.lstrip()) + 1
-    return f"{token[:inside]} {token[inside:]}" if len(token.strip()) > 1 else " "
-
-
-def _template(tokenizer: Any, given: str | None) -> str:
-    """The chat template: as given, as text or by path, or the tokenizer's own."""
-    if given is not None:
-        if "{" in given:
-            return given
-        try:
-            return Path(given).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ModelError(f"cannot read the chat template {given}: {error}") from error
-    own = tokenizer.chat_template
-    if isinstance(own, Mapping):  # several, by name
-        own = own.get("default")
-    if not own:
-        raise ModelError(
-            f"the tokenizer {tokenizer.name_or_path} has no chat template: use an instruct or "
-            f"chat model, or give a template by --engine_args chat_template=FILE"
-        )
-    return str(own)

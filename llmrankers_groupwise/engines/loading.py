@@ -18,7 +18,14 @@ from llmrankers_groupwise.engines.pretrained import first_line
 from llmrankers_groupwise.engines.protocol import EngineSettings
 from llmrankers_groupwise.errors import MissingDependencyError, ModelError, SettingsError
 
-__all__ = ["free_memory", "load_model", "out_of_memory", "resolved_device", "resolved_dtype"]
+__all__ = [
+    "end_tokens",
+    "free_memory",
+    "load_model",
+    "out_of_memory",
+    "resolved_device",
+    "resolved_dtype",
+]
 
 _DTYPES = {
     "bfloat16": torch.bfloat16, "bf16": torch.bfloat16, "float16": torch.float16,
@@ -76,7 +83,7 @@ def load_model(
         network = _moved(network, device)
     network = network.train(mode=False)
     windows_of(network)  # raises if decoding cannot be done with it
-    return Model(network, tokenizer, _end_tokens(network, tokenizer), FormTokens(tokenizer))
+    return Model(network, tokenizer, end_tokens(network, tokenizer), FormTokens(tokenizer))
 
 
 def resolved_device(given: str | None) -> str:
@@ -168,7 +175,7 @@ def _moved(network: Any, device: str) -> Any:
         ) from error
 
 
-def _end_tokens(network: Any, tokenizer: ChatTokenizer) -> frozenset[int]:
+def end_tokens(network: Any, tokenizer: ChatTokenizer) -> frozenset[int]:
     """The tokens that end a turn, by generation configuration and tokenizer."""
     ends = network.generation_config.eos_token_id if network.generation_config else None
     found = set(ends) if isinstance(ends, list) else {ends}

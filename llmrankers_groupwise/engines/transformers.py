@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmrankers_groupwise.background import Once
+from llmrankers_groupwise.engines.adapters import with_base
 from llmrankers_groupwise.engines.batching import Batcher
 from llmrankers_groupwise.engines.chat import Prompt
 from llmrankers_groupwise.engines.identity import model_identity, shaping
@@ -74,7 +75,8 @@ class TransformersEngine(PromptingEngine):
     """Answers with a causal language model, loaded when first needed.
 
     Args:
-        settings: model_name_or_path is required; a LoRA adapter is merged into the model. device
+        settings: model_name_or_path is required, also the folder of an adapter alone; a LoRA
+            adapter is merged into the model. device
             is by default CUDA, else Apple's MPS, else the CPU. engine_args: dtype ("auto":
             bfloat16 where a GPU computes in it, else float16; float32 on the CPU),
             attn_implementation, quantization ("int8" or "int4", by bitsandbytes), device_map,
@@ -94,6 +96,7 @@ class TransformersEngine(PromptingEngine):
     def __init__(self, settings: EngineSettings) -> None:
         if settings.model_name_or_path is None:
             raise SettingsError("engine transformers needs a model: give model_name_or_path")
+        settings = with_base(settings)
         self._settings = settings
         self._args = resolved_args("transformers", settings.engine_args, _DEFAULTS)
         _check(self._args)

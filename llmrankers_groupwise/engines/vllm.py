@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmrankers_groupwise.background import HomeProcess, Once, in_background
+from llmrankers_groupwise.engines.adapters import with_base
 from llmrankers_groupwise.engines.blanks import (
     Blank,
     Token,
@@ -83,6 +84,7 @@ class VllmEngine(PromptingEngine):
                 f"device is {settings.device!r}: vLLM runs on what it was built for; drop it, and "
                 f"choose GPUs by CUDA_VISIBLE_DEVICES"
             )
+        settings = with_base(settings)
         self._settings = settings
         given = dict(settings.engine_args)
         self._own = {name: given.pop(name, default) for name, default in _OWN_ARGS.items()}

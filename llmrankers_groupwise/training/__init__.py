@@ -1,0 +1,1 @@
+"""Training rerankers. Importing a part of it needs neither PyTorch nor TRL."""
