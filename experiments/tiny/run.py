@@ -42,7 +42,7 @@ HERE = Path(__file__).parent
 Trainings = list[Callable[[], str]]
 
 TEACHER_NOISE = 0.15
-GRPO_RATE = 5e-5
+GRPO_RATE = 1.5e-4
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class Plan:
     pretraining_steps: int = 1_500
     queries: int = 400
     held_out: int = 50
-    sft_epochs: float = 2.5
+    sft_epochs: float = 3
     grpo_steps: int = 100
-    grpo_prompts: int = 4
-    measured_every: int = 125
+    grpo_prompts: int = 16
+    measured_every: int = 100
     seeds: tuple[int, ...] = (0, 1, 2)
-    group_sizes: tuple[int, ...] = (8, 12, 16)
+    group_sizes: tuple[int, ...] = (5, 8)
 
 
 FULL = Plan()
