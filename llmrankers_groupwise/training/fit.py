@@ -18,9 +18,10 @@ from llmrankers_groupwise.engines.chat import ChatTokenizer
 from llmrankers_groupwise.engines.pretrained import first_line
 from llmrankers_groupwise.engines.protocol import installed
 from llmrankers_groupwise.errors import ModelError, SettingsError
+from llmrankers_groupwise.trained import PROMPT
 from llmrankers_groupwise.training.card import model_card
 from llmrankers_groupwise.training.curves import check_loss, curve_callback
-from llmrankers_groupwise.training.datasets import PROMPT, TrainingRows, load_rows
+from llmrankers_groupwise.training.datasets import TrainingRows, load_rows
 from llmrankers_groupwise.training.folder import (
     PARTIAL,
     ResultFolder,

@@ -13,18 +13,17 @@ from typing import Any
 
 from llmrankers_groupwise.errors import FileError, PromptError, SettingsError
 from llmrankers_groupwise.textfiles import write_atomically
-from llmrankers_groupwise.training.datasets import PROMPT, TrainingRows
+from llmrankers_groupwise.trained import DESCRIPTION, PROMPT
+from llmrankers_groupwise.training.datasets import TrainingRows
 from llmrankers_groupwise.training.student import prompt_source
 
 __all__ = [
     "CURVE",
-    "DESCRIPTION",
     "PARTIAL",
     "ResultFolder",
     "prompt_bytes",
 ]
 
-DESCRIPTION = "training.json"
 CURVE = "log_history.jsonl"
 PARTIAL = "model.partial"
 """Where the model is written before it is put in place."""
