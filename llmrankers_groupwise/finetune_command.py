@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from typing import Any
 from llmrankers_groupwise.errors import InputError, ModelError, SettingsError
 from llmrankers_groupwise.finetune_options import EVAL_SOURCES
 from llmrankers_groupwise.inputs import first_stage
+from llmrankers_groupwise.training import curves
 from llmrankers_groupwise.training.fit import TrainResult
 from llmrankers_groupwise.training.folder import ResultFolder
 from llmrankers_groupwise.training.grpo import REWARDS, grpo
@@ -34,6 +36,8 @@ def run_finetune(arguments: argparse.Namespace) -> None:
     Raises:
         GroupwiseError: as `training.sft.sft` and `training.grpo.grpo`.
     """
+    if not sys.stderr.isatty():  # no bar, so a line for each point of the curves
+        logging.getLogger(curves.__name__).setLevel(logging.INFO)
     # Trainers print to standard output, which is for the result.
     with _checkpoints_kept(arguments.save_path), contextlib.redirect_stdout(sys.stderr):
         if arguments.action == "sft":
@@ -111,7 +115,7 @@ def _held_out(arguments: argparse.Namespace) -> HeldOut | None:
         return None
     if not given["qrels"]:
         raise SettingsError("a held-out run needs judgements to measure it by: give --eval_qrels")
-    stage = first_stage(argparse.Namespace(**given, hits=arguments.eval_hits))
+    stage = first_stage(argparse.Namespace(**given, hits=arguments.eval_hits), "eval_")
     lengths = ("steps", "group_size", "query_length", "passage_length", "max_tokens")
     return HeldOut(
         first_stage=stage,

@@ -38,7 +38,12 @@ _TRAINING: tuple[Option, ...] = (
 )
 _SFT: tuple[Option, ...] = (("max_length", int, "leave out rows with more tokens, and pack to it"),)
 _GRPO: tuple[Option, ...] = (
-    ("reward", str, "grouprank_v3, grouprank_v1, rank_r1, or weights of the first as JSON"),
+    (
+        "reward",
+        str,
+        "grouprank_v3, grouprank_v1, rank_r1, or as JSON other weights for the first: "
+        "ndcg, recall, rbo, js, kl, bad_json, bad_tags",
+    ),
     ("num_generations", int, "replies to a prompt, compared with each other"),
     ("beta", float, "weight of the KL divergence from the model to begin with"),
     ("temperature", float, "of the replies"),

@@ -9,10 +9,11 @@ from typing import Any
 from llmrankers_groupwise.engines.protocol import Engine
 from llmrankers_groupwise.errors import PromptError, SettingsError
 
-__all__ = ["trained_prompt"]
+__all__ = ["DESCRIPTION", "PROMPT", "trained_prompt"]
 
-_DESCRIPTION = "training.json"
-_PROMPT = "prompt.toml"
+DESCRIPTION = "training.json"
+PROMPT = "prompt.toml"
+"""In a result's folder, besides the model; a training set has its prompt by that name, too."""
 
 
 def trained_prompt(engine: Engine, method: str) -> str | None:
@@ -28,23 +29,23 @@ def trained_prompt(engine: Engine, method: str) -> str | None:
     for name in (described.get("lora"), described.get("model")):
         if not isinstance(name, str) or not (folder := Path(name)).is_dir():
             continue
-        checkpoint = folder.name.startswith("checkpoint-") and not (folder / _DESCRIPTION).exists()
+        checkpoint = folder.name.startswith("checkpoint-") and not (folder / DESCRIPTION).exists()
         if checkpoint:
             folder = folder.parent
-        if (folder / _DESCRIPTION).is_file():
+        if (folder / DESCRIPTION).is_file():
             return _prompt_of(folder, method, whole=not checkpoint)
-        if (folder / _PROMPT).is_file():
-            return str(folder / _PROMPT)
+        if (folder / PROMPT).is_file():
+            return str(folder / PROMPT)
     return None
 
 
 def _prompt_of(folder: Path, method: str, *, whole: bool) -> str:
     try:
-        described: Any = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+        described: Any = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         trained_for = described["method"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise PromptError(
-            f"{folder / _DESCRIPTION} cannot be read ({error}): give the prompt that the model was "
+            f"{folder / DESCRIPTION} cannot be read ({error}): give the prompt that the model was "
             f"trained with by --prompt_file"
         ) from error
     if whole and described.get("finished") is False:
@@ -57,9 +58,9 @@ def _prompt_of(folder: Path, method: str, *, whole: bool) -> str:
             f"{folder} was trained for {trained_for}, and this is {method}: use that method, or "
             f"give --prompt_file to try it with another prompt"
         )
-    if not (folder / _PROMPT).is_file():
+    if not (folder / PROMPT).is_file():
         raise PromptError(
-            f"{folder} was trained with a prompt and has no {_PROMPT} any more: give that prompt "
+            f"{folder} was trained with a prompt and has no {PROMPT} any more: give that prompt "
             f"by --prompt_file"
         )
-    return str(folder / _PROMPT)
+    return str(folder / PROMPT)

@@ -32,6 +32,7 @@ from llmrankers_groupwise.ranker import GroupwiseLlmRanker
 from llmrankers_groupwise.runs import RunFile
 from llmrankers_groupwise.sibling_rankers import SetwiseLlmRanker
 from llmrankers_groupwise.testing import CHAT_TEMPLATE, json_reply, save_random_model
+from llmrankers_groupwise.training import curves
 from llmrankers_groupwise.training.card import model_card
 from llmrankers_groupwise.training.fit import TrainResult
 from llmrankers_groupwise.training.grpo import by_size, grpo, whole_replies
@@ -485,7 +486,10 @@ def test_a_loss_that_is_no_number_ends_the_training(
 
 
 def test_grpo_begins_where_sft_ended_and_its_kl_is_from_there(
-    adapter: TrainResult, for_grpo: dict[str, Any], tmp_path: Path
+    adapter: TrainResult,
+    for_grpo: dict[str, Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     given = {**for_grpo, "model_name_or_path": str(adapter.path), "beta": 0.1, "lora_rank": 4}
     lengths: list[int] = []
@@ -504,6 +508,7 @@ def test_grpo_begins_where_sft_ended_and_its_kl_is_from_there(
     kl = [point["kl"] for point in result.log_history if "kl" in point]
     assert kl[0] == pytest.approx(0.0, abs=1e-6)
     assert kl[1] > 0
+    assert "the same reward" not in caplog.text
     assert lengths == [2] * 8  # the two of three documents come last
     assert weights(result.path) != weights(adapter.path)
     assert not (result.path / "ref").exists()
@@ -700,8 +705,10 @@ def test_a_prompt_that_asks_for_no_tags_gets_a_reward_that_looks_for_none(
     prompt = 'prompt_user = "{query} {docs}"'
     data = write_rows(tmp_path / "rows", [groupwise_row(0, [9, 0])], prompt)
     given = {**for_grpo, "data": data, "per_device_train_batch_size": 2, "max_steps": 1}
-    result = grpo(GrpoSettings(**given, save_path=tmp_path / "out"))
+    result = grpo(GrpoSettings(**given, save_path=tmp_path / "out", log_completions=True))
+    assert [each.suffix for each in (result.path / "completions").iterdir()] == [".parquet"]
     assert "grouprank_v3 looks for none" in caplog.text
+    assert "all replies to a prompt got the same reward (the last: -0.1" in caplog.text
     assert result.metrics["rewards/grouprank_v3/mean"] == pytest.approx(-0.1)  # no JSON
 
 
@@ -761,14 +768,19 @@ def quiet_logging() -> Iterator[None]:
     before = root.handlers[:], root.level
     yield
     root.handlers[:], root.level = before[0], before[1]
+    logging.getLogger(curves.__name__).setLevel(logging.NOTSET)
 
 
 @pytest.mark.usefixtures("quiet_logging")
 def test_the_commands_train_one_after_the_other(
-    rows: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    rows: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     common = ["--data", str(rows), "--max_steps", "1", "--report_to", "none",
-              "--trl_args", '{"use_cpu": true}', "--json"]  # fmt: skip
+              "--logging_steps", "1", "--trl_args", '{"use_cpu": true}', "--json"]  # fmt: skip
     first, second = str(tmp_path / "sft"), str(tmp_path / "grpo")
     (tmp_path / "run").write_text("q Q0 d1 1 2 t\nq Q0 d2 2 1 t\n")
     (tmp_path / "queries.tsv").write_text("q\tquery\n")
@@ -781,6 +793,8 @@ def test_the_commands_train_one_after_the_other(
     assert main(["train", "sft", "--model_name_or_path", str(tiny_model), "--save_path", first,
                  "--gradient_accumulation_steps", "1", *common, *held_out]) == 0  # fmt: skip
     result = json.loads(capsys.readouterr().out)
+    assert "step 1 of 1: eval_ndcg@10 1, eval_valid_replies" in caplog.text
+    assert "step 1 of 1: loss " in caplog.text
     assert (result["path"], result["rows"]) == (first, 8)
     assert result["metrics"]["eval_ndcg@10"] == 1.0
     assert main(["train", "grpo", "--model_name_or_path", first, "--save_path", second,
@@ -817,6 +831,7 @@ def test_what_is_synthesized_is_trained_on(
         (["--reward", '{"ndcg": "1"}'], "--reward ndcg is '1': give a number"),
         (["--trl_args", "[1]"], "is no JSON object"),
         (["--eval_run_path", "x"], "give --eval_qrels"),
+        (["--eval_qrels", "x"], "give the first stage: --eval_run_path RUN, or --eval_candidates"),
         (["--lora_targets", "[q"], "--lora_targets '[q' is no JSON"),
     ],
 )

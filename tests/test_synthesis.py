@@ -20,7 +20,8 @@ from llmrankers_groupwise.training.student import Limits
 from llmrankers_groupwise.training.teachers import Teacher, Teaching
 from llmrankers_groupwise.types import Reply
 
-REASONS, BARE = ListSettings(reasons="teacher"), Grader()
+REASONS, BARE, MUTE = ListSettings(reasons="teacher"), Grader(), Grader()
+MUTE.scorings = ("likelihood",)
 FILES = [
     "dataset.json", "labels.jsonl", "pool.trec", "prompt.toml", "rl.jsonl",
     "sentence-transformers.jsonl", "sft.jsonl", "tevatron.jsonl",
@@ -210,6 +211,16 @@ def test_reasons_that_tell_or_have_tags_are_left_out_and_counted(synthesize, tex
     assert len(rows_of(folder / "rl.jsonl")) == 2 * QUERIES
 
 
+def test_a_teacher_without_reasons_is_named_with_what_was_missing(synthesize):
+    class Terse(Grader):
+        def judge(self, request):
+            return "[1]" if request.wants == "choice" else super().judge(request)
+
+    problem = r"the reasons teacher: .*unreadable reply \(it lacks reasoning in tags, or the answer"
+    with pytest.raises(FailureRateError, match=problem):
+        synthesize(grader=Terse(), lists=ListSettings(reasons="rationalised"))
+
+
 def test_reasons_are_read_out_of_their_tags():
     assert reason_in("<think>a</think><reason> b </reason><answer>{}</answer>") == "b"
     assert reason_in("<think>a\nb</think> [1]") == "a\nb"
@@ -273,7 +284,7 @@ def test_documents_without_a_place_share_what_is_left(synthesize):
 
 
 def test_a_teacher_that_mostly_fails_ends_it_and_leaves_no_folder(synthesize, tmp_path):
-    with pytest.raises(FailureRateError, match="out of order"):
+    with pytest.raises(FailureRateError, match=r"the pointwise teacher: .*out of order"):
         synthesize(grader=Grader(fails=lambda request: len(request.passages) == 1))
     assert not (tmp_path / "set").exists()
 
@@ -454,6 +465,7 @@ def test_limits_out_of_range_are_refused():
             {"lists": REASONS, "reasoner": Teacher(engine=BARE, prompt_file="groupwise_scores")},
             "the prompt groupwise_scores asks for no reasoning",
         ),
+        ({"lists": REASONS, "reasoner": Teacher(engine=MUTE)}, "scripted generates no text"),
     ],
 )
 def test_settings_that_contradict_are_refused_before_anybody_is_asked(

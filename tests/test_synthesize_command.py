@@ -105,8 +105,13 @@ def test_one_that_is_interrupted_says_what_is_kept(command, candidates, tmp_path
 
     monkeypatch.setitem(ENGINES, "Impatient", f"{__name__}:Impatient")
     monkeypatch.setattr("test_synthesize_command.Impatient", Impatient, raising=False)
+    # A shell starts what is in its background with interrupts ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     given = ("synthesize", "--candidates", candidates(), "--engine", "Impatient", *SMALL)
-    code, said, err = command(*given, "--save_path", tmp_path / "set")
+    try:
+        code, said, err = command(*given, "--save_path", tmp_path / "set")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (code, said) == (130, "")
     assert err.splitlines()[-2].endswith("set.teachers: the same command goes on from there")
     assert err.splitlines()[-1] == "run-groupwise: interrupted"

@@ -41,8 +41,8 @@ from llmrankers_groupwise.training.teachers import Teacher
 HERE = Path(__file__).parent
 Trainings = list[Callable[[], str]]
 
-TEACHER_NOISE = 0.5
-GRPO_RATE = 5e-5
+TEACHER_NOISE = 0.15
+GRPO_RATE = 1.5e-4
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class Plan:
     pretraining_steps: int = 1_500
     queries: int = 400
     held_out: int = 50
-    sft_epochs: float = 5
+    sft_epochs: float = 3
     grpo_steps: int = 100
-    grpo_prompts: int = 4
+    grpo_prompts: int = 16
     measured_every: int = 100
     seeds: tuple[int, ...] = (0, 1, 2)
-    group_sizes: tuple[int, ...] = (8, 12, 16)
+    group_sizes: tuple[int, ...] = (5, 8)
 
 
 FULL = Plan()
@@ -187,6 +187,7 @@ def train_grpo(folder: Path, plan: Plan, shared: Path, name: str, seed: int) -> 
         max_steps=plan.grpo_steps,
         num_generations=8,
         beta=0.0,
+        temperature=0.7,
         per_device_train_batch_size=8 * plan.grpo_prompts,
         gradient_accumulation_steps=1,
         max_completion_length=100,
@@ -194,7 +195,7 @@ def train_grpo(folder: Path, plan: Plan, shared: Path, name: str, seed: int) -> 
         seed=seed,
         report_to="none",
         logging_steps=1,
-        held_out=_held_out(plan, shared, plan.measured_every // 2),
+        held_out=_held_out(plan, shared, plan.measured_every // 5),
         trl_args={"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 10},
     )
     return _once(path, lambda: grpo(settings))

@@ -16,12 +16,12 @@ from typing import Any, Literal, NoReturn
 
 from llmrankers_groupwise.errors import FileError
 from llmrankers_groupwise.textfiles import json_object, lines
+from llmrankers_groupwise.trained import PROMPT
 from llmrankers_groupwise.types import MAX_SCORE
 
-__all__ = ["MANIFEST", "PROMPT", "ROW_FILES", "TrainingRows", "file_sha256", "load_rows"]
+__all__ = ["MANIFEST", "ROW_FILES", "TrainingRows", "file_sha256", "load_rows"]
 
 MANIFEST = "dataset.json"
-PROMPT = "prompt.toml"
 ROW_FILES: Mapping[str, str] = {"sft": "sft.jsonl", "rl": "rl.jsonl"}
 """Kind of rows -> their file's name in the folder."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import math
 import os
 import platform
 import re
@@ -19,8 +18,10 @@ from llmrankers_groupwise.engines.chat import ChatTokenizer
 from llmrankers_groupwise.engines.pretrained import first_line
 from llmrankers_groupwise.engines.protocol import installed
 from llmrankers_groupwise.errors import ModelError, SettingsError
+from llmrankers_groupwise.trained import PROMPT
 from llmrankers_groupwise.training.card import model_card
-from llmrankers_groupwise.training.datasets import PROMPT, TrainingRows, load_rows
+from llmrankers_groupwise.training.curves import check_loss, curve_callback
+from llmrankers_groupwise.training.datasets import TrainingRows, load_rows
 from llmrankers_groupwise.training.folder import (
     PARTIAL,
     ResultFolder,
@@ -192,7 +193,7 @@ def fit(prepared: Preparation, trainer: Any, chat: ChatTokenizer, fitting: Fitti
                 f"per_device_train_batch_size or the longest rows smaller"
             ) from error
         metrics = _metrics(done.metrics, trainer.state.log_history)
-        _check_loss(metrics.get("train_loss"))
+        check_loss(metrics.get("train_loss"))
         _save(prepared, trainer, {**described, "finished": True, "metrics": metrics})
     return TrainResult(
         folder.path, trainer.state.log_history, metrics, len(fitting.rows), fitting.too_long
@@ -233,37 +234,15 @@ def _shown(value: Any) -> Any:
 
 
 def _add_callbacks(prepared: Preparation, trainer: Any, chat: ChatTokenizer) -> None:
-    from transformers.trainer_callback import PrinterCallback, TrainerCallback
-
-    class Curve(TrainerCallback):  # type: ignore[misc,unused-ignore]
-        """Writes the curves' file with each checkpoint and at the end, and looks at the loss."""
-
-        def on_log(
-            self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any
-        ) -> None:
-            _check_loss((logs or {}).get("loss"))
-
-        def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-            if state.is_world_process_zero:
-                prepared.folder.write_curve(state.log_history)
-
-        on_train_end = on_save
+    from transformers.trainer_callback import PrinterCallback
 
     if held_out := prepared.settings.held_out:
         prompt = prepared.folder.path / PROMPT
         method = prepared.rows.method
         trainer.add_callback(held_out_callback(trainer, chat, method, prompt, held_out))
-    trainer.add_callback(Curve())
+    trainer.add_callback(curve_callback(prepared.folder))
     if not prepared.settings.progress:
         trainer.remove_callback(PrinterCallback)
-
-
-def _check_loss(loss: float | None) -> None:
-    if loss is not None and not math.isfinite(loss):
-        raise ModelError(
-            f"the loss is {loss}, from which a model does not recover: train anew with a lower "
-            f"learning rate, or in float32"
-        )
 
 
 def _metrics(metrics: Mapping[str, Any], log_history: list[dict[str, Any]]) -> dict[str, float]:

@@ -13,18 +13,17 @@ from typing import Any
 
 from llmrankers_groupwise.errors import FileError, PromptError, SettingsError
 from llmrankers_groupwise.textfiles import write_atomically
-from llmrankers_groupwise.training.datasets import PROMPT, TrainingRows
+from llmrankers_groupwise.trained import DESCRIPTION, PROMPT
+from llmrankers_groupwise.training.datasets import TrainingRows
 from llmrankers_groupwise.training.student import prompt_source
 
 __all__ = [
     "CURVE",
-    "DESCRIPTION",
     "PARTIAL",
     "ResultFolder",
     "prompt_bytes",
 ]
 
-DESCRIPTION = "training.json"
 CURVE = "log_history.jsonl"
 PARTIAL = "model.partial"
 """Where the model is written before it is put in place."""
@@ -135,7 +134,7 @@ class ResultFolder:
 
     def _check_free(self) -> None:
         if self.path.is_dir():
-            if not any(self.path.iterdir()):
+            if all(_is_empty_log(each) for each in self.path.iterdir()):
                 return
             other = ""
             if self.last_checkpoint():
@@ -187,3 +186,8 @@ class ResultFolder:
                     f"resume: {name} was {was!r} and is now {value!r}; give it as before, or save "
                     f"elsewhere"
                 )
+
+
+def _is_empty_log(path: Path) -> bool:
+    """What TRL's trainer makes for logged replies as soon as it is made itself."""
+    return path.name == "completions" and path.is_dir() and not any(path.iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -48,6 +49,9 @@ REWARDS: Mapping[str, Callable[..., Any]] = {
 }
 """Presets of rewards by name."""
 
+_EQUAL = "frac_reward_zero_std"
+"""TRL's name for the share of prompts whose replies all got the same reward."""
+
 
 def grpo(settings: GrpoSettings) -> TrainResult:
     """Train a model by the rewards of its own replies.
@@ -91,7 +95,21 @@ def _grpo(settings: GrpoSettings, prepared: Preparation, reward: Callable[..., A
         processing_class=chat.hugging_face,
         peft_config=adapter_settings(settings, network),
     )
-    return fit(prepared, trainer, chat, fitting)
+    result = fit(prepared, trainer, chat, fitting)
+    if prepared.folder.main:
+        _warn_of_equal_rewards(result)
+    return result
+
+
+def _warn_of_equal_rewards(result: TrainResult) -> None:
+    """Replies are compared with each other: where all are worth the same, none is preferred."""
+    shares = [point[_EQUAL] for point in result.log_history if _EQUAL in point]
+    if shares and min(shares) == 1.0:
+        logger.warning(
+            "at every step all replies to a prompt got the same reward (the last: %.4g), from "
+            "which nothing is learned: look at replies by log_completions, and train by SFT first",
+            result.metrics.get("reward", math.nan),
+        )
 
 
 def by_size(rows: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,6 @@ from llmrankers_groupwise.trec import Qrels
 from llmrankers_groupwise.types import Sampling, Status
 
 __all__ = ["HeldOut", "figures", "held_out_callback", "measure", "whole"]
-
-logger = logging.getLogger(__name__)
 
 _MEASURE = "nDCG@10"
 _LEAST = {"steps": 1, "group_size": 2, "query_length": 1, "passage_length": 1, "max_tokens": 1}

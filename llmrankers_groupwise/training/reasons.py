@@ -21,7 +21,7 @@ from llmrankers_groupwise.prompts import PromptFile, load_prompt, render
 from llmrankers_groupwise.signals import run_interruptibly
 from llmrankers_groupwise.tally import Tally
 from llmrankers_groupwise.training.labels import Labelled, SubList
-from llmrankers_groupwise.training.teachers import Teacher, Teaching
+from llmrankers_groupwise.training.teachers import Teacher, Teaching, naming
 from llmrankers_groupwise.types import (
     Group,
     GroupScores,
@@ -40,6 +40,7 @@ __all__ = [
     "Reasoned",
     "Reasons",
     "ask_for_reasons",
+    "check_writer",
     "pair_agreement",
     "reason_in",
     "reason_prompt",
@@ -102,6 +103,16 @@ def reason_prompt(kind: Reasons, method: str, teacher: Teacher) -> PromptFile:
     return prompt
 
 
+def check_writer(engine: Engine) -> None:
+    """Raise SettingsError if the engine writes no text, so that no reasons come of it."""
+    if "generation" not in engine.scorings:
+        name = engine.describe().get("engine", type(engine).__name__)
+        raise SettingsError(
+            f"reasons are written by a language model, and the engine {name} generates no text: "
+            f"give another reasons_engine, or reasons none"
+        )
+
+
 def ask_for_reasons(
     kind: Reasons,
     method: str,
@@ -126,7 +137,8 @@ def ask_for_reasons(
     journal = how.journal("reasons")
     try:
         asking = _asked(question, drafts, teacher, engine, journal, how.max_failure_rate)
-        reasoned = run_interruptibly(asking)
+        with naming("reasons"):
+            reasoned = run_interruptibly(asking)
     finally:
         if journal is not None:
             journal.close()
@@ -236,7 +248,8 @@ async def _asked(
         if reason is not None:
             reasoned.reasons[draft.pool.query_id, draft.number] = reason
         status = Status.FAILED if outcome == "failed" else Status.EXACT
-        scores = GroupScores({}, (), status)
+        refused = ("it lacks reasoning in tags, or the answer",) if outcome == "failed" else ()
+        scores = GroupScores({}, (), status, refused)
         tally.add(Ranking((), (JudgedGroup(Group(0, ()), scores, reply),)))
         tally.check()
 

@@ -43,6 +43,7 @@ from llmrankers_groupwise.training.reasons import (
     Draft,
     Reasoned,
     ask_for_reasons,
+    check_writer,
     reason_prompt,
 )
 from llmrankers_groupwise.training.rows import rl_row
@@ -109,6 +110,7 @@ class Synthesis:
         try:
             if self.lists.reasons != "none" and self.lists.sft_lists:
                 reason_prompt(self.lists.reasons, self.lists.method, self.reasoner)
+                check_writer(engines[2])
             student = Student(self.limits, engines[0].truncate)
             pools = make_pools(candidates(), self.pools, allow_missing=self.allow_missing)
             self.counts = pools.counts

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from llmrankers_groupwise.engines.protocol import Engine, EngineSettings, resolve_engine
-from llmrankers_groupwise.errors import FileError
+from llmrankers_groupwise.errors import FailureRateError, FileError
 from llmrankers_groupwise.experiment import Experiment
 from llmrankers_groupwise.first_stage import FirstStage
 from llmrankers_groupwise.journal import Journal
@@ -24,6 +25,7 @@ __all__ = [
     "Teaching",
     "judge_pools",
     "listwise_ranker",
+    "naming",
     "pointwise_ranker",
     "teaching_engines",
 ]
@@ -183,13 +185,23 @@ def judge_pools(name: str, ranker: MethodRanker, pools: FirstStage, how: Teachin
     )
     ranker.journal = how.journal(name)
     try:
-        judged.summary = experiment.run()
+        with naming(name):
+            judged.summary = experiment.run()
         judged.described = ranker.describe()
     finally:
         if ranker.journal is not None:
             ranker.journal.close()
             ranker.journal = None
     return judged
+
+
+@contextlib.contextmanager
+def naming(teacher: str) -> Iterator[None]:
+    """An error about too many failures says which teacher failed."""
+    try:
+        yield
+    except FailureRateError as error:
+        raise FailureRateError(f"the {teacher} teacher: {error}") from error
 
 
 def _said(ranking: Ranking) -> dict[int, float]:

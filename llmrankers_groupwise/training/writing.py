@@ -14,7 +14,8 @@ from llmrankers_groupwise.engines.protocol import installed
 from llmrankers_groupwise.fusion import written_scores
 from llmrankers_groupwise.manifest import versions
 from llmrankers_groupwise.prompts import PromptFile
-from llmrankers_groupwise.training.datasets import MANIFEST, PROMPT, ROW_FILES, file_sha256
+from llmrankers_groupwise.trained import PROMPT
+from llmrankers_groupwise.training.datasets import MANIFEST, ROW_FILES, file_sha256
 from llmrankers_groupwise.training.labels import Kind, Labelled
 from llmrankers_groupwise.training.lists import ListSettings
 from llmrankers_groupwise.training.pools import Pools
