@@ -92,7 +92,13 @@ def second_round_groups(
             members = [position for position in order[start:end] if position in askable]
             rng.shuffle(members)
             if len(members) > 1:
-                groups.append(Group(first_repeat + len(groups), tuple(members)))
+                groups.append(
+                    Group(
+                        first_repeat + len(groups),
+                        tuple(members),
+                        "final" if is_final else "boundary",
+                    )
+                )
     return groups
 
 

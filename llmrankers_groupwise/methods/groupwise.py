@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from llmrankers_groupwise.calibration import (
     Calibration,
@@ -124,6 +125,20 @@ class GroupwiseSettings:
         """What a reply says of a document."""
         return "score"
 
+    @property
+    def strengths(self) -> bool:
+        """Whether calibrated scores are a model's strengths: the same in all groups."""
+        return self.calibration == "bradley_terry"
+
+    def sorted_again(self, n: int) -> list[tuple[int, int]]:
+        """The places [start, end) of n that the second round sorts again; see `spans`."""
+        return spans(
+            n,
+            final_round=self.final_round,
+            boundary=self.boundary,
+            group_size=self.group_size,
+        )
+
     def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
         """The question about one group."""
         form = self.scoring == "likelihood"
@@ -149,34 +164,39 @@ async def groupwise(
     async def judge(groups: Sequence[Group]) -> list[JudgedGroup]:
         return await judging.judge(query, candidates, groups, ask, settings)
 
-    def merged(judged: Sequence[JudgedGroup]) -> tuple[list[float | None], list[int]]:
-        """Fused scores, and positions best first."""
-        scores = _fused(candidates, judged, settings)
-        return scores, ranked_positions(range(len(candidates)), scores, ties)
+    def merged(judged: Sequence[JudgedGroup]) -> _Merged:
+        comparable = calibrated(judged, settings.calibration)
+        scores = _fused(candidates, comparable, settings)
+        return _Merged(comparable, scores, ranked_positions(range(len(candidates)), scores, ties))
 
     if settings.until_stable:
-        judged = await _until_stable(groups, judge, lambda j: merged(j)[1][: settings.until_stable])
+        judged = await _until_stable(
+            groups, judge, lambda j: merged(j).order[: settings.until_stable]
+        )
     else:
         judged = await judge(groups)
     spared = len(groups) - len(judged)
-    scores, order = merged(judged)
+    comparable, scores, order = merged(judged)
     if settings.final_round or settings.boundary:
         judged += await judge(_second_groups(query, candidates, order, settings))
-        scores, _ = merged(judged)
-        order = reordered(order, scores, _spans(len(order), settings), ties)
-    # Strengths of a model are the same in every group; the scores behind them are not.
-    alike = settings.calibration == "bradley_terry"
-    spread = variances(
-        len(candidates), judged if alike else calibrated(judged, settings.calibration)
-    )
-    return ranking_by_scores(candidates, order, scores, judged, spared, spread)
+        comparable, scores, _ = merged(judged)
+        order = reordered(order, scores, settings.sorted_again(len(order)), ties)
+    spread = variances(len(candidates), judged if settings.strengths else comparable)
+    return ranking_by_scores(candidates, order, scores, judged, spared, spread, comparable)
+
+
+class _Merged(NamedTuple):
+    """Groups with comparable scores, one score of each position from them, positions best first."""
+
+    comparable: list[JudgedGroup]
+    scores: list[float | None]
+    order: list[int]
 
 
 def _fused(
-    candidates: Sequence[Candidate], judged: Sequence[JudgedGroup], settings: GroupwiseSettings
+    candidates: Sequence[Candidate], comparable: Sequence[JudgedGroup], settings: GroupwiseSettings
 ) -> list[float | None]:
     """One score per candidate, or None where no group scored it."""
-    comparable = calibrated(judged, settings.calibration)
     if not settings.shrinkage:
         return fused_scores(candidates, comparable, settings.fusion, settings.first_stage_weight)
     means = shrunk(mean_scores(len(candidates), comparable), comparable, settings.shrinkage)
@@ -204,16 +224,6 @@ def _groups(
         Group(group.repeat, tuple(with_text[member] for member in group.members))
         for group in groups
     ]
-
-
-def _spans(n: int, settings: GroupwiseSettings) -> list[tuple[int, int]]:
-    """The places that the second round asks about."""
-    return spans(
-        n,
-        final_round=settings.final_round,
-        boundary=settings.boundary,
-        group_size=settings.group_size,
-    )
 
 
 def _second_groups(
