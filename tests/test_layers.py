@@ -36,7 +36,7 @@ LAYERS = (
     ("asking", "methods.judging", "methods.groupwise", "methods.setwise", "methods.listwise",
      "methods.pointwise", "methods.registry", "methods"),
     ("presets", "trained", "method_ranker", "ranker", "sibling_rankers", "results",
-     "experiment", "summary", "merging",
+     "experiment", "summary", "explanation", "merging",
      "comparison", "comparison_table",
      "report.blocks", "report.pareto", "report.svg", "report.drawing", "report.plots",
      "report.overview", "report.texts", "report.questions", "report.details",
