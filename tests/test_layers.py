@@ -39,7 +39,7 @@ LAYERS = (
      "experiment", "summary", "explanation", "merging",
      "comparison", "comparison_table",
      "report.blocks", "report.pareto", "report.svg", "report.drawing", "report.plots",
-     "report.overview", "report.texts", "report.questions", "report.details",
+     "report.overview", "report.texts", "report.rankings", "report.questions", "report.details",
      "report.page", "report",
      "training.agreement", "training.columns", "training.labels", "training.rewards",
      "training.rows", "training.datasets", "training.teachers", "training.retrieval",
