@@ -120,6 +120,7 @@ def _held_out(arguments: argparse.Namespace) -> HeldOut | None:
     return HeldOut(
         first_stage=stage,
         qrels=read_qrels(given["qrels"]),
+        described={name: value for name, value in given.items() if value},
         **{name: getattr(arguments, f"eval_{name}") for name in lengths},
     )
 

@@ -207,15 +207,24 @@ def test_a_saved_truncation_is_not_applied() -> None:
     assert ChatTokenizer(truncating, ChatSettings()).count("word " * 20) >= 20
 
 
-@pytest.mark.parametrize("name", ["nobody/no-such-model", "{tmp}/nowhere", "{tmp}"])
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("nobody/no-such-model", ""),
+        ("{tmp}/nowhere", "there is no such folder; give"),
+        ("./nowhere", "there is no such folder; give"),
+        ("out/models/nowhere", "there is no such folder; give"),
+        ("{tmp}", "this folder has no config.json, so it is none of a model; give"),
+    ],
+)
 def test_a_tokenizer_or_model_that_is_not_there(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     name = name.replace("{tmp}", str(tmp_path))
-    with pytest.raises(ModelError, match="cannot load the tokenizer"):
+    with pytest.raises(ModelError, match=f"cannot load the tokenizer {name}: {why}"):
         load_tokenizer(name)
-    with pytest.raises(ModelError, match="cannot read the model"):
+    with pytest.raises(ModelError, match=f"cannot read the model {name}: {why}"):
         model_length(name)
 
 

@@ -430,6 +430,7 @@ def test_a_training_that_was_ended_goes_on_to_the_same_model(
     assert not described["finished"]
     assert (place / "prompt.toml").read_text() == PROMPT
     assert [each.name for each in place.glob("checkpoint-*")] == ["checkpoint-2"]
+    assert not (place / "README.md").exists()
     assert not (place / "adapter_config.json").exists()
     with pytest.raises(SettingsError, match="is not finished: go on with it by --resume, or give"):
         GroupwiseLlmRanker(str(place), engine="transformers")
@@ -607,7 +608,7 @@ BAD_SFT = [
     refused(trl_args={"output_dir": "x"})(SettingsError, "give it by the setting for it"),
     refused(trl_args={"eval_strategy": "x"})(SettingsError, "is not to be changed here"),
     refused(trl_args={"lr_scheduler_type": "x"})(SettingsError, "TRL refuses these settings"),
-    refused(model_name_or_path="/nowhere")(ModelError, "cannot load the tokenizer /nowhere"),
+    refused(model_name_or_path="/nowhere")(ModelError, "/nowhere: there is no such folder"),
     refused(resume=True)(SettingsError, "has no checkpoint to go on from"),
     refused(seed=-1)(SettingsError, "seed is -1: give a whole number from 0"),
     refused(lora_targets=["q_proj", "x"])(SettingsError, "no layer 'x'; give all-linear, or a"),
@@ -796,6 +797,12 @@ def test_the_commands_train_one_after_the_other(
     assert "step 1 of 1: eval_ndcg@10 1, eval_valid_replies" in caplog.text
     assert "step 1 of 1: loss " in caplog.text
     assert (result["path"], result["rows"]) == (first, 8)
+    described = json.loads((tmp_path / "sft" / "training.json").read_text())
+    assert described["settings"]["held_out"]["described"] == {
+        name: str(tmp_path / file)
+        for name, file in (("run_path", "run"), ("query_file", "queries.tsv"),
+                           ("corpus", "corpus.jsonl"), ("qrels", "qrels"))
+    }  # fmt: skip
     assert result["metrics"]["eval_ndcg@10"] == 1.0
     assert main(["train", "grpo", "--model_name_or_path", first, "--save_path", second,
                  "--per_device_train_batch_size", "2", "--num_generations", "2", "--reward",

@@ -126,6 +126,15 @@ def test_setwise_rows_have_the_best_of_the_pool_among_twenty(synthesize):
     assert rank_r1([row["completion"] for row in sft], ground_truth=truth) == [1.0] * len(sft)
 
 
+def test_rows_that_teach_to_leave_out_the_reasoning_are_warned_of(synthesize, caplog):
+    warning = "the prompt setwise_think asks for reasoning, and the SFT rows have none"
+    synthesize(lists=ListSettings(method="setwise", sft_lists=0))
+    synthesize(name="plain")
+    assert warning not in caplog.text
+    synthesize(name="empty", lists=ListSettings(method="setwise"))
+    assert warning in caplog.text
+
+
 def test_setwise_rows_from_judgements_ask_nobody(synthesize):
     engine = Grader()
     qrels = {"q0": {"d0-3": 1, "d0-7": 2, "d0-9": 2, "d0-11": 0}, "q1": {"d1-3": 0}}

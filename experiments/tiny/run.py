@@ -51,13 +51,13 @@ class Plan:
 
     pretraining_steps: int = 1_500
     queries: int = 400
-    held_out: int = 50
+    held_out: int = 100
     sft_epochs: float = 3
-    grpo_steps: int = 100
+    grpo_steps: int = 60
     grpo_prompts: int = 16
     measured_every: int = 100
     seeds: tuple[int, ...] = (0, 1, 2)
-    group_sizes: tuple[int, ...] = (5, 8)
+    group_sizes: tuple[int, ...] = (6, 12)
 
 
 FULL = Plan()

@@ -14,7 +14,7 @@ from llmrankers_groupwise.engines.cache import windows_of
 from llmrankers_groupwise.engines.chat import ChatTokenizer
 from llmrankers_groupwise.engines.decoding import Model
 from llmrankers_groupwise.engines.formtokens import FormTokens
-from llmrankers_groupwise.engines.pretrained import first_line
+from llmrankers_groupwise.engines.pretrained import first_line, unusable
 from llmrankers_groupwise.engines.protocol import EngineSettings
 from llmrankers_groupwise.errors import MissingDependencyError, ModelError, SettingsError
 
@@ -74,7 +74,7 @@ def load_model(
         raise MissingDependencyError(f"loading {name} needs more: {first_line(error)}") from error
     except Exception as error:  # whatever the files of somebody else bring about
         raise ModelError(
-            f"cannot load the model {name}: {first_line(error)}; give the name of a causal "
+            f"cannot load the model {name}: {unusable(name, error)}; give the name of a causal "
             f"language model on the Hugging Face Hub or a local folder"
         ) from error
     if settings.lora_name_or_path:

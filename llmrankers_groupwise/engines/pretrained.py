@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from llmrankers_groupwise.errors import MissingDependencyError, ModelError
 
-__all__ = ["first_line", "load_tokenizer", "model_length"]
+__all__ = ["first_line", "load_tokenizer", "model_length", "unusable"]
 
 
 def load_tokenizer(name_or_path: str, **kwargs: Any) -> Any:
@@ -22,8 +23,8 @@ def load_tokenizer(name_or_path: str, **kwargs: Any) -> Any:
         raise
     except Exception as error:  # whatever a file of somebody else's brings about
         raise ModelError(
-            f"cannot load the tokenizer {name_or_path}: {first_line(error)}; give the name of a "
-            f"model on the Hugging Face Hub or a local folder"
+            f"cannot load the tokenizer {name_or_path}: {unusable(name_or_path, error)}; give the "
+            f"name of a model on the Hugging Face Hub or a local folder"
         ) from error
 
 
@@ -40,12 +41,26 @@ def model_length(name_or_path: str, **kwargs: Any) -> int | None:
         raise
     except Exception as error:
         raise ModelError(
-            f"cannot read the model {name_or_path}: {first_line(error)}; give the name of a "
-            f"model on the Hugging Face Hub or a local folder"
+            f"cannot read the model {name_or_path}: {unusable(name_or_path, error)}; give the "
+            f"name of a model on the Hugging Face Hub or a local folder"
         ) from error
     text = getattr(config, "text_config", None) or config
     positions = getattr(text, "max_position_embeddings", None)
     return positions if isinstance(positions, int) else None
+
+
+def unusable(name_or_path: str, error: BaseException) -> str:
+    """Why a model cannot be had: of a folder what is wrong with that, else what the library says.
+
+    Its words of a path are those of a name on the Hub, which mislead.
+    """
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        looks_local = folder.is_absolute() or name_or_path.startswith(".") or len(folder.parts) > 2
+        return "there is no such folder" if looks_local else first_line(error)
+    if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
+        return "this folder has no config.json, so it is none of a model"
+    return first_line(error)
 
 
 def first_line(error: BaseException) -> str:

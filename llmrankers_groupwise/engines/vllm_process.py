@@ -113,6 +113,7 @@ class Vllm:
             reading.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
         self.engine.shutdown()
+        del self.engine  # which shuts down once more, and must not at the interpreter's end
 
     async def _adapt(self) -> None:
         """Load the LoRA adapter, if there is one, once."""
@@ -126,6 +127,8 @@ class Vllm:
                 return
             config, cache_dir = self.engine.model_config.hf_text_config, self._settings.cache_dir
             await asyncio.to_thread(check_adapter, path, config, cache_dir)
+            if self._closed:
+                raise EngineError("the engine was closed")
             adapter = LoRARequest("adapter", 1, path)
             try:
                 await self.engine.add_lora(adapter)

@@ -241,6 +241,8 @@ def _add_callbacks(prepared: Preparation, trainer: Any, chat: ChatTokenizer) -> 
         method = prepared.rows.method
         trainer.add_callback(held_out_callback(trainer, chat, method, prompt, held_out))
     trainer.add_callback(curve_callback(prepared.folder))
+    # TRL's, which it writes at checkpoints; ours comes at the end.
+    trainer.create_model_card = lambda *_, **__: None
     if not prepared.settings.progress:
         trainer.remove_callback(PrinterCallback)
 

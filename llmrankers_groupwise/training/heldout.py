@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class HeldOut:
         group_size: documents of one call; of setwise num_child + 1.
         query_length, passage_length: cut texts to so many tokens.
         max_tokens: the longest reply.
+        described: where run and judgements are from, for the result's description.
     """
 
     first_stage: FirstStage
@@ -44,6 +46,7 @@ class HeldOut:
     query_length: int = 128
     passage_length: int = 512
     max_tokens: int = 2_048
+    described: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():

@@ -9,7 +9,12 @@ from typing import Any
 
 from llmrankers_groupwise.engines.adapters import adapter_base, check_adapter, is_adapter
 from llmrankers_groupwise.engines.chat import ChatSettings, ChatTokenizer
-from llmrankers_groupwise.engines.pretrained import first_line, load_tokenizer, model_length
+from llmrankers_groupwise.engines.pretrained import (
+    first_line,
+    load_tokenizer,
+    model_length,
+    unusable,
+)
 from llmrankers_groupwise.errors import MissingDependencyError, ModelError, SettingsError
 from llmrankers_groupwise.training.settings import TrainSettings
 
@@ -132,7 +137,7 @@ def load_network(settings: TrainSettings, *, bf16: bool) -> Any:
         raise MissingDependencyError(f"loading {name} needs more: {first_line(error)}") from error
     except Exception as error:  # whatever the files of somebody else bring about
         raise ModelError(
-            f"cannot load the model {name}: {first_line(error)}; give the name of a causal "
+            f"cannot load the model {name}: {unusable(name, error)}; give the name of a causal "
             f"language model on the Hugging Face Hub or a local folder"
         ) from error
     return network if adapter is None else _continued(network, adapter, settings)

@@ -19,6 +19,7 @@ __all__ = [
     "Row",
     "answer_reason",
     "answer_text",
+    "asks_for_reasoning",
     "rl_row",
     "sentence_transformers_rows",
     "sft_row",
@@ -53,6 +54,11 @@ def answer_text(chosen: SubList, method: str, prompt: PromptFile, reason: str | 
     said = f"<answer>{body}</answer>"
     tag = _REASONING.search(prompt.prompt_user)
     return f"<{tag[1]}>{reason or ''}</{tag[1]}>\n{said}" if tag else said
+
+
+def asks_for_reasoning(prompt: PromptFile) -> bool:
+    """Whether replies to this prompt have reasoning in tags before the answer."""
+    return "<answer>" in prompt.prompt_user and bool(_REASONING.search(prompt.prompt_user))
 
 
 def answer_reason(text: str) -> str:

@@ -8,6 +8,7 @@ setwise lists (Rank-R1, arXiv 2503.06034) and rows for retrievers.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -46,7 +47,7 @@ from llmrankers_groupwise.training.reasons import (
     check_writer,
     reason_prompt,
 )
-from llmrankers_groupwise.training.rows import rl_row
+from llmrankers_groupwise.training.rows import asks_for_reasoning, rl_row
 from llmrankers_groupwise.training.student import Limits, Student, prompt_source
 from llmrankers_groupwise.training.teachers import (
     Judged,
@@ -61,6 +62,8 @@ from llmrankers_groupwise.training.writing import Made, write_training_set
 from llmrankers_groupwise.trec import Qrels
 
 __all__ = ["Synthesis"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -106,6 +109,12 @@ class Synthesis:
         """
         self._check()
         prompt, content = prompt_source(self.lists.prompt)
+        if self.lists.reasons == "none" and self.lists.sft_lists and asks_for_reasoning(prompt):
+            logger.warning(
+                "the prompt %s asks for reasoning, and the SFT rows have none, so they teach to "
+                "leave it out: give reasons, or sft_lists 0 for RL rows alone",
+                prompt.name,
+            )
         engines = teaching_engines([self.pointwise, self.listwise, self.reasoner])
         try:
             if self.lists.reasons != "none" and self.lists.sft_lists:

@@ -20,7 +20,7 @@ from llmrankers_groupwise.engines.transformers import TransformersEngine
 from llmrankers_groupwise.engines.vllm import VllmEngine
 from llmrankers_groupwise.errors import EngineError, ModelError, SettingsError
 from llmrankers_groupwise.parsing import read_reply
-from llmrankers_groupwise.prompts import load_prompt, render
+from llmrankers_groupwise.prompts import bundled_prompts, load_prompt, render
 from llmrankers_groupwise.types import Reply, Request, Sampling, Status, Wanted
 
 from .conftest import VLLM_ARGS
@@ -242,6 +242,27 @@ def test_what_cannot_be_used_is_said(
         settings = {"model_name_or_path": str(model), **settings}
     with pytest.raises(error, match=message):
         asyncio.run(VllmEngine(EngineSettings(**settings)).answer(request(1), Sampling()))
+
+
+def test_a_trained_adapter_is_ranked_with_by_its_folder_alone(
+    model: Path, adapter: Path, tmp_path: Path
+) -> None:
+    """Its model by the adapter's configuration, its prompt beside it."""
+    folder = tmp_path / "trained"
+    shutil.copytree(adapter, folder)
+    (folder / "prompt.toml").write_bytes(bundled_prompts()["groupwise_scores"].read_bytes())
+    (folder / "training.json").write_text('{"method": "groupwise", "finished": true}')
+    docs = [SearchResult(docid=str(n), score=-n, text=f"passage {n}") for n in range(5)]
+    ranked = []
+    for names in (
+        {"model_name_or_path": str(folder)},
+        {"model_name_or_path": str(model), "lora_name_or_path": str(adapter),
+         "prompt_file": "groupwise_scores"},
+    ):  # fmt: skip
+        with GroupwiseLlmRanker(**names, engine="vllm", engine_args=VLLM_ARGS) as ranker:
+            ranked.append([(each.docid, each.score) for each in ranker.rerank("query", docs)])
+            assert ranker.settings.prompt.sha256 == load_prompt("groupwise_scores").sha256
+    assert ranked[0] == ranked[1]
 
 
 def test_an_adapter_of_another_model_is_refused(adapter: Path, tmp_path: Path) -> None:
