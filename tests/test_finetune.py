@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -257,12 +258,16 @@ def test_grpo_asks_in_the_tokens_of_inference(
 
 def test_a_curriculum_has_small_groups_first_and_is_random_within_a_size() -> None:
     made = [{"doc_ids": list("abc")[:n], "number": i} for i, n in enumerate([3, 1, 2, 3, 1, 2] * 4)]
-    ordered = by_size(made, seed=1)
+    ordered = by_size(made, len(made), seed=1)
     assert [len(row["doc_ids"]) for row in ordered] == [1] * 8 + [2] * 8 + [3] * 8
-    assert ordered != by_size(made, seed=2)
-    assert ordered == by_size(made, seed=1)
+    assert ordered != by_size(made, len(made), seed=2)
+    assert ordered == by_size(made, len(made), seed=1)
     assert [row["number"] for row in ordered[:8]] != sorted(row["number"] for row in ordered[:8])
     assert ordered[:8] == [row for row in ordered if len(row["doc_ids"]) == 1]
+    longer = by_size(made, 60, seed=1)  # two and a half times, and still from small to large
+    assert [len(row["doc_ids"]) for row in longer] == sorted(len(r["doc_ids"]) for r in longer)
+    assert set(Counter(row["number"] for row in longer).values()) == {2, 3}
+    assert len(by_size(made, 5, seed=1)) == 5
 
 
 # --- What is made -----------------------------------------------------------------------------
@@ -503,14 +508,16 @@ def test_grpo_begins_where_sft_ended_and_its_kl_is_from_there(
 
     result = grpo(
         GrpoSettings(save_path=tmp_path / "out", reward=long, learning_rate=1e-3,
-                     curriculum=True, **given)
+                     curriculum=True, **{**given, "max_steps": 5})
     )  # fmt: skip
 
     kl = [point["kl"] for point in result.log_history if "kl" in point]
     assert kl[0] == pytest.approx(0.0, abs=1e-6)
     assert kl[1] > 0
     assert "the same reward" not in caplog.text
-    assert lengths == [2] * 8  # the two of three documents come last
+    assert len(lengths) == 20  # ten prompts of eight rows: once from small to large all the same
+    assert lengths == sorted(lengths)
+    assert set(lengths) == {2, 3}
     assert weights(result.path) != weights(adapter.path)
     assert not (result.path / "ref").exists()
     with GroupwiseLlmRanker(str(result.path), engine="transformers") as ranker:

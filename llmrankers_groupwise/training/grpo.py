@@ -86,7 +86,9 @@ def _grpo(settings: GrpoSettings, prepared: Preparation, reward: Callable[..., A
     fitting = fitting_prompts(shown, chat, settings.max_prompt_length, _room(settings))
     _check_batch(settings, len(fitting.rows))
     network = load_network(settings, bf16=bf16)
-    rows = by_size(fitting.rows, settings.seed) if settings.curriculum else fitting.rows
+    rows = fitting.rows
+    if settings.curriculum:
+        rows = by_size(rows, _prompts(settings, len(rows)), settings.seed)
     trainer = GRPOTrainer(
         model=network,
         reward_funcs=whole_replies(reward, chat, end_tokens(network, chat)),
@@ -112,10 +114,39 @@ def _warn_of_equal_rewards(result: TrainResult) -> None:
         )
 
 
-def by_size(rows: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
-    """Small groups first, at random within a size: a progressive curriculum."""
-    shuffled = random.Random(seed).sample(rows, len(rows))
-    return sorted(shuffled, key=lambda row: len(row.get("doc_ids") or row.get("gold") or ()))
+def by_size(rows: Sequence[dict[str, Any]], prompts: int, seed: int) -> list[dict[str, Any]]:
+    """Small groups first, at random within a size: a progressive curriculum.
+
+    Sizes grow once from the beginning of the training to its end, however often rows are seen.
+
+    Args:
+        rows: to draw from, one as often as any other, or once more.
+        prompts: so many are seen in the whole training.
+        seed: of the draw.
+    """
+    rng = random.Random(seed)
+    times, more = divmod(prompts, len(rows))
+    drawn = [*list(rows) * times, *rng.sample(rows, more)]
+    rng.shuffle(drawn)
+    return sorted(drawn, key=lambda row: len(row.get("doc_ids") or row.get("gold") or ()))
+
+
+def _prompts(settings: GrpoSettings, rows: int) -> int:
+    """How many prompts a training sees, of so many rows."""
+    if settings.max_steps <= 0:
+        return max(1, round(settings.num_train_epochs * rows))
+    uses: int = settings.trl_args.get("num_iterations", 1)  # steps that each reply is used for
+    return max(1, settings.max_steps * _replies(settings) // settings.num_generations // uses)
+
+
+def _replies(settings: GrpoSettings) -> int:
+    """Of a step."""
+    own = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
+    return own * _processes()
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def whole_replies(
@@ -194,15 +225,12 @@ def _check_batch(settings: GrpoSettings, rows: int) -> None:
     """All replies to a prompt must be in one batch, and there must be prompts for a batch."""
     if {"generation_batch_size", "steps_per_generation"} & settings.trl_args.keys():
         return  # TRL checks these
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    replies = (
-        settings.per_device_train_batch_size * settings.gradient_accumulation_steps * processes
-    )
+    replies = _replies(settings)
     if replies % settings.num_generations:
         raise SettingsError(
             f"a step has {replies} replies (per_device_train_batch_size "
             f"{settings.per_device_train_batch_size} x gradient_accumulation_steps "
-            f"{settings.gradient_accumulation_steps} x {processes} processes), which "
+            f"{settings.gradient_accumulation_steps} x {_processes()} processes), which "
             f"num_generations {settings.num_generations} does not divide: make it a multiple"
         )
     if rows < (prompts := replies // settings.num_generations):
@@ -236,6 +264,8 @@ def _own(settings: GrpoSettings) -> dict[str, Any]:
         "log_completions": settings.log_completions,
         "use_vllm": settings.vllm != "none",
     }
+    if settings.curriculum:
+        own["num_train_epochs"] = 1.0  # the rows are those of all epochs
     if settings.vllm == "colocate" and "vllm_max_model_length" not in settings.trl_args:
         wanted = settings.max_prompt_length + settings.max_completion_length
         own["vllm_max_model_length"] = min(wanted, tokens_taken(settings) or wanted)

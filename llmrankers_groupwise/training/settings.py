@@ -148,7 +148,8 @@ class GrpoSettings(TrainSettings):
         num_train_epochs: ours; it is not published.
         vllm: who writes the replies.
         vllm_server_host, vllm_server_port: of `trl vllm-serve`, where that is a server.
-        curriculum: small groups first, then larger ones; at random within a size.
+        curriculum: small groups first, then larger ones, once through the whole training; at
+            random within a size.
         log_completions: log replies with their rewards, too.
     """
 
