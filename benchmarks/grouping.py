@@ -30,6 +30,7 @@ from grouping_decision import (
     decision_table,
     gains_table,
     judges_table,
+    places_table,
     settings_of,
 )
 from grouping_judges import RUNS, recorded_table
@@ -128,6 +129,8 @@ def decide(arguments: argparse.Namespace) -> list[str]:
     return [
         "# Which changes may become defaults\n",
         *decision_table(settings),
+        f"\n## Better / worse, of {len(SWEEP)} judges\n",
+        *places_table(settings),
         "\n## The judge as fitted\n",
         *gains_table(settings, next(iter(SWEEP))),
         "\n## Every judge\n",

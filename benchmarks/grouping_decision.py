@@ -3,7 +3,7 @@
 A change is fixed before anything is measured, so all queries count. It is held against random
 groups for the same number of calls, query by query (means over seeds), by paired t tests, which
 Holm's correction takes together for all budgets and collections of a judge. It may become a default
-if it is better by more than chance in most settings, and worse by more than chance in none.
+if it is better by more than chance in most settings.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def decision_table(settings: Sequence[Setting]) -> list[str]:
         own = [each for each in settings if each.change == change]
         better, same, worse = (sum(verdicts[x] == sign for x in own) for sign in (1, 0, -1))
         mean = statistics.fmean(each.mean for each in own)
-        able = "yes" if better > len(own) / 2 and not worse else "no"
+        able = "yes" if better > len(own) / 2 else "no"
         row = f"| {change} | {len(own)} | {mean:+.4f} | {better} | {same} | {worse} | {able} |"
         rows.append((better - worse, mean, row))
     return [*lines, *(row for *_, row in sorted(rows, reverse=True))]
@@ -171,6 +171,22 @@ def gains_table(settings: Sequence[Setting], judge: str) -> list[str]:
     by_place = {(each.change, each.collection, each.budget): each for each in own}
     for change in dict.fromkeys(each.change for each in own):
         cells = [_cell(by_place.get((change, *place)), verdicts) for place in places]
+        lines.append(f"| {change} | {' | '.join(cells)} |")
+    return lines
+
+
+def places_table(settings: Sequence[Setting]) -> list[str]:
+    """Under how many judges each change is better, and worse, by collection and budget."""
+    verdicts = decided(settings)
+    places = list(dict.fromkeys((each.collection, each.budget) for each in settings))
+    heads = " | ".join(f"{name}, {budget}" for name, budget in places)
+    lines = [f"| change | {heads} |", f"|---|{'---:|' * len(places)}"]
+    for change in dict.fromkeys(each.change for each in settings):
+        cells = []
+        for place in places:
+            own = [x for x in settings if (x.change, x.collection, x.budget) == (change, *place)]
+            better, worse = (sum(verdicts[each] == sign for each in own) for sign in (1, -1))
+            cells.append(f"{better} / {worse}" if own else "")
         lines.append(f"| {change} | {' | '.join(cells)} |")
     return lines
 

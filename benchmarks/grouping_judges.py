@@ -136,9 +136,9 @@ def embedded(collection: Collection) -> MakeJudge:
 def _loaded(folder: Path) -> tuple[dict[str, str], GroupwiseLlmRanker, dict[str, dict[int, float]]]:
     """A collection's texts, a ranker, and the scores it has given so far, for all budgets."""
     corpus = {}
-    for line in (folder / "corpus.jsonl").open(encoding="utf-8"):
-        row = json.loads(line)
-        corpus[str(row["_id"])] = f"{row.get('title') or ''} {row['text']}".strip()
+    with (folder / "corpus.jsonl").open(encoding="utf-8") as lines:
+        for row in map(json.loads, lines):
+            corpus[str(row["_id"])] = f"{row.get('title') or ''} {row['text']}".strip()
     return corpus, GroupwiseLlmRanker(grouping="sorted"), {}
 
 
@@ -159,8 +159,9 @@ def recorded_table(shared: Path, merges: Sequence[Merge]) -> Iterator[str]:
     folder = shared / "collections/trec-dl19"
     qrels = read_qrels(folder / "qrels.txt")
     windows: dict[str, dict[str, list[tuple[tuple[str, ...], Reply]]]] = {}
-    for line in (shared / "recordings/listwise_rankvicuna_dl19.jsonl").open(encoding="utf-8"):
-        row = json.loads(line)
+    recordings = shared / "recordings"
+    replies = (recordings / "listwise_rankvicuna_dl19.jsonl").read_text(encoding="utf-8")
+    for row in map(json.loads, replies.splitlines()):
         if MODEL in row["run_id"]:
             query = windows.setdefault(row["run_id"], {}).setdefault(row["qid"], [])
             query.append((tuple(row["docids"]), Reply(text=row["response"])))
@@ -188,7 +189,8 @@ def recorded_table(shared: Path, merges: Sequence[Merge]) -> Iterator[str]:
                 scores[query_id] = {doc_ids[x]: -float(rank) for rank, x in enumerate(order)}
             values.append(evaluate(qrels, scores, ["nDCG@10"])["nDCG@10"])
         yield f"| {merge.name} | {' | '.join(f'{value:.4f}' for value in values)} |"
-    manifest = map(json.loads, (shared / "recordings/manifest.jsonl").open(encoding="utf-8"))
+    told = (recordings / "manifest.jsonl").read_text(encoding="utf-8")
+    manifest = map(json.loads, told.splitlines())
     slid = {row["run_id"]: row["recorded_ndcg10"] for row in manifest}
     yield f"| windows that slide | {' | '.join(f'{slid[each]:.4f}' for each in sorted(windows))} |"
     mean = statistics.fmean(slid[each] for each in windows)

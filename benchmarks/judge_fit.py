@@ -151,7 +151,8 @@ def fit(
 
 def recorded_quality(shared: Path, stage: str) -> float:
     """The mean nDCG@10 of the model's recorded runs over a first stage."""
-    rows = map(json.loads, (shared / "recordings/manifest.jsonl").open(encoding="utf-8"))
+    told = (shared / "recordings/manifest.jsonl").read_text(encoding="utf-8")
+    rows = map(json.loads, told.splitlines())
     return statistics.fmean(
         row["recorded_ndcg10"]
         for row in rows

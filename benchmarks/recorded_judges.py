@@ -77,7 +77,7 @@ class OrderFacts:
 def recorded_windows(path: Path, model: str = MODEL) -> tuple[list[Window], Counter[str]]:
     """The windows of a model whose replies order all their documents, and all replies' statuses."""
     found, statuses = [], Counter[str]()
-    for line in path.open(encoding="utf-8"):
+    for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         if model not in row["run_id"]:
             continue
@@ -164,7 +164,7 @@ class ScoreFacts:
 
 def score_facts(path: Path) -> ScoreFacts:
     """The facts of the recorded scores."""
-    texts = [json.loads(line)["response"] for line in path.open(encoding="utf-8")]
+    texts = [json.loads(line)["response"] for line in path.read_text(encoding="utf-8").splitlines()]
     replies = []
     for text in texts:
         found: dict[int, float] = {}

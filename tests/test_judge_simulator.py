@@ -14,7 +14,7 @@ from llmrankers_groupwise.types import Candidate, Group, Query, Status
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NAMES = ("judge_simulator", "recorded_judges", "judge_fit", "grouping_plans", "grouping_judges",
-         "grouping_report", "grouping")  # fmt: skip
+         "grouping_report", "grouping_measure", "grouping_decision", "grouping")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +175,58 @@ def test_a_gain_is_of_the_queries_that_did_not_choose(study):
     assert measured.chosen == 1
     assert measured.reported(1) == pytest.approx(0.3)
     assert measured.gain(1) == pytest.approx((0.3, 0.3, 0.3))
+
+
+@pytest.mark.parametrize(("n", "group_size"), [(100, 20), (20, 4)])
+def test_changes_take_the_calls_of_random_groups(study, n, group_size):
+    decision = study["grouping_decision"]
+    groups = n // group_size
+    for budget in (groups, 2 * groups, 4 * groups):
+        found = decision.changes(n, budget, group_size)
+        assert next(iter(found)) == decision.BASELINE
+        assert {each.plan.calls(n) for each in found.values()} == {budget}
+        assert found["zscore"].plan == found[decision.BASELINE].plan
+        assert ("half of the calls finals of 20" in found) == (budget > groups)
+    smaller = decision.changes(100, 6, 20)
+    assert smaller[decision.BASELINE].plan.group_size < 20
+    assert smaller["one round, then finals of 20"].plan.final_calls == 1
+    assert decision.changes(20, 6, 4) == {}  # no size makes six groups of twenty
+
+
+def test_a_verdict_holds_for_all_settings_of_a_judge_together(study):
+    decision = study["grouping_decision"]
+    rng = np.random.default_rng(0)
+    base = rng.random((1, 3, 50))
+    better = base + 0.1 + 0.01 * rng.standard_normal((1, 3, 50))
+    luck = base + np.array([0.1] * 33 + [-0.1] * 17)
+    values = np.concatenate([base, better, luck, 2 * base - better])
+    names = ["random", "better", "luck", "worse"]
+    settings = [
+        each
+        for budget in range(10)
+        for each in decision.settings_of("judge", "made", budget, names, values)
+    ]
+    verdicts = decision.decided(settings)
+    lucky = [each for each in settings if each.change == "luck"]
+    assert {verdicts[each] for each in lucky} == {0}
+    assert max(each.p_value for each in lucky) < 0.05  # each alone would count
+    table = decision.decision_table(settings)
+    assert table[2].startswith("| better | 10 | +0.09")
+    assert table[2].endswith("| 10 | 0 | 0 | yes |")
+    assert table[-1].endswith("| 0 | 0 | 10 | no |")
+    assert "| better | 1 / 0 |" in decision.places_table(settings)[2]
+
+
+def test_decisions_about_a_real_collection(study, shared, tmp_path, monkeypatch):
+    out = tmp_path / "decide.md"
+    arguments = f"grouping.py decide --shared {shared} --save_path {out} --seeds 1 --queries 4"
+    monkeypatch.setattr(study["grouping"], "SWEEP", {"as fitted": {}, "quiet": {"noise": 0.0}})
+    monkeypatch.setattr(sys, "argv", f"{arguments} --collections trec-dl19 --budgets 5 6".split())
+    study["grouping"].main()
+    text = out.read_text(encoding="utf-8")
+    assert "| one round, then finals of 20 | 2 |" in text
+    assert "| as fitted | " in text
+    assert "| quiet | " in text
 
 
 def test_the_fit_finds_what_orders_were_made_with(study):
