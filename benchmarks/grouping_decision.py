@@ -43,12 +43,13 @@ def changes(n: int, budget: int, group_size: int) -> dict[str, Combination]:
     strategies: tuple[Strategy, ...] = ("strided", "snake", "sorted", "mixed")
     for grouping in strategies:
         found[f"{grouping} groups"] = dataclasses.replace(base, grouping=grouping)
-    halves = max(1, budget // (2 * groups))
-    for name, repeats, size in (
-        ("one round, then finals of 20", 1, group_size),
-        ("one round, then finals of 10", 1, max(2, group_size // 2)),
-        ("half of the calls finals of 20", halves, group_size),
+    for name, share, size in (
+        ("one round, then finals of 20", 0.0, group_size),
+        ("one round, then finals of 10", 0.0, max(2, group_size // 2)),
+        ("half of the calls finals of 20", 0.5, group_size),
+        ("a quarter of the calls finals of 20", 0.75, group_size),
     ):
+        repeats = max(1, int(share * budget) // groups)
         if (calls := budget - repeats * groups) > 0:
             found[name] = dataclasses.replace(
                 whole, num_repeat=repeats, final_round=size, final_calls=calls
@@ -76,10 +77,11 @@ def _merged(plans: Mapping[str, Plan], base: Plan) -> dict[str, Combination]:
     merges += [Merge("bradley_terry"), Merge(fusion="rrf"), Merge(shrinkage=0.5)]
     merges += [Merge("shared_shift")] * base.shares
     found |= {merge.name: Combination(base, merge) for merge in merges}
-    final = plans.get("half of the calls finals of 20")
-    if final is not None:
-        for merge in (Merge("shared_shift"), Merge("bradley_terry"), Merge(shrinkage=0.5)):
-            found[f"half finals, {merge.name}"] = Combination(final, merge)
+    for share in ("half", "quarter"):
+        final = next((plan for name, plan in plans.items() if f"{share} of the" in name), None)
+        if final is not None:
+            for merge in (Merge("shared_shift"), Merge("bradley_terry"), Merge(shrinkage=0.5)):
+                found[f"{share} finals, {merge.name}"] = Combination(final, merge)
     return found
 
 
