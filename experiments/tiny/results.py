@@ -51,9 +51,9 @@ def _curve(folder: Path) -> Curve:
 
 def _rows(curves: Mapping[str, Sequence[Curve]], reinforced: Sequence[str]) -> list[str]:
     lines = [
-        "| training | held-out nDCG@10 | above SFT, by seed | valid replies | reward, first and "
-        "last steps |",
-        "|---|---:|---|---:|---:|",
+        "| training | held-out nDCG@10 | above SFT, by seed | valid replies "
+        f"| reward by seed, first to last {_WINDOW} steps |",
+        "|---|---:|---|---:|---|",
     ]
     begun = [_measured(curve, NDCG)[0] for curve in curves[SFT]]
     valid = [_measured(curve, VALID)[0] for curve in curves[SFT]]
@@ -64,9 +64,11 @@ def _rows(curves: Mapping[str, Sequence[Curve]], reinforced: Sequence[str]) -> l
         gains = ", ".join(f"{a - b:+.3f}" for a, b in zip(after, after_sft, strict=True))
         valid = [_measured(curve, VALID)[-1] for curve in seeds]
         rewards = [_measured(curve, REWARD) for curve in seeds]
-        first = [statistics.fmean(each[:_WINDOW]) for each in rewards if each]
-        last = [statistics.fmean(each[-_WINDOW:]) for each in rewards if each]
-        grew = f"{statistics.fmean(first):.3f} to {statistics.fmean(last):.3f}" if first else ""
+        grew = ", ".join(
+            f"{statistics.fmean(each[:_WINDOW]):.3f} to {statistics.fmean(each[-_WINDOW:]):.3f}"
+            for each in rewards
+            if each
+        )
         lines.append(
             f"| {f'SFT, then GRPO: {name}' if name in reinforced else name} | {_spread(after)} | "
             f"{'' if name == SFT else gains} | {_share(valid)} | {grew} |"
