@@ -9,7 +9,6 @@ decided by changes that are fixed beforehand, under a wide range of judges (`gro
     python benchmarks/grouping.py study --shared DIR --save_path OUT --seeds 10 --jobs 2
     python benchmarks/grouping.py study --shared DIR --save_path OUT --judge embedded --seeds 3
     python benchmarks/grouping.py study --shared DIR --save_path OUT --set drift=2 noise=3
-    python benchmarks/grouping.py sweep --shared DIR --save_path OUT --seeds 3 --jobs 2
     python benchmarks/grouping.py decide --shared DIR --save_path OUT --seeds 3 --jobs 2
     python benchmarks/grouping.py lists --shared DIR --save_path OUT --seeds 3 --queries 40
     python benchmarks/grouping.py recorded --shared DIR
@@ -37,12 +36,10 @@ from grouping_judges import RUNS, recorded_table
 from grouping_measure import Task, measured
 from grouping_plans import MERGES, Combination
 from grouping_report import (
-    SWEEP_HEADER,
     chosen_table,
     common_table,
     every_table,
     save_plot,
-    sweep_rows,
 )
 from judge_fit import fit
 from judge_simulator import IDEAL, JudgeParameters
@@ -92,17 +89,6 @@ def study(arguments: argparse.Namespace) -> list[str]:
     return lines + common_table(results) + rows
 
 
-def sweep(arguments: argparse.Namespace) -> list[str]:
-    """What is best under one change of the fitted judge after the other, on one collection."""
-    judge = fit(arguments.shared)[0]
-    lines = list(SWEEP_HEADER)
-    for name, changed in SWEEP.items():
-        given: dict[str, Any] = dict(changed)
-        task = _task(arguments, arguments.collections[0], dataclasses.replace(judge, **given))
-        lines += _shown(sweep_rows(name, measured(task, arguments.jobs)))
-    return lines
-
-
 def decide(arguments: argparse.Namespace) -> list[str]:
     """Changes that are fixed beforehand, on every collection under every judge."""
     judge = fit(arguments.shared)[0]
@@ -111,19 +97,7 @@ def decide(arguments: argparse.Namespace) -> list[str]:
         given: dict[str, Any] = dict(changed)
         for collection in arguments.collections:
             task = _task(arguments, collection, dataclasses.replace(judge, **given))
-            names: list[list[str]] = []
-
-            def offered(
-                n: int, budget: int, size: int, names: list[list[str]] = names
-            ) -> list[Combination]:
-                found = changes(n, budget, size)
-                names.append(list(found))
-                return list(found.values())
-
-            found = measured(task, arguments.jobs, offered)
-            known = [each for each in names if each]
-            for (budget, each), row in zip(found.items(), known, strict=True):
-                settings += settings_of(name, collection, budget, row, each.values)
+            settings += _settings(task, name, collection, arguments.jobs)
         _shown([f"{name}: done"])
     told = list(dict.fromkeys(each.change for each in settings))
     return [
@@ -139,22 +113,45 @@ def decide(arguments: argparse.Namespace) -> list[str]:
 
 
 def lists(arguments: argparse.Namespace) -> list[str]:
-    """What is best for made-up lists of other lengths and first stages; budgets go with lengths."""
+    """The same changes on made-up lists of other lengths behind other first stages.
+
+    Budgets go with lengths: one round, one call more, two rounds and four.
+    """
     judge = judge_of(arguments)
-    lines = list(SWEEP_HEADER)
-    for n in LENGTHS:
-        groups = -(-n // 20)
-        for strength in STRENGTHS:
+    lines = ["# Other lengths and first stages\n"]
+    for strength in STRENGTHS:
+        settings: list[Setting] = []
+        for n in LENGTHS:
+            groups = -(-n // 20)
             task = dataclasses.replace(
                 _task(arguments, "made", judge),
-                budgets=(groups, groups + 1, 2 * groups),
+                budgets=tuple(dict.fromkeys((groups, groups + 1, 2 * groups, 4 * groups))),
                 n=n,
                 group_size=20,
                 strength=strength,
             )
-            found = measured(task, arguments.jobs)
-            lines += _shown(sweep_rows(f"N = {n}, first stage {strength:g}", found))
+            settings += _settings(task, f"first stage {strength:g}", f"N = {n}", arguments.jobs)
+        lines.append(f"\n## A first stage of strength {strength:g}\n")
+        lines += _shown(gains_table(settings, f"first stage {strength:g}"))
     return lines
+
+
+def _settings(task: Task, judge: str, collection: str, jobs: int) -> list[Setting]:
+    """All changes against random groups, for every budget that they can be compared for."""
+    names: list[list[str]] = []
+
+    def offered(n: int, budget: int, size: int) -> list[Combination]:
+        found = changes(n, budget, size)
+        if found:
+            names.append(list(found))
+        return list(found.values())
+
+    found = measured(task, jobs, offered)
+    return [
+        each
+        for (budget, values), known in zip(found.items(), names, strict=True)
+        for each in settings_of(judge, collection, budget, known, values.values)
+    ]
 
 
 def _shown(lines: list[str]) -> list[str]:
@@ -171,7 +168,7 @@ def _task(arguments: argparse.Namespace, name: str, judge: JudgeParameters | str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("study", "decide", "sweep", "lists", "recorded"))
+    parser.add_argument("what", choices=("study", "decide", "lists", "recorded"))
     parser.add_argument("--shared", required=True, type=Path)
     parser.add_argument("--save_path", type=Path, help="a Markdown file; the plot is beside it")
     parser.add_argument("--judge", choices=("fitted", "ideal", "embedded"), default="fitted")
@@ -189,7 +186,7 @@ def main() -> None:
         return
     if arguments.save_path is None:
         parser.error(f"{arguments.what} needs --save_path")
-    commands = {"study": study, "decide": decide, "sweep": sweep, "lists": lists}
+    commands = {"study": study, "decide": decide, "lists": lists}
     lines = commands[arguments.what](arguments)
     arguments.save_path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

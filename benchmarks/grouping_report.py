@@ -8,13 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from grouping_plans import Combination, Plan
+from grouping_plans import Combination
 
 DRAWS = 2000
-SWEEP_HEADER = (
-    "| setting | calls | random groups | chosen | gain | gain of one final of 20 alone |",
-    "|---|---:|---:|---|---|---|",
-)
 
 
 @dataclasses.dataclass
@@ -111,21 +107,6 @@ def common_table(results: Mapping[str, Mapping[int, Measured]]) -> list[str]:
                 f"{name} {gained(m.gain(m.combinations.index(best)))}" for name, m in there.items()
             )
             lines.append(f"| {budget} | {best.plan.name} | {best.merge.name} | {gains} |")
-    return lines
-
-
-def sweep_rows(name: str, found: Mapping[int, Measured]) -> list[str]:
-    """For each budget what was chosen, and a final of 20 after one round of random groups."""
-    lines = []
-    for budget, each in found.items():
-        final = Combination(Plan(20, final_round=20))
-        plain = each.combinations.index(final) if final in each.combinations else None
-        lines.append(
-            f"| {name} | {budget} | {each.reported(0):.4f} "
-            f"| {each.combinations[each.chosen].name.replace(' | ', '; ')} "
-            f"| {gained(each.gain(each.chosen))} "
-            f"| {'' if plain is None else gained(each.gain(plain))} |"
-        )
     return lines
 
 
