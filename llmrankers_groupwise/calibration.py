@@ -3,8 +3,8 @@
 A language model scores a group's documents by comparison with each other, so its scores shift from
 group to group, and are spread more or less. A calibration replaces the scores of judged groups, and
 leaves everything else as it is: who was judged with whom, what is missing, which group failed.
-Whatever merges scores (`fusion`) then goes on as before. Results are rounded to 1e-9, so that
-scores which are equal but for the order of a sum are equal.
+Whatever merges scores (`fusion`) then goes on as before. Scores and results are rounded to 1e-9, so
+that those which are equal but for the order of a sum are equal, and stay so when they are spread.
 
 Positions are 0-based first-stage ranks.
 """
@@ -88,7 +88,7 @@ def calibrated(
     if calibration == "none":
         return list(judged)
     by_position = [
-        {position[label - 1]: score for label, score in row.items()}
+        {position[label - 1]: round(score, _DIGITS) for label, score in row.items()}
         for position, row in zip(members, rows, strict=True)
     ]
     changed = _CALIBRATIONS[calibration](by_position)

@@ -39,7 +39,7 @@ def by_shared(rows: Rows, *, scale: bool) -> list[dict[int, float]]:
     scores = np.array([[row.get(position, 0.0) for row in rows] for position in shared])
     appearances = there.sum(axis=1, keepdims=True)
     normal = np.diag(there.sum(axis=0)) - (there / appearances).T @ there
-    inverse = np.linalg.pinv(normal, hermitian=True)
+    inverse = np.linalg.pinv(normal, rcond=_LEAST, hermitian=True)  # its own takes 0 for less
     relative = inverse @ normal  # less the mean of the groups that are connected with each
     factors = np.ones(len(rows))
     for _ in range(_ROUNDS if scale else 1):
@@ -127,10 +127,11 @@ def _standardised(values: Sequence[float]) -> Any:
     """Values as an array of mean 0 and standard deviation 1; zeros where all are equal."""
     import numpy as np
 
-    if len(set(values)) < 2:
-        return np.zeros(len(values))
+    if not values:
+        return np.zeros(0)
     array = np.array(values) - _mean(values)
-    return array / array.std()
+    spread = array.std()
+    return array / spread if spread > _LEAST else np.zeros(len(values))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -44,6 +44,13 @@ def scores_of(groups):
     return [[each.scores.scores[label] for label in sorted(each.scores.scores)] for each in groups]
 
 
+@pytest.mark.parametrize("calibration", CALIBRATIONS[1:])
+def test_differences_of_the_last_bit_are_not_spread(calibration):
+    nearly = [judged([0, 1, 2], [9.999999999999998, 10.0, 10.0]), judged([3, 4], [0.0, 1e-174])]
+    for row in scores_of(calibrated(nearly, calibration)):
+        assert len(set(row)) == 1
+
+
 def order_of(n, groups):
     return ranked_positions(range(n), mean_scores(n, groups))
 

@@ -60,6 +60,21 @@ def test_groups_that_share_nothing_with_others_stay_as_they_are(scale):
     assert sum(changed[0].values()) == pytest.approx(sum(changed[1].values()))
 
 
+@pytest.mark.parametrize("scale", [False, True])
+@pytest.mark.parametrize("groups", [25, 50])
+def test_many_groups_that_are_not_connected_are_calibrated_apart(groups, scale):
+    _, there = made(1, groups, size=10, n=20)
+    apart = [{x + 100 * part: y for x, y in row.items()} for part in range(3) for row in there]
+    together = by_shared(apart, scale=scale)
+    for part, row in zip(by_shared(there, scale=scale) * 3, together, strict=True):
+        assert list(row.values()) == pytest.approx(list(part.values()), abs=1e-4)
+
+
+def test_strengths_of_scores_equal_but_for_a_sum_are_equal():
+    rows = [{0: 0.1, 1: 0.1}, {0: 0.1, 1: 0.1}, {0: 0.1, 2: 0.1}]  # of which means differ by 1e-17
+    assert bradley_terry(rows) == [dict.fromkeys(row, 0.0) for row in rows]
+
+
 def test_a_factor_is_not_guessed_from_two_documents():
     rows = [{0: 1.0, 1: 2.0}, {0: 1.0, 1: 9.0}]
     spread = [row[1] - row[0] for row in by_shared(rows, scale=True)]
