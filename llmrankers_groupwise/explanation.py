@@ -103,12 +103,14 @@ def _merged(ranked: Ranked, settings: GroupwiseSettings) -> Iterator[str]:
     documents = ranked.ranking.documents
     varies = any(each.variance is not None for each in documents)
     yield f"merged: {_how(settings)}"
-    for start, end in settings.sorted_again(len(documents)):
-        yield f"  ranks {start + 1} to {end} were asked about again, and sorted among themselves"
-    if settings.final_round or settings.boundary:
+    if any(each.group.round != "first" for each in ranked.ranking.groups):
+        for start, end in settings.sorted_again(len(documents)):
+            places = f"ranks {start + 1} to {end}"
+            yield f"  {places} were asked about again, and sorted among themselves"
         yield "  the other ranks are as after the first round; merged scores are of all calls"
     if varies:
-        scored = "scores before calibration" if settings.strengths else "calibrated scores"
+        scored = "scores" if settings.calibration == "none" else "calibrated scores"
+        scored = "scores before calibration" if settings.strengths else scored
         yield f"  variance: of a document's {scored} over its calls, - where it has only one"
     rows = []
     for rank, each in enumerate(documents, start=1):

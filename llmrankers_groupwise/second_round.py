@@ -14,14 +14,14 @@ from llmrankers_groupwise.fusion import ranked_positions
 from llmrankers_groupwise.grouping import seeded
 from llmrankers_groupwise.types import Group
 
-__all__ = ["check_second_round", "reordered", "second_round_groups", "spans"]
+__all__ = ["check_second_round", "joined", "reordered", "second_round_groups", "spans"]
 
 
 def check_second_round(group_size: int, final_round: int, final_calls: int, boundary: int) -> None:
     """Raise SettingsError unless the settings can make a second round of any order."""
-    if not (final_round == 0 or 2 <= final_round <= group_size):
+    if type(final_round) is not int or not (final_round == 0 or 2 <= final_round <= group_size):
         raise SettingsError(
-            f"final_round is {final_round}: give 0 for none, or 2 to group_size ({group_size})"
+            f"final_round is {final_round!r}: give 0 for none, or 2 to group_size ({group_size})"
         )
     if type(final_calls) is not int or final_calls < 1:
         raise SettingsError(f"final_calls is {final_calls!r}: give a whole number, 1 or more")
@@ -120,17 +120,17 @@ def reordered(
         ties: as in `fusion.ranked_positions`.
     """
     found = list(order)
-    for start, end in _joined(places):
+    for start, end in joined(places):
         found[start:end] = ranked_positions(found[start:end], scores, ties)
     return found
 
 
-def _joined(places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def joined(places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Spans in order, those that share a place joined to one."""
-    joined: list[tuple[int, int]] = []
+    found: list[tuple[int, int]] = []
     for start, end in sorted(places):
-        if joined and start < joined[-1][1]:
-            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        if found and start < found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
         else:
-            joined.append((start, end))
-    return joined
+            found.append((start, end))
+    return found

@@ -91,13 +91,24 @@ def test_a_second_round_says_which_call_it_was_and_what_it_moved():
     assert "     1            9     +8             9         0  d9" in lines
 
 
+def test_a_second_round_says_what_was_sorted_together_and_nothing_where_there_was_none():
+    lines = explained(*range(1, 10), group_size=4, final_round=4, boundary=4)
+    assert [line for line in lines if "sorted among themselves" in line] == [
+        "  ranks 1 to 6 were asked about again, and sorted among themselves"
+    ]
+    alone = explained(5, None, group_size=4, final_round=4)
+    assert not [line for line in alone if "again" in line or "first round;" in line]
+
+
 def test_variances_are_there_where_a_document_has_several_scores():
     script = [json_reply([2, 6]), json_reply([4]), json_reply([5, 6]), json_reply([8])]
     text = explanation(*ranked(0, 0, 0, script=script, group_size=2, num_repeat=2))
-    assert "variance: of a document's calibrated scores over its calls" in text
+    assert "variance: of a document's scores over its calls" in text
     table = text.split("document\n")[-1].splitlines()
     columns = {line.split()[-1]: line.split()[3:5] for line in table}
     assert columns == {"d1": ["3.5000", "4.5000"], "d2": ["6", "0"], "d3": ["6", "8"]}
+    shifted = ranked(1, 2, 3, group_size=3, num_repeat=2, calibration="zscore")
+    assert "variance: of a document's calibrated scores over its calls" in explanation(*shifted)
     strengths = ranked(1, 2, 3, group_size=3, num_repeat=2, calibration="bradley_terry")
     assert "variance: of a document's scores before calibration" in explanation(*strengths)
 

@@ -139,6 +139,7 @@ def test_an_order_stays_a_permutation(order, scores, settings):
     [
         ({"final_round": 1}, "final_round is 1: give 0 for none, or 2 to group_size (20)"),
         ({"final_round": 21}, "final_round is 21: give 0 for none, or 2 to group_size (20)"),
+        ({"final_round": 5.0}, "final_round is 5.0: give 0 for none, or 2 to group_size (20)"),
         ({"final_calls": 0}, "final_calls is 0: give a whole number, 1 or more"),
         (
             {"final_round": 0, "final_calls": 2},

@@ -33,6 +33,7 @@ from llmrankers_groupwise.parsing import read_reply
 from llmrankers_groupwise.prompts import PromptFile, render
 from llmrankers_groupwise.second_round import (
     check_second_round,
+    joined,
     reordered,
     second_round_groups,
     spans,
@@ -131,12 +132,14 @@ class GroupwiseSettings:
         return self.calibration == "bradley_terry"
 
     def sorted_again(self, n: int) -> list[tuple[int, int]]:
-        """The places [start, end) of n that the second round sorts again; see `spans`."""
-        return spans(
-            n,
-            final_round=self.final_round,
-            boundary=self.boundary,
-            group_size=self.group_size,
+        """The places [start, end) of n that the second round sorts again; see `reordered`."""
+        return joined(
+            spans(
+                n,
+                final_round=self.final_round,
+                boundary=self.boundary,
+                group_size=self.group_size,
+            )
         )
 
     def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
