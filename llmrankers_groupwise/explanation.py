@@ -126,13 +126,14 @@ def _merged(ranked: Ranked, settings: GroupwiseSettings) -> Iterator[str]:
 
 def _how(settings: GroupwiseSettings) -> str:
     """What a merged score is, in words."""
+    calibrates = settings.calibration != "none"
+    by = f" calibrated by {settings.calibration}" * calibrates
     if settings.fusion == "rrf":
-        weight = f", the first stage's by {settings.first_stage_weight:g}"
-        how = "reciprocal ranks of the repeats" + weight * (settings.first_stage_weight > 0)
+        how = "reciprocal ranks of the repeats" + f" by scores{by}" * calibrates
+        if settings.first_stage_weight:
+            how += f", the first stage's by {settings.first_stage_weight:g}"
     else:
-        how = "the mean of a document's scores"
-        if settings.calibration != "none":
-            how = f"the mean of a document's scores calibrated by {settings.calibration}"
+        how = f"the mean of a document's scores{by}"
         if settings.shrinkage:
             how += f", drawn to its first-stage rank by {settings.shrinkage:g}"
         if settings.first_stage_weight:

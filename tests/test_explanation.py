@@ -154,6 +154,10 @@ def test_what_has_no_score_is_said():
             "merged: reciprocal ranks of the repeats, the first stage's by 0.25; equal",
         ),
         ({"fusion": "rrf"}, "merged: reciprocal ranks of the repeats; equal ones by first_stage"),
+        (
+            {"fusion": "rrf", "calibration": "zscore"},
+            "merged: reciprocal ranks of the repeats by scores calibrated by zscore; equal ones",
+        ),
         ({"fusion": "rrf"}, "      0.016393  d3"),
         ({"num_repeat": 6, "until_stable": 2}, "groups not asked about: the best were stable"),
         ({"anchors": 1, "overlap": 0}, "anchors 1"),
