@@ -54,10 +54,6 @@ def changes(n: int, budget: int, group_size: int) -> dict[str, Combination]:
             found[name] = dataclasses.replace(
                 whole, num_repeat=repeats, final_round=size, final_calls=calls
             )
-    if budget > groups + 1:
-        found["one round, then finals of 20 and a boundary group"] = dataclasses.replace(
-            whole, final_round=group_size, final_calls=budget - groups - 1, boundary=group_size
-        )
     for anchors in (group_size // 10, group_size // 5):
         shared = dataclasses.replace(whole, anchors=anchors)
         if anchors and not budget % shared.calls(n):

@@ -86,9 +86,14 @@ class Plan:
             **self._second,
         )
 
-    def reordered(self, order: Sequence[int], scores: Sequence[float | None]) -> list[int]:
-        """The order after the second round."""
-        return reordered(order, scores, spans(len(order), **self._second))
+    def reordered(
+        self,
+        order: Sequence[int],
+        scores: Sequence[float | None],
+        judged: Sequence[JudgedGroup],
+    ) -> list[int]:
+        """The order after the second round, whose groups are given."""
+        return reordered(order, scores, spans(len(order), **self._second), judged)
 
 
 @dataclass(frozen=True)
@@ -183,7 +188,7 @@ def _repeated(plan: Plan, n: int, budget: int) -> Iterator[Plan]:
 
 
 def _second_rounds(plan: Plan, groups: int, budget: int) -> Iterator[Plan]:
-    """One, three or five repeats, and what is left for a final, or for a boundary group, too."""
+    """One, three or five repeats, and what is left for finals, or for one boundary group."""
     size = plan.group_size
     for repeats in (1, 2, 3, 5) if budget <= 3 * groups else (1, 3, 5):
         left = budget - repeats * groups
@@ -196,9 +201,6 @@ def _second_rounds(plan: Plan, groups: int, budget: int) -> Iterator[Plan]:
             yield dataclasses.replace(first, final_round=max(2, size // 2), final_calls=left)
             if left == 1:
                 yield dataclasses.replace(first, boundary=size)
-            else:
-                final = dataclasses.replace(first, final_round=size, final_calls=left - 1)
-                yield dataclasses.replace(final, boundary=size)
 
 
 def ranked(
@@ -213,8 +215,8 @@ def ranked(
         order = ranked_positions(range(n), scores)
         groups = plan.second(order, seed, query)
         if groups:
-            judged = first + judge(groups)
-            order = plan.reordered(order, merge.scores(n, judged))
+            second = judge(groups)
+            order = plan.reordered(order, merge.scores(n, first + second), second)
         orders.append(order)
     return orders
 

@@ -43,7 +43,7 @@ zscore: less the group's mean, divided by its standard deviation; 0 where all ar
 minmax: scaled to 0..1 in each group; 0.5 where all are equal. As zscore, by the extremes alone.
 random_effects: of each group's mean, as much is taken off as the means of groups differ by more
     than chance (one-way random effects; Efron and Morris, JASA 70, 1975). Nothing where there is
-    no drift. For groups that are alike: not for sorted ones.
+    no drift. For groups that are alike: not for sorted ones, nor where a final of the best is one.
 shared_shift: a shift for each group, by least squares over the documents that it shares with
     others: anchors, overlaps, other repeats, a final round. No assumption on who is in a group;
     where nothing is shared nothing changes.

@@ -12,9 +12,9 @@ from collections.abc import Container, Sequence
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.fusion import ranked_positions
 from llmrankers_groupwise.grouping import seeded
-from llmrankers_groupwise.types import Group
+from llmrankers_groupwise.types import Group, JudgedGroup
 
-__all__ = ["check_second_round", "joined", "reordered", "second_round_groups", "spans"]
+__all__ = ["check_second_round", "reordered", "second_round_groups", "spans"]
 
 
 def check_second_round(group_size: int, final_round: int, final_calls: int, boundary: int) -> None:
@@ -31,10 +31,17 @@ def check_second_round(group_size: int, final_round: int, final_calls: int, boun
         )
     if type(boundary) is not int or boundary < 0:
         raise SettingsError(f"boundary is {boundary!r}: give 0 for none, or a rank, 1 or more")
+    if final_round and 0 < boundary < (least := final_round + group_size // 2):
+        raise SettingsError(
+            f"boundary is {boundary}, and half of its group would be of the final round's "
+            f"{final_round}: give {least} or more, or no final_round"
+        )
 
 
 def spans(n: int, *, final_round: int, boundary: int, group_size: int) -> list[tuple[int, int]]:
-    """The places [start, end) that a second round asks about, the final's first; none is empty.
+    """The places [start, end) that a second round asks about, the final's first.
+
+    None is empty, and no place is in two: scores of two second groups could not be compared.
 
     The final is the first `final_round` places: there a measure like nDCG@10 is decided, and the
     best documents of different groups have not met yet. The boundary group are the `group_size`
@@ -50,7 +57,7 @@ def spans(n: int, *, final_round: int, boundary: int, group_size: int) -> list[t
     """
     found = [(0, min(final_round, n))]
     if 0 < boundary < n:
-        start = max(0, min(boundary - group_size // 2, n - group_size))
+        start = max(found[0][1], min(boundary - group_size // 2, n - group_size))
         found.append((start, min(n, start + group_size)))
     return [(start, end) for start, end in found if end > start]
 
@@ -106,31 +113,25 @@ def reordered(
     order: Sequence[int],
     scores: Sequence[float | None],
     places: Sequence[tuple[int, int]],
+    judged: Sequence[JudgedGroup],
     ties: Sequence[int] | None = None,
 ) -> list[int]:
     """An order in which the documents of each span of places were sorted again among themselves.
 
     Scores of a second round say nothing of who was not in it: a document that does worse among the
-    best is not thereby worse than one that was not there. Spans that share a place are one.
+    best is not thereby worse than one that was not there. For the same reason a document that was
+    asked about again in vain keeps its place.
 
     Args:
         order: positions, best first by the first round.
         scores: by position, both rounds' merged.
         places: as of `spans`.
+        judged: the second round's groups.
         ties: as in `fusion.ranked_positions`.
     """
     found = list(order)
-    for start, end in joined(places):
-        found[start:end] = ranked_positions(found[start:end], scores, ties)
-    return found
-
-
-def joined(places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Spans in order, those that share a place joined to one."""
-    found: list[tuple[int, int]] = []
-    for start, end in sorted(places):
-        if found and start < found[-1][1]:
-            found[-1] = found[-1][0], max(end, found[-1][1])
-        else:
-            found.append((start, end))
+    again = {each.group.members[label - 1] for each in judged for label in each.scores.scores}
+    known = [score if x in again else None for x, score in enumerate(scores)]
+    for start, end in places:
+        found[start:end] = ranked_positions(found[start:end], known, ties)
     return found

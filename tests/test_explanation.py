@@ -92,9 +92,10 @@ def test_a_second_round_says_which_call_it_was_and_what_it_moved():
 
 
 def test_a_second_round_says_what_was_sorted_together_and_nothing_where_there_was_none():
-    lines = explained(*range(1, 10), group_size=4, final_round=4, boundary=4)
+    lines = explained(*range(1, 10), group_size=4, final_round=4, boundary=6)
     assert [line for line in lines if "sorted among themselves" in line] == [
-        "  ranks 1 to 6 were asked about again, and sorted among themselves"
+        "  ranks 1 to 4 were asked about again, and sorted among themselves",
+        "  ranks 5 to 8 were asked about again, and sorted among themselves",
     ]
     alone = explained(5, None, group_size=4, final_round=4)
     assert not [line for line in alone if "again" in line or "first round;" in line]

@@ -129,7 +129,7 @@ def test_replies_fail_and_labels_are_missing_as_often_as_they_should(simulator):
     [
         {"grouping": "snake", "calibration": "zscore", "final_round": 6},
         {"num_repeat": 2, "calibration": "bradley_terry", "final_round": 4, "final_calls": 2},
-        {"anchors": 2, "calibration": "shared_shift", "boundary": 8, "final_round": 4},
+        {"anchors": 2, "calibration": "shared_shift", "boundary": 12, "final_round": 4},
         {"overlap": 2, "shrinkage": 0.5},
         {"num_repeat": 3, "fusion": "rrf"},
     ],

@@ -81,7 +81,7 @@ METHODS = {
     "other fusion": ("--num_repeat", "2", "--fusion", "rrf", "--first_stage_weight", "0.3"),
     "ties": ("--ties", "random"),
     "anchors": ("--anchors", "2", "--calibration", "shared_shift", "--grouping", "snake"),
-    "second round": ("--final_round", "4", "--final_calls", "2", "--boundary", "5"),
+    "second round": ("--final_round", "4", "--final_calls", "2", "--boundary", "9"),
 }
 
 

@@ -11,6 +11,7 @@ from llmrankers_groupwise.second_round import (
     second_round_groups,
     spans,
 )
+from llmrankers_groupwise.types import Group, GroupScores, JudgedGroup, Status
 
 SETTINGS = st.fixed_dictionaries(
     {
@@ -50,6 +51,8 @@ def test_places_are_in_the_list_and_of_no_more_than_a_group(n, settings):
     for start, end in spans(n, **settings):
         assert 0 <= start < end <= n
         assert end - start <= 20
+    places = [x for start, end in spans(n, **settings) for x in range(start, end)]
+    assert len(set(places)) == len(places)
 
 
 @given(st.integers(2, 130), st.integers(1, 129))
@@ -104,21 +107,33 @@ def test_seed_and_query_each_change_the_order():
 # --- What it moves ----------------------------------------------------------------------------
 
 
+def asked(*members, missing=()):
+    """A second round's group, whose reply has a score for all but these."""
+    scores = {label: 1.0 for label, member in enumerate(members, start=1) if member not in missing}
+    lost = tuple(label for label in range(1, len(members) + 1) if label not in scores)
+    return JudgedGroup(Group(1, members, "final"), GroupScores(scores, lost, Status.PARTIAL))
+
+
 def test_documents_are_sorted_again_within_their_span_only():
     scores = [1.0, 9.0, 3.0, 4.0, 8.0]
-    assert reordered([0, 1, 2, 3, 4], scores, [(0, 2)]) == [1, 0, 2, 3, 4]
-    assert reordered([0, 1, 2, 3, 4], scores, [(2, 5)]) == [0, 1, 4, 3, 2]
-    assert reordered([0, 1, 2, 3, 4], scores, []) == [0, 1, 2, 3, 4]
-
-
-def test_spans_that_share_places_are_one_and_those_that_touch_are_two():
-    scores = [0.0, 1.0, 2.0, 3.0]
-    assert reordered([0, 1, 2, 3], scores, [(0, 3), (1, 4)]) == [3, 2, 1, 0]
-    assert reordered([0, 1, 2, 3], scores, [(0, 2), (2, 4)]) == [1, 0, 3, 2]
+    everybody = [asked(0, 1, 2, 3, 4)]
+    assert reordered([0, 1, 2, 3, 4], scores, [(0, 2)], everybody) == [1, 0, 2, 3, 4]
+    assert reordered([0, 1, 2, 3, 4], scores, [(2, 5)], everybody) == [0, 1, 4, 3, 2]
+    assert reordered([0, 1, 2, 3, 4], scores, [(0, 2), (2, 5)], everybody) == [1, 0, 4, 3, 2]
+    assert reordered([0, 1, 2, 3, 4], scores, [], everybody) == [0, 1, 2, 3, 4]
 
 
 def test_a_document_without_a_score_keeps_its_place_in_the_span():
-    assert reordered([2, 0, 1], [1.0, 5.0, None], [(0, 3)]) == [2, 1, 0]
+    assert reordered([2, 0, 1], [1.0, 5.0, None], [(0, 3)], [asked(0, 1, 2)]) == [2, 1, 0]
+
+
+def test_a_document_that_was_asked_about_again_in_vain_keeps_its_place_too():
+    """Its score is of the first round alone, and may be of another scale than the others'."""
+    scores = [1.0, 2.0, 9.0]
+    assert reordered([0, 1, 2], scores, [(0, 3)], [asked(0, 1, 2, missing=(2,))]) == [1, 0, 2]
+    assert reordered([0, 1, 2], scores, [(0, 3)], [asked(0, 1, 2, missing=(0, 1, 2))]) == [0, 1, 2]
+    twice = [asked(0, 1, 2, missing=(2,)), asked(2, 1, 0)]
+    assert reordered([0, 1, 2], scores, [(0, 3)], twice) == [2, 1, 0]
 
 
 @given(
@@ -128,7 +143,7 @@ def test_a_document_without_a_score_keeps_its_place_in_the_span():
 )
 def test_an_order_stays_a_permutation(order, scores, settings):
     places = spans(len(order), **(settings | {"group_size": 6}))
-    assert sorted(reordered(order, scores, places)) == list(range(12))
+    assert sorted(reordered(order, scores, places, [asked(*range(12))])) == list(range(12))
 
 
 # --- Errors -----------------------------------------------------------------------------------
@@ -144,6 +159,11 @@ def test_an_order_stays_a_permutation(order, scores, settings):
         (
             {"final_round": 0, "final_calls": 2},
             "final_calls is 2, but there is no final round: give final_round, too",
+        ),
+        (
+            {"boundary": 14},
+            "boundary is 14, and half of its group would be of the final round's 5: give 15 or "
+            "more, or no final_round",
         ),
         ({"boundary": -1}, "boundary is -1: give 0 for none, or a rank, 1 or more"),
     ],

@@ -33,7 +33,6 @@ from llmrankers_groupwise.parsing import read_reply
 from llmrankers_groupwise.prompts import PromptFile, render
 from llmrankers_groupwise.second_round import (
     check_second_round,
-    joined,
     reordered,
     second_round_groups,
     spans,
@@ -133,13 +132,11 @@ class GroupwiseSettings:
 
     def sorted_again(self, n: int) -> list[tuple[int, int]]:
         """The places [start, end) of n that the second round sorts again; see `reordered`."""
-        return joined(
-            spans(
-                n,
-                final_round=self.final_round,
-                boundary=self.boundary,
-                group_size=self.group_size,
-            )
+        return spans(
+            n,
+            final_round=self.final_round,
+            boundary=self.boundary,
+            group_size=self.group_size,
         )
 
     def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
@@ -181,9 +178,10 @@ async def groupwise(
     spared = len(groups) - len(judged)
     comparable, scores, order = merged(judged)
     if settings.final_round or settings.boundary:
-        judged += await judge(_second_groups(query, candidates, order, settings))
+        second = await judge(_second_groups(query, candidates, order, settings))
+        judged += second
         comparable, scores, _ = merged(judged)
-        order = reordered(order, scores, settings.sorted_again(len(order)), ties)
+        order = reordered(order, scores, settings.sorted_again(len(order)), second, ties)
     spread = variances(len(candidates), judged if settings.strengths else comparable)
     return ranking_by_scores(candidates, order, scores, judged, spared, spread, comparable)
 
