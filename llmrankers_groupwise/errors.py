@@ -8,6 +8,7 @@ GroupwiseError
 ├── MissingDependencyError (ImportError)   an optional part is not installed; names the pip line
 ├── DownloadError                   a published file could not be fetched as it should be
 ├── JournalError                    a journal cannot be read or written
+│   └── NoJournalError (InputError) there is none where one is named
 ├── EngineError                     an engine could not answer one request
 ├── ModelError                      an engine's model cannot be used at all
 └── FailureRateError                more groups failed than the run allows
@@ -27,6 +28,7 @@ __all__ = [
     "JournalError",
     "MissingDependencyError",
     "ModelError",
+    "NoJournalError",
     "PromptError",
     "SettingsError",
 ]
@@ -78,6 +80,10 @@ class DownloadError(GroupwiseError):
 
 class JournalError(GroupwiseError):
     """A journal is damaged, in use by another run, or cannot be written."""
+
+
+class NoJournalError(JournalError, InputError):
+    """There is no journal where one is named."""
 
 
 class EngineError(GroupwiseError):

@@ -98,6 +98,17 @@ class Experiment:
             manifest |= {**self._described(), "counters": summary.as_dict()}
         return summary
 
+    def check_reranked(self, query_ids: Sequence[str]) -> None:
+        """Raise SettingsError if one of these queries of the run is in another shard than this."""
+        self._check_shard()
+        mine, wanted = self._places(), set(query_ids)
+        for place, query_id in enumerate(self.first_stage.run if wanted else ()):
+            if query_id in wanted and place not in mine:
+                raise SettingsError(
+                    f"query {query_id} is not in shard {self.shard_index} of "
+                    f"{self.number_of_shards}: ask for it where it is"
+                )
+
     def _begin(self) -> None:
         """Tell the journal what is going to be asked."""
         if self.ranker.journal is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from llmrankers_groupwise.errors import JournalError
+from llmrankers_groupwise.errors import JournalError, NoJournalError
 
 __all__ = ["APPLICATION_ID", "VERSION", "check_size", "connected", "failure"]
 
@@ -82,8 +82,11 @@ def failure(path: Path, error: Exception) -> JournalError:
 
 def _check_file(path: Path, *, must_be_there: bool) -> None:
     """Raise unless this file is a database, empty, or may be made."""
-    if path.is_dir() or (must_be_there and not path.exists()):
-        raise JournalError(f"{path}: there is no such journal; check the path")
+    problem = f"{path}: there is no such journal; check the path"
+    if path.is_dir():
+        raise JournalError(problem)
+    if must_be_there and not path.exists():
+        raise NoJournalError(problem)
     try:
         with path.open("rb") as file:
             start = file.read(len(_MAGIC))

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import get_args
 
+from llmrankers_groupwise.calibration import Calibration
 from llmrankers_groupwise.fusion import Fusion, Ties
 from llmrankers_groupwise.grouping import Strategy
 from llmrankers_groupwise.methods.pointwise import Judgement
@@ -24,10 +25,20 @@ def _groupwise(parser: argparse.ArgumentParser) -> None:
     add("--num_repeat", type=int, default=1, help="how often every document is scored")
     add("--overlap", type=int, default=0, help="documents that neighbouring groups share")
     add("--grouping", choices=get_args(Strategy), default="random", help="who is judged together")
+    add("--anchors", type=int, default=0, help="documents that all groups share")
+    add(
+        "--calibration",
+        choices=get_args(Calibration),
+        default="none",
+        help="how scores of different groups are made comparable",
+    )
     add("--fusion", choices=get_args(Fusion), default="mean", help="how scores are merged")
     add("--first_stage_weight", type=float, default=0.0, help="share of the first stage, 0..1")
+    add("--shrinkage", type=float, default=0.0, help="weight of what first-stage ranks promise")
     add("--ties", choices=get_args(Ties), default="first_stage", help="who of equals comes first")
     add("--final_round", type=int, default=0, metavar="M", help="ask the best M once more")
+    add("--final_calls", type=int, default=1, metavar="F", help="so often, in other orders")
+    add("--boundary", type=int, default=0, metavar="K", help="ask those around rank K once more")
     add(
         "--until_stable",
         type=int,

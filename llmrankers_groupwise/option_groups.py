@@ -36,6 +36,23 @@ class _DryRun(argparse.Action):
         parser._option_string_actions["--save_path"].required = False
 
 
+class _ExplainOnly(argparse.Action):
+    """Adds a query to explain, which can be done without saving anything."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        namespace.explain = [*namespace.explain, values]
+        parser._option_string_actions["--save_path"].required = False
+
+
+_EXPLAINED = "explain this query's ranking: groups, scores, movement; may be repeated"
+
+
 def add_inputs(group: argparse._ArgumentGroup) -> None:
     """First stage, queries and passages."""
     add = group.add_argument
@@ -90,6 +107,7 @@ def add_checks(group: argparse._ArgumentGroup) -> None:
         metavar="QID",
         help="show this query's list before and after; may be repeated",
     )
+    add("--explain", action="append", default=[], metavar="QID", help=_EXPLAINED)
     add("--verbose", action="store_true", help="log every prompt and reply")
 
 
@@ -126,6 +144,13 @@ def add_merged(group: argparse._ArgumentGroup) -> None:
         required=True,
         metavar="FILE",
         help="a journal; repeated for those of a run's shards. Of each the run used last is taken",
+    )
+    group.add_argument(
+        "--explain",
+        action=_ExplainOnly,
+        default=[],
+        metavar="QID",
+        help=f"{_EXPLAINED}. Without --save_path nothing else is done",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self, Unpack
 
+from llmrankers_groupwise.calibration import Calibration
 from llmrankers_groupwise.fusion import Fusion, Ties
 from llmrankers_groupwise.grouping import Strategy
 from llmrankers_groupwise.method_ranker import (
@@ -31,8 +32,9 @@ class GroupwiseLlmRanker(MethodRanker):
             was trained with by `run-groupwise train`, else chooses by scoring.
         lora_name_or_path, tokenizer_name_or_path: passed to the engine.
         scoring: "generation" or "likelihood"; None takes the engine's default.
-        group_size, num_repeat, overlap, grouping, fusion, first_stage_weight, ties, final_round,
-            until_stable, seed: see `methods.groupwise.GroupwiseSettings`.
+        group_size, num_repeat, overlap, grouping, anchors, calibration, fusion,
+            first_stage_weight, shrinkage, ties, final_round, final_calls, boundary, until_stable,
+            seed: see `methods.groupwise.GroupwiseSettings`.
         options: engine, engine_args, device, cache_dir, sampling, max_failure_rate, journal and
             verbose; see `method_ranker.RankerOptions`.
 
@@ -52,10 +54,15 @@ class GroupwiseLlmRanker(MethodRanker):
         num_repeat: int = 1,
         overlap: int = 0,
         grouping: Strategy = "random",
+        anchors: int = 0,
+        calibration: Calibration = "none",
         fusion: Fusion = "mean",
         first_stage_weight: float = 0.0,
+        shrinkage: float = 0.0,
         ties: Ties = "first_stage",
         final_round: int = 0,
+        final_calls: int = 1,
+        boundary: int = 0,
         until_stable: int = 0,
         seed: int = 0,
         **options: Unpack[RankerOptions],
@@ -72,10 +79,15 @@ class GroupwiseLlmRanker(MethodRanker):
             num_repeat=num_repeat,
             overlap=overlap,
             grouping=grouping,
+            anchors=anchors,
+            calibration=calibration,
             fusion=fusion,
             first_stage_weight=first_stage_weight,
+            shrinkage=shrinkage,
             ties=ties,
             final_round=final_round,
+            final_calls=final_calls,
+            boundary=boundary,
             until_stable=until_stable,
             seed=seed,
         )

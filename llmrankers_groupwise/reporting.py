@@ -18,7 +18,8 @@ from llmrankers_groupwise.summary import dry_table, summary_table
 from llmrankers_groupwise.textfiles import same_file
 
 __all__ = [
-    "check_apart", "check_other", "replies_kept", "report", "report_dry", "table_at_any_end",
+    "check_apart", "check_explain", "check_other", "replies_kept", "report", "report_dry",
+    "table_at_any_end",
 ]  # fmt: skip
 
 
@@ -80,6 +81,19 @@ def replies_kept(journal: Path | None) -> Iterator[None]:
 
 def _has_files(path: Path) -> bool:
     return any(path.iterdir()) if path.is_dir() else path.exists()
+
+
+def check_explain(arguments: argparse.Namespace) -> None:
+    """Raise SettingsError if --explain is given where it can say nothing."""
+    if not arguments.explain:
+        return
+    if arguments.ranked_by != "groupwise":
+        raise SettingsError(
+            f"--explain is of the method groupwise, whose scores are merged, and this is "
+            f"{arguments.ranked_by}: compare --html shows its calls"
+        )
+    if arguments.json:
+        raise SettingsError("--explain prints a text and --json nothing but JSON: drop one of them")
 
 
 def check_other(save_path: str, path: str, option: str) -> None:

@@ -6,11 +6,13 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from llmrankers_groupwise.engines.dry import DryRun
 from llmrankers_groupwise.errors import MissingDependencyError, SettingsError
 from llmrankers_groupwise.evaluation import check_measures
 from llmrankers_groupwise.experiment import IN_FLIGHT, Experiment
+from llmrankers_groupwise.explanation import explanation
 from llmrankers_groupwise.inputs import first_stage
 from llmrankers_groupwise.journal import Journal
 from llmrankers_groupwise.method_ranker import MethodRanker
@@ -24,6 +26,7 @@ from llmrankers_groupwise.presets import check_preset
 from llmrankers_groupwise.prompts import load_prompt
 from llmrankers_groupwise.ranker import GroupwiseLlmRanker
 from llmrankers_groupwise.reporting import (
+    check_explain,
     check_other,
     replies_kept,
     report,
@@ -40,7 +43,7 @@ from llmrankers_groupwise.sibling_rankers import (
 from llmrankers_groupwise.summary import side_by_side
 from llmrankers_groupwise.tally import check_failure_rate
 from llmrankers_groupwise.textfiles import check_writable
-from llmrankers_groupwise.trec import read_qrels
+from llmrankers_groupwise.trec import Qrels, read_qrels
 from llmrankers_groupwise.types import Sampling
 from llmrankers_groupwise.worker_options import check_worker_options, clear_output, in_workers
 
@@ -63,14 +66,15 @@ def run_run(arguments: argparse.Namespace) -> None:
     shown: list[Ranked] = []
 
     def watch(ranked: Ranked) -> None:
-        if ranked.query.query_id in arguments.show:
+        if ranked.query.query_id in {*arguments.show, *arguments.explain}:
             shown.append(ranked)
 
     dry = None
     with clear_output(arguments), replies_kept(journal), _checked_ranker(arguments) as ranker:
         qrels = read_qrels(arguments.qrels) if arguments.qrels else None
         stage = first_stage(arguments)
-        _check_shown(arguments.show, stage.run)
+        _check_in_run("--show", arguments.show, stage.run)
+        _check_in_run("--explain", arguments.explain, stage.run)
         if arguments.dry_run:
             ranker.engine = dry = DryRun(ranker.engine)
         elif journal is not None:
@@ -93,6 +97,7 @@ def run_run(arguments: argparse.Namespace) -> None:
             progress=sys.stderr.isatty(),
             watch=watch,
         )
+        experiment.check_reranked(arguments.explain)
         with table_at_any_end(experiment):
             summary = experiment.run()
         engine = ranker.engine.describe()
@@ -101,8 +106,19 @@ def run_run(arguments: argparse.Namespace) -> None:
         return
     if not arguments.json:
         for each in shown:
-            print(side_by_side(each, (qrels or {}).get(each.query.query_id)), end="\n\n")
+            _show(each, arguments, qrels, ranker.settings)
     report(arguments, summary, engine)
+
+
+def _show(
+    ranked: Ranked, arguments: argparse.Namespace, qrels: Qrels | None, settings: Any
+) -> None:
+    """A query's list, and how it came about, as far as that is asked for."""
+    query_id = ranked.query.query_id
+    if query_id in arguments.show:
+        print(side_by_side(ranked, (qrels or {}).get(query_id)), end="\n\n")
+    if query_id in arguments.explain:
+        print(explanation(ranked, settings), end="\n\n")
 
 
 def _journal(arguments: argparse.Namespace) -> Path | None:
@@ -117,6 +133,9 @@ def _journal(arguments: argparse.Namespace) -> Path | None:
 def _check_settings(arguments: argparse.Namespace) -> None:
     """Find out what is wrong with the settings before large files are read."""
     _sampling(arguments)
+    check_explain(arguments)
+    if arguments.explain and arguments.dry_run:
+        raise SettingsError("--explain explains replies, and with --dry_run there are none")
     check_worker_options(arguments)
     method = METHODS[arguments.ranked_by]
     if arguments.preset and arguments.ranked_by != "groupwise":
@@ -148,10 +167,9 @@ def _check_no_input(arguments: argparse.Namespace) -> None:
             check_other(arguments.save_path, path, f"--{name}")
 
 
-def _check_shown(show: Sequence[str], run: Run) -> None:
-    unknown = [query_id for query_id in show if query_id not in run]
-    if unknown:
-        raise SettingsError(f"--show {', '.join(unknown)}: the run has no such query")
+def _check_in_run(option: str, query_ids: Sequence[str], run: Run) -> None:
+    if unknown := [query_id for query_id in query_ids if query_id not in run]:
+        raise SettingsError(f"{option} {', '.join(unknown)}: the run has no such query")
 
 
 def _sampling(arguments: argparse.Namespace) -> Sampling:

@@ -67,6 +67,7 @@ class Group:
 
     repeat: int
     members: tuple[int, ...]
+    round: Literal["first", "final", "boundary"] = "first"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +124,7 @@ class Request:
         query: the query's text as it came.
         passages: the texts as they came, less what the prompt file cuts off.
         labels: what the passages are called in the messages and in the answer.
-        messages: rendered from query and passages with everything neutralised that could be taken
-            for an instruction.
+        messages: rendered from both, with all neutralised that could pass for an instruction.
         form: the answer to fill in; None asks for a text.
         fallback: the form to fill in after a text that does not score every label.
         answer_start: what the assistant writes before the form, e.g. an opening tag.
@@ -154,9 +154,8 @@ class Sampling:
         temperature: 0 means greedy decoding.
         top_p: the share of probability that tokens are drawn from.
         max_tokens: the longest text, reasoning included.
-        reasoning_tokens: the longest reasoning; what is open then is closed, and the answer
-            follows. With a form, 0 or None fills it at once; for a text, None is no limit but
-            max_tokens.
+        reasoning_tokens: the longest reasoning, then closed if it is open; the answer follows.
+            With a form, 0 or None fills it at once; for a text, None is no limit but max_tokens.
         seed: for drawing; None draws differently every time.
     """
 
@@ -184,8 +183,7 @@ class Reply:
 
     Attributes:
         text: what the model wrote, reasoning included.
-        blanks: where a form was filled, one row of choice probabilities per label: shape
-            (len(labels), len(form.choices)), each row summing to 1.
+        blanks: of a filled form, probabilities of shape (labels, choices); each row sums to 1.
         forced: the form was filled after a text that did not finish by itself.
         cut_passages: how many passages were cut to fit the model's length.
         prompt_tokens: tokens read; where a prompt is continued from a cache it counts once.
@@ -249,26 +247,30 @@ class JudgedGroup:
 class RankedDocument:
     """A document of the final ranking.
 
-    `score` strictly decreases down the ranking; `judged` is the fused score behind it, None for
-    a document that no group scored; `first_stage_rank` counts from 1.
+    `score` strictly decreases; `judged` is the fused score behind it, None for a document that no
+    group scored; `first_stage_rank` counts from 1; `variance` is that of its calibrated scores over
+    the groups it was in, None for fewer than two: the less, the surer.
     """
 
     doc_id: str
     score: float
     judged: float | None
     first_stage_rank: int
+    variance: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """All candidates of one query, best first, and the groups the order came from.
 
-    `spared` counts the groups that were not asked about as the order was stable without them.
+    `spared` counts groups that were not asked about, as the order was stable without them;
+    `calibrated` are the groups with the scores that were merged, where a method calibrates.
     """
 
     documents: tuple[RankedDocument, ...]
     groups: tuple[JudgedGroup, ...] = ()
     spared: int = 0
+    calibrated: tuple[JudgedGroup, ...] = ()
 
 
 @dataclass(slots=True)

@@ -115,4 +115,4 @@ def blocks(report: Path) -> dict[str, Any]:
     }
 
 
-__all__ = ["QUERIES", "REPLY", "TEXTS", "Files", "blocks", "make_files", "rerank"]
+__all__ = ["QUERIES", "REPLY", "TEXTS", "Files", "blocks", "judged", "make_files", "rerank"]

@@ -631,6 +631,7 @@ def test_settings_of_the_method_reach_the_manifest(desk):
         "grouping": "strided", "fusion": "rrf", "first_stage_weight": 0.25, "final_round": 2,
         "ties": "first_stage", "until_stable": 0,
         "seed": 7,
+        "anchors": 0, "calibration": "none", "shrinkage": 0.0, "final_calls": 1, "boundary": 0,
     }  # fmt: skip
 
 
@@ -649,6 +650,24 @@ def test_a_query_is_shown_before_and_after_with_its_grades(desk):
     assert "query q2" not in desk.stdout
     assert "0 d1 apples grow on trees" in desk.stdout
     assert "2 d3 (was 3) a flea lives" in desk.stdout
+
+
+def test_a_query_is_explained_by_its_calls_and_movement(desk, engines):
+    method = ("groupwise", "--group_size", "2", "--calibration", "minmax")
+    assert desk.run("--explain", "q1", "--show", "q2", method=method) == 0
+    assert desk.stdout.startswith("query q1: how long does a flea live\ngroup_size 2, ")
+    assert (
+        "first round, call 2 of 2: exact\n  label  first stage  score  calibrated  document\n"
+        in (desk.stdout)
+    )
+    assert "merged: the mean of a document's scores calibrated by minmax" in desk.stdout
+    assert "\n\nquery q2: was kostet ein Fußboden\n     before:" in desk.stdout
+    assert "2 queries, 5 candidates" in desk.stdout
+    asked = sum(len(engine.requests) for engine in engines)
+    before = desk.stdout.split("2 queries")[0]
+    assert desk.run("--explain", "q1", "--show", "q2", method=method) == 0
+    assert desk.stdout.split("2 queries")[0] == before
+    assert sum(len(engine.requests) for engine in engines) == asked  # its journal had the replies
 
 
 def test_json_prints_one_object_and_nothing_else(desk):
@@ -770,6 +789,24 @@ sys.exit(main(sys.argv[1:]))
 
 def test_an_unknown_query_to_show_is_refused_before_any_work(desk):
     desk.refuses(lambda: desk.run("--show", "q77"), "--show q77: the run has no such query")
+
+
+@pytest.mark.parametrize(
+    ("options", "method", "phrase"),
+    [
+        (("q77",), "groupwise", "--explain q77: the run has no such query"),
+        (("q1",), "listwise", "--explain is of the method groupwise, whose scores are merged, and"),
+        (("q1", "--json"), "groupwise", "--explain prints a text and --json nothing but JSON"),
+        (("q1", "--dry_run"), "groupwise", "and with --dry_run there are none"),
+        (
+            ("q2", "--dataset_number_of_shards", "2"),
+            "groupwise",
+            "query q2 is not in shard 0 of 2: ask for it where it is",
+        ),
+    ],
+)
+def test_what_cannot_be_explained_is_refused_before_any_work(desk, options, method, phrase):
+    desk.refuses(lambda: desk.run("--explain", *options, method=(method,)), phrase)
 
 
 @pytest.mark.parametrize("name", ["run_path", "query_file", "corpus", "qrels"])

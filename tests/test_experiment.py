@@ -250,6 +250,7 @@ def test_the_manifest_holds_prompt_settings_engine_and_counters(tmp_path):
         "grouping": "random", "fusion": "mean", "first_stage_weight": 0.0, "final_round": 0,
         "ties": "first_stage", "until_stable": 0,
         "seed": 3,
+        "anchors": 0, "calibration": "none", "shrinkage": 0.0, "final_calls": 1, "boundary": 0,
     }  # fmt: skip
     assert manifest["run"] == {
         "query_length": 11, "passage_length": 222, "allow_missing": False, "tag": "mine",

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmrankers_groupwise.errors import SettingsError
-from llmrankers_groupwise.grouping import check_grouping, make_groups
+from llmrankers_groupwise.grouping import anchor_positions, check_grouping, make_groups
 from llmrankers_groupwise.types import Group
 
-STRATEGIES = ("random", "strided", "sorted", "mixed")
+STRATEGIES = ("random", "strided", "sorted", "mixed", "snake")
 
 
 @st.composite
@@ -176,6 +176,36 @@ def test_strided_repeats_after_the_first_deal_anew():
     assert {frozenset(group) for group in second} != {frozenset(group) for group in third}
 
 
+def test_snake_groups_are_dealt_back_and_forth():
+    groups = make_groups(12, group_size=4, strategy="snake")
+    assert members(groups) == [(0, 5, 6, 11), (1, 4, 7, 10), (2, 3, 8, 9)]
+
+
+def test_snake_groups_of_a_list_that_does_not_divide_evenly():
+    # the last band is dealt from the first group on, as the first groups are the larger ones
+    groups = make_groups(11, group_size=4, strategy="snake")
+    assert members(groups) == [(0, 5, 6, 9), (1, 4, 7, 10), (2, 3, 8)]
+
+
+@given(st.integers(1, 12), st.integers(1, 6))
+def test_snake_groups_have_equal_rank_sums_where_strided_ones_do_not(count, pairs):
+    n = count * pairs * 2
+    snake, strided = (
+        [sum(group) for group in members(make_groups(n, group_size=2 * pairs, strategy=strategy))]
+        for strategy in ("snake", "strided")
+    )
+    assert max(snake) == min(snake)
+    assert max(strided) - min(strided) == (count - 1) * 2 * pairs
+
+
+@given(st.integers(1, 130), st.integers(1, 25), st.integers(0, 3))
+def test_every_snake_group_has_one_of_each_band_in_every_repeat(n, group_size, seed):
+    groups = make_groups(n, group_size=group_size, num_repeat=3, strategy="snake", seed=seed)
+    for repeat in by_repeat(groups, 3):
+        for group in repeat:
+            assert [position // len(repeat) for position in group] == list(range(len(group)))
+
+
 def test_sorted_groups_are_neighbours():
     groups = make_groups(10, group_size=4, strategy="sorted")
     assert members(groups) == [(0, 1, 2, 3), (4, 5, 6), (7, 8, 9)]
@@ -234,6 +264,68 @@ def test_random_groups_are_the_same_on_every_machine():
     assert groups == [Group(0, (4, 3, 1, 2)), Group(0, (5, 6, 7, 0))]
 
 
+# --- Anchors ----------------------------------------------------------------------------------
+
+
+@st.composite
+def settings_with_anchors(draw):
+    """n and the keyword arguments of make_groups, with anchors."""
+    n, settings = draw(settings_of_groups(overlapping=True))
+    room = settings["group_size"] - settings["overlap"] - 1
+    return n, settings | {"anchors": draw(st.integers(0, room))}
+
+
+def test_anchors_are_the_middles_of_bands_of_ranks():
+    assert anchor_positions(100, 4) == [12, 37, 62, 87]
+    assert anchor_positions(100, 1) == [50]
+    assert anchor_positions(5, 0) == []
+
+
+@given(st.integers(1, 300), st.data())
+def test_anchors_are_different_positions_of_the_list(n, data):
+    anchors = data.draw(st.integers(0, n))
+    found = anchor_positions(n, anchors)
+    assert len(set(found)) == anchors
+    assert found == sorted(found)
+    assert not found or 0 <= found[0] <= found[-1] < n
+
+
+@given(settings_with_anchors())
+def test_anchors_are_in_every_group_and_the_others_once_or_in_an_overlap(drawn):
+    n, settings = drawn
+    shared = set(anchor_positions(n, settings["anchors"]) if n > settings["group_size"] else [])
+    for repeat in by_repeat(make_groups(n, **settings), settings["num_repeat"]):
+        assert all(shared <= set(group) for group in repeat)
+        assert all(len(set(group)) == len(group) <= settings["group_size"] for group in repeat)
+        own = [position for group in repeat for position in group if position not in shared]
+        assert set(own) == set(range(n)) - shared
+        assert len(own) - len(set(own)) == settings["overlap"] * max(len(repeat) - 1, 0)
+
+
+@given(settings_with_anchors())
+def test_anchors_stand_at_the_same_labels_in_all_groups_of_a_repeat(drawn):
+    n, settings = drawn
+    if n <= settings["group_size"]:
+        return
+    for repeat in by_repeat(make_groups(n, **settings), settings["num_repeat"]):
+        for anchor in anchor_positions(n, settings["anchors"]):
+            assert len({group.index(anchor) for group in repeat}) == 1
+
+
+def test_anchors_cost_places_in_the_groups():
+    groups = make_groups(100, group_size=20, anchors=4, strategy="strided")
+    assert sizes(groups) == [20] * 6
+    assert all({12, 37, 62, 87} <= set(group) for group in members(groups))
+
+
+def test_one_group_of_all_has_no_anchors_to_share():
+    assert make_groups(20, anchors=4) == make_groups(20)
+
+
+def test_no_anchors_leave_the_groups_as_they_were():
+    assert make_groups(101, num_repeat=2, anchors=0) == make_groups(101, num_repeat=2)
+
+
 # --- Global random state ----------------------------------------------------------------------
 
 
@@ -286,8 +378,18 @@ ERRORS = [
         id="overlap-of-a-group-of-one",
     ),
     pytest.param(
+        {"overlap": 10, "anchors": 10},
+        "anchors is 10: give 0 or more, and less than group_size (20) less overlap (10)",
+        id="anchors-that-leave-no-place",
+    ),
+    pytest.param(
+        {"anchors": -1},
+        "anchors is -1: give 0 or more, and less than group_size (20) less overlap (0)",
+        id="negative-anchors",
+    ),
+    pytest.param(
         {"strategy": "shuffled"},
-        "grouping is 'shuffled': give one of random, strided, sorted, mixed",
+        "grouping is 'shuffled': give one of random, strided, sorted, mixed, snake",
         id="unknown-strategy",
     ),
 ]

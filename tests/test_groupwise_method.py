@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import random
+import statistics
 from itertools import pairwise
 
 import pytest
@@ -328,6 +329,58 @@ def test_when_every_group_fails_the_first_stage_stays(fusion, final_round):
     assert {judged.reply.error for judged in ranking.groups} == {"down"}
 
 
+# --- Calibration ------------------------------------------------------------------------------
+
+
+def drifting(request):
+    """A judge that scores a group with the best document four lower than others."""
+    worth = [int(passage.split()[1]) for passage in request.passages]
+    return json_reply([x - 4 if max(worth) > 8 else x for x in worth])
+
+
+def test_a_shift_of_a_group_is_found_by_what_it_shares():
+    documents = candidates(9, 5, 7, 6, 4, 8, 3, 5)
+    asked = {"group_size": 5, "grouping": "sorted", "anchors": 2}
+    drifted = rank(documents, Rounds(drifting), **asked)
+    assert ids(drifted) != ["d0", "d5", "d2", "d3", "d1", "d7", "d4", "d6"]
+    ranking = rank(documents, Rounds(drifting), calibration="shared_shift", **asked)
+    assert ids(ranking) == ["d0", "d5", "d2", "d3", "d1", "d7", "d4", "d6"]
+
+
+@pytest.mark.parametrize("calibration", ["zscore", "borda", "bradley_terry"])
+def test_a_calibration_ranks_one_group_as_its_scores_do(calibration):
+    documents = candidates(2, 9, 5, None, 5)
+    plain = rank(documents, Rounds(by_worth))
+    assert ids(rank(documents, Rounds(by_worth), calibration=calibration)) == ids(plain)
+
+
+def test_the_variance_of_a_documents_scores_is_reported_with_it():
+    seen = []
+
+    def script(request):
+        seen.append(request)
+        return by_place(request) if len(seen) == 1 else by_worth(request)
+
+    documents = candidates(6, 1, 8, None)
+    ranking = rank(documents, Rounds(script), num_repeat=2, grouping="sorted")
+    variance = {document.doc_id: document.variance for document in ranking.documents}
+    assert variance.pop("d3") is None
+    by_document = {"d0": 0, "d1": 1, "d2": 2}
+    second = {0: 6, 1: 1, 2: 8}
+    assert variance == {
+        doc_id: statistics.variance([position, second[position]])
+        for doc_id, position in by_document.items()
+    }
+    once = rank(documents, Rounds(by_worth))
+    assert {document.variance for document in once.documents} == {None}
+
+
+def test_shrinkage_lets_the_first_stage_decide_among_equals_and_less_where_scores_differ():
+    documents = candidates(9, 5, 5, 6, 2, 2, 1, 0)
+    assert ids(rank(documents, Rounds(by_worth), shrinkage=50.0)) == [f"d{x}" for x in range(8)]
+    assert ids(rank(documents, Rounds(by_worth), shrinkage=0.01))[:2] == ["d0", "d3"]
+
+
 # --- The final round --------------------------------------------------------------------------
 
 
@@ -368,6 +421,28 @@ def test_the_final_round_can_turn_the_order_of_the_best():
     ranking = rank(candidates(8, 7, 1), ask, final_round=2)
     assert ids(ranking) == ["d1", "d0", "d2"]
     assert [document.judged for document in ranking.documents] == [(7 + 9) / 2, (8 + 0) / 2, 1.0]
+
+
+def test_final_calls_are_asked_together_and_each_joins_the_mean():
+    ask = Rounds(by_worth)
+    ranking = rank(candidates(1, 8, 3, 9, 7, 2), ask, final_round=3, final_calls=2)
+    assert [len(requests) for requests in ask.asked] == [1, 2]
+    assert ranking.groups[1].group.members != ranking.groups[2].group.members
+    assert [judged.group.repeat for judged in ranking.groups] == [0, 1, 2]
+
+
+def test_documents_around_a_rank_are_asked_about_once_more_and_stay_around_it():
+    documents = candidates(9, 8, 7, 6, 5, 4, 3, 2)
+    again = {"worth 7": 0, "worth 6": 1, "worth 5": 9, "worth 4": 10}
+
+    def script(request):
+        asked = set(request.passages)
+        return (final_scores(again) if asked == set(again) else by_worth)(request)
+
+    ranking = rank(documents, Rounds(script), group_size=4, grouping="sorted", boundary=4)
+    assert sorted(ranking.groups[-1].group.members) == [2, 3, 4, 5]
+    # the means are 3.5, 3.5, 7 and 7
+    assert ids(ranking) == ["d0", "d1", "d4", "d5", "d2", "d3", "d6", "d7"]
 
 
 def test_documents_outside_the_final_round_keep_their_place_below_it():

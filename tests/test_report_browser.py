@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from browser import Browser
-from reports import QUERIES, REPLY, TEXTS, make_files
+from reports import QUERIES, REPLY, TEXTS, make_files, rerank
 
 from llmrankers_groupwise.comparison import compare_runs
 from llmrankers_groupwise.report.page import write_report
@@ -275,6 +275,52 @@ def test_groups_show_scores_and_why_there_are_none(opened):
     assert page.texts(".group:first-child .doc") == ["d1", "d2", "d3"]
     page.click(".group .reply summary")
     assert page.js("document.querySelector('.group pre').checkVisibility()")
+
+
+def test_a_calibrated_run_is_explained(browser, tmp_path):
+    files = make_files(tmp_path)
+    rerank(files, "wide", num_repeat=2, calibration="minmax", final_round=2)
+    qrels = read_qrels(files.qrels)
+    html = tmp_path / "report.html"
+    paths = {name: getattr(files, name) for name in ("first", "wide", "reranked")}
+    write_report(html, compare_runs(qrels, paths, ["RR"]), qrels)
+    page = browser
+    page.open(html, "#query=q1")
+    open_query(page)
+    page.click(".run-groups > summary")
+    page.until("document.querySelector('.group td.calibrated')")
+    assert page.texts(".group:first-child thead th")[-2:] == ["score", "calibrated"]
+    assert page.texts(".group:first-child td.calibrated") == ["0", "none", "1"]
+    assert page.js(
+        "[...document.querySelectorAll('.group .scroll')]"
+        ".every(({scrollWidth, clientWidth}) => scrollWidth <= clientWidth)"
+    )  # all is in sight
+    said = [text.split(" · ")[0] for text in page.texts(".group > p:first-of-type")]
+    assert said == [
+        *["first round, repeat 1"] * 2, *["first round, repeat 2"] * 2, "final round, call 1",
+    ]  # fmt: skip
+    page.choose("against", "-1")
+    assert page.texts("#lists .list:first-child .move") == []  # it has no journal
+    for number in (2, 3):
+        docs = page.texts(f"#lists .list:nth-child({number}) .doc")
+        ups = [list(TEXTS).index(doc) - rank for rank, doc in enumerate(docs)]
+        assert page.texts(f"#lists .list:nth-child({number}) .move") == [
+            "=" if up == 0 else f"{'▲up ' if up > 0 else '▼down '}{abs(up)}" for up in ups
+        ]
+    page.js("document.querySelectorAll('#lists .list:nth-child(2) summary')"
+            ".forEach((each) => each.click())")  # fmt: skip
+    page.until("document.querySelectorAll('#lists .passage p:nth-child(2)').length === 6")
+    facts = page.texts("#lists .passage p:first-child")
+    docs = page.texts("#lists .list:nth-child(2) .doc")
+    for doc, fact in zip(docs, facts, strict=True):
+        assert f" · first-stage rank {list(TEXTS).index(doc) + 1}" in fact
+    assert " · merged score " in facts[0]
+    varies = {doc for doc, fact in zip(docs, facts, strict=True) if " · variance of its" in fact}
+    assert {"d1", "d4"} <= varies < set(docs)  # a document that one call scored has none
+    page.press("j")
+    page.until("location.hash === '#query=q2' && document.querySelector('#lists .move')")
+    assert page.js("document.getElementById('against').value") == "-1"
+    assert page.said() == []
 
 
 # --- How it looks -----------------------------------------------------------------------------

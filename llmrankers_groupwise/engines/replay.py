@@ -69,8 +69,8 @@ class ReplayEngine:
             f"{problem}. Either the run is not finished: run its command again first, or give "
             f"--allow_missing --max_failure_rate 1 to fall back to the first stage there. Or these "
             f"settings ask what that run did not: more repeats, other groups, windows or "
-            f"comparisons, or another final round or end of repeats, which follow from fusion, "
-            f"weight and ties"
+            f"comparisons, or another final round or end of repeats, which follow from "
+            f"calibration, fusion, weights and ties"
         )
 
     def count_tokens(self, text: str) -> int:

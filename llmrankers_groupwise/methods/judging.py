@@ -71,6 +71,8 @@ def ranking_by_scores(
     scores: Sequence[float | None],
     judged: Sequence[JudgedGroup],
     spared: int = 0,
+    variances: Sequence[float | None] | None = None,
+    calibrated: Sequence[JudgedGroup] = (),
 ) -> Ranking:
     """The ranking of positions best first, with strictly decreasing scores near their own.
 
@@ -80,13 +82,18 @@ def ranking_by_scores(
         scores: of each position; None where it has none.
         judged: the calls that they came from.
         spared: calls that were not needed.
+        variances: of each position's scores over its groups; None where nothing is known.
+        calibrated: the calls with the scores that were merged, if they are calibrated.
     """
+    spread = variances or [None] * len(candidates)
     written = written_scores([scores[position] for position in order])
     documents = tuple(
-        RankedDocument(candidates[position].doc_id, score, scores[position], position + 1)
+        RankedDocument(
+            candidates[position].doc_id, score, scores[position], position + 1, spread[position]
+        )
         for position, score in zip(order, written, strict=True)
     )
-    return Ranking(documents, tuple(judged), spared)
+    return Ranking(documents, tuple(judged), spared, tuple(calibrated))
 
 
 def ranking_by_order(

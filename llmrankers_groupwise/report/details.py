@@ -77,7 +77,7 @@ class Details:
         for doc_id, text in zip(listed, texts, strict=False):
             if not text:
                 self._without_text.add(doc_id)
-        questions = [self._questions(query_id, name, numbers) for name in self._runs]
+        asked = [self._asked(query_id, name, numbers) for name in self._runs]
         grades = self._qrels[query_id]
         return {
             "docs": list(numbers),
@@ -85,7 +85,8 @@ class Details:
             "texts": [parts.place(text) if text else None for text in texts],
             "relevant": sum(grade > 0 for grade in grades.values()),
             "lists": lists,
-            "questions": questions,
+            "questions": [questions for questions, _ in asked],
+            "made": [made for _, made in asked],
         }
 
     def _listed(self, query_id: str, name: str, numbers: dict[str, int]) -> dict[str, Any] | None:
@@ -103,23 +104,29 @@ class Details:
             "relevant": sum(grades.get(entry.doc_id, 0) > 0 for entry in entries),
         }
 
-    def _questions(
+    def _asked(
         self, query_id: str, name: str, numbers: dict[str, int]
-    ) -> list[dict[str, Any]] | None:
-        """A run's questions; None where there is no journal, or it cannot be read here."""
+    ) -> tuple[list[dict[str, Any]] | None, dict[str, Any] | None]:
+        """A run's questions, and what was made of them.
+
+        Of each None where there is no journal, or it cannot be read here.
+        """
         if name not in self._journals:
-            return None
+            return None, None
         try:
-            found = list(self._journals[name].questions(query_id))
+            questions, made = self._journals[name].asked(query_id)
         except JournalError as error:
             count, first = self._unread.get(name, (0, error))
             self._unread[name] = count + 1, first
-            return None
-        if not found:
+            return None, None
+        if not questions:
             self._unasked[name].add(query_id)
-        for each in found:
+        for each in questions:
             each["docs"] = [numbers.setdefault(doc_id, len(numbers)) for doc_id in each["docs"]]
-        return found
+        if made is not None:
+            first = made["first_stage"]
+            made["first_stage"] = [numbers.setdefault(doc_id, len(numbers)) for doc_id in first]
+        return questions, made
 
     def _note(self) -> None:
         if self._texts.has_passages() and self._without_text.count:

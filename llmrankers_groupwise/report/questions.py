@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmrankers_groupwise.errors import JournalError
+from llmrankers_groupwise.errors import JournalError, SettingsError
 from llmrankers_groupwise.journal_file import ReadJournal, RecordedRun
+from llmrankers_groupwise.methods.groupwise import GroupwiseSettings
 from llmrankers_groupwise.methods.judging import MethodSettings
 from llmrankers_groupwise.methods.registry import recorded_settings
+from llmrankers_groupwise.report.rankings import add_rounds, described_ranking, ranked_again
 from llmrankers_groupwise.types import GroupScores, Origin, Query, Reply
 
 __all__ = ["RunJournal", "described_question", "open_journal"]
@@ -64,16 +66,27 @@ def _value(says: str, read: GroupScores, label: int) -> float | None:
 class RunJournal:
     """One run in its journals; several where it was run in shards.
 
+    Args:
+        parts: each journal with the run in it.
+        settings: the method's, of a run that was merged with other ones than it was asked with.
+
     Attributes:
         paths: the journals.
     """
 
-    def __init__(self, parts: Sequence[tuple[ReadJournal, RecordedRun]]) -> None:
+    def __init__(
+        self,
+        parts: Sequence[tuple[ReadJournal, RecordedRun]],
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         self._parts = parts
         self.paths = [journal.path for journal, _ in parts]
         self._settings: MethodSettings | None = None
-        with contextlib.suppress(JournalError):  # of a later version: replies are shown as they are
-            self._settings = recorded_settings(parts[0][1].described)
+        described = parts[0][1].described
+        if settings is not None:
+            described = {**described, "asked": {**described["asked"], "settings": settings}}
+        with contextlib.suppress(JournalError, SettingsError):  # of a later version: shown as it is
+            self._settings = recorded_settings(described)
 
     def close(self) -> None:
         """Close the files."""
@@ -87,15 +100,27 @@ class RunJournal:
                 return found[0]
         return None
 
-    def questions(self, query_id: str) -> Iterator[dict[str, Any]]:
-        """A query's questions, by repeat, then in the order of answering.
+    def asked(self, query_id: str) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+        """A query's questions, by repeat, then in the order of answering; and what was made of it.
+
+        The latter is as `described_ranking` has it for a groupwise run, None for others.
 
         Raises:
             JournalError: a journal is damaged.
         """
+        settings, questions = self._settings, []
         for journal, run in self._parts:
-            for origin, reply in journal.replies(run.number, query_id):
-                yield described_question(self._settings, origin, reply)
+            replies = dict(journal.replies(run.number, query_id))
+            questions = [described_question(settings, *each) for each in replies.items()]
+            shown = journal.query(run.number, query_id) if replies else None
+            if shown is not None and isinstance(settings, GroupwiseSettings):
+                query, candidates = shown
+                ranking = ranked_again(query, candidates, replies, settings)
+                add_rounds(questions, ranking, candidates, settings)
+                return questions, described_ranking(ranking)
+            if questions:
+                break
+        return questions, None
 
 
 def open_journal(paths: Sequence[Path], manifest: Mapping[str, Any] | None) -> RunJournal | str:
@@ -121,7 +146,7 @@ def open_journal(paths: Sequence[Path], manifest: Mapping[str, Any] | None) -> R
                 return f"{path} has {len(same)} runs, and it cannot be told which it is"
             parts.append((journal, same[0]))
         stack.pop_all()
-    return RunJournal(parts)
+    return RunJournal(parts, (manifest or {}).get("settings"))
 
 
 def _described_alike(

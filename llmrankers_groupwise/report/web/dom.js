@@ -19,6 +19,7 @@ const replace = (id, ...children) => byId(id).replaceChildren(...children.flat()
 const unknown = () => el("span", { class: "muted", title: "not known" }, "–");
 const whole = (value) => (value === null || value === undefined ? unknown() : value.toLocaleString("en-US"));
 const four = (value) => value.toFixed(4).replace("-", "−");
+const short = (value) => (Number.isInteger(value) ? String(value) : value.toFixed(2)).replace("-", "−");
 const signed = (value) => {
   const text = value.toFixed(4);
   if (Number(text) === 0) return "0.0000";

@@ -10,11 +10,11 @@ function groupsOf(detail, number) {
   }
   if (!questions.length) return el("p", { class: "muted small" }, name, ": its journal has no replies about this query");
   const ranks = new Map((detail.lists[number]?.docs ?? []).map((doc, rank) => [doc, rank + 1]));
-  const body = el("div", { class: "groups" });
+  const body = el("div", { class: questions.some((each) => each.calibrated) ? "groups wide" : "groups" });
   const entry = el("details", { class: "run-groups" },
     el("summary", {}, el("h3", {}, name), el("span", { class: "muted" }, ` ${plural(questions.length, "question")}: ${statuses(questions)}`)), body);
   entry.addEventListener("toggle", () => {
-    if (entry.open && !body.firstChild) body.replaceChildren(...questions.map((each, at) => group(detail, each, at, ranks)));
+    if (entry.open && !body.firstChild) body.replaceChildren(...questions.map((_, at) => group(detail, questions, at, ranks)));
   });
   return entry;
 }
@@ -28,8 +28,18 @@ function statuses(questions) {
   return [...counted].map(([status, count]) => `${count} ${status}`).join(", ");
 }
 
-function group(detail, question, at, ranks) {
-  const said = [`repeat ${question.repeat + 1}`, question.status, `${plural(question.prompt_tokens, "prompt token")}, ${whole(question.completion_tokens)} written`,
+/** Which call of the run a question was. */
+function callOf(questions, at) {
+  const { round, repeat } = questions[at];
+  const rounds = questions.some((each) => each.round === "final" || each.round === "boundary");
+  if (round === undefined) return `${rounds ? "first round, " : ""}repeat ${repeat + 1}`;
+  if (round === "unused") return `repeat ${repeat + 1}, not part of this ranking`;
+  return `${round} round, call ${questions.slice(0, at + 1).filter((each) => each.round === round).length}`;
+}
+
+function group(detail, questions, at, ranks) {
+  const question = questions[at];
+  const said = [callOf(questions, at), question.status, `${plural(question.prompt_tokens, "prompt token")}, ${whole(question.completion_tokens)} written`,
     question.finish_reason === "stop" ? null : `ended by ${question.finish_reason}`].filter(Boolean);
   return el("article", { class: "group" },
     el("h4", {}, `Question ${at + 1}`),
@@ -46,17 +56,22 @@ function scoresTable(detail, question, ranks) {
     const value = question.values?.[at] ?? null;
     return [`[${at + 1}]`, el("td", {}, el("bdi", { class: "doc" }, detail.docs[doc])), el("td", {}, gradeMark(detail.grades[doc], highest)),
       el("td", { class: "number" }, ranks.has(doc) ? whole(ranks.get(doc)) : unknown()),
-      question.values ? el("td", { class: "number score" }, value === null ? el("span", { class: "worse" }, "none") : valueOf(question.says, value)) : null].filter(Boolean);
+      ...(question.calibrated ? [number(shortOr(value)), el("td", { class: "number calibrated" }, shortOr(question.calibrated[at]))]
+        : [question.values ? el("td", { class: "number score" }, value === null ? none() : valueOf(question.says, value)) : null])].filter(Boolean);
   });
   const head = ["label", "document", "judged", numberHead("final rank")];
   if (question.values) head.push(numberHead(question.says));
+  if (question.calibrated) head.push(numberHead("calibrated"));
   return el("div", { class: "scroll" }, table("Documents of the question in the order of the prompt", head, rows));
 }
+
+const none = () => el("span", { class: "worse" }, "none");
+const shortOr = (value) => (value === null ? none() : short(value));
 
 /** What a reply says of a document; a score of 0 to 10 and a probability with a bar. */
 function valueOf(says, value) {
   if (says === "chosen") return el("span", {}, value ? "chosen" : "");
-  const text = Number.isInteger(value) ? String(value) : value.toFixed(2);
+  const text = short(value);
   if (says === "place") return el("span", {}, text);
   const bar = el("span", { class: "score-bar", "aria-hidden": "true" }, el("span", {}));
   bar.firstChild.style.width = `${(says === "score" ? 10 : 100) * value}%`;

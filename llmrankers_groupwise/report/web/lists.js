@@ -1,6 +1,7 @@
 // A query: measures, and the ranked lists of all runs side by side.
 
 const SHORT = 20;
+const FIRST = -1; // in place of a run's number: what each run reranked
 const view = { place: null, against: null, whole: false };
 
 const address = (place) => `#query=${encodeURIComponent(report.query_ids[place])}`;
@@ -49,9 +50,11 @@ function valuesTable(place) {
 
 function listBar(detail) {
   const present = report.runs.map((_, number) => number).filter((number) => detail.lists[number]);
-  if (!present.includes(view.against)) view.against = present.includes(baseline) ? baseline : present[0];
+  const explained = detail.made.some(Boolean);
+  if (!present.includes(view.against) && !(explained && view.against === FIRST)) view.against = present.includes(baseline) ? baseline : present[0];
   const select = el("select", { id: "against", onchange: () => { view.against = Number(select.value); drawLists(detail); } },
-    present.map((number) => el("option", { value: number }, report.runs[number].name)));
+    present.map((number) => el("option", { value: number }, report.runs[number].name)),
+    explained ? el("option", { value: FIRST }, "each run’s first stage") : null);
   select.value = view.against;
   const longest = Math.max(0, ...detail.lists.map((list) => list?.docs.length ?? 0));
   const button = el("button", { type: "button", "aria-pressed": view.whole, onclick: () => {
@@ -85,9 +88,14 @@ function legend(detail) {
 }
 
 function drawLists(detail) {
-  const other = detail.lists[view.against];
-  const before = new Map((other?.docs ?? []).map((doc, rank) => [doc, rank]));
-  replace("lists", report.runs.map((_, number) => listOf(detail, number, before)));
+  replace("lists", report.runs.map((_, number) => listOf(detail, number, ranksBefore(detail, number))));
+}
+
+/** The ranks that a run's documents come from; null where they are not known or its own. */
+function ranksBefore(detail, number) {
+  if (number === view.against) return null;
+  const docs = view.against === FIRST ? detail.made[number]?.first_stage : detail.lists[view.against]?.docs ?? [];
+  return docs ? new Map(docs.map((doc, rank) => [doc, rank])) : null;
 }
 
 function listOf(detail, number, before) {
@@ -97,7 +105,7 @@ function listOf(detail, number, before) {
   const shown = view.whole ? list.docs.length : Math.min(SHORT, list.docs.length);
   const tied = new Set(list.scores.filter((score, rank) => score === list.scores[rank - 1]));
   const items = list.docs.slice(0, shown).map((doc, rank) => el("li", {},
-    documentEntry(detail, doc, rank, list.scores[rank], tied.has(list.scores[rank]), number === view.against ? null : before)));
+    documentEntry(detail, doc, rank, before, () => factsOf(detail.made[number], doc, list.scores[rank], tied.has(list.scores[rank])))));
   return el("section", { class: "list", "aria-label": `list of ${report.runs[number].name}` }, head,
     el("p", { class: "muted" }, `${whole(list.relevant)} relevant among ${whole(list.length)}; ${shown < list.length ? `the best ${whole(shown)}` : "all"} shown`),
     el("ol", {}, items));
@@ -112,8 +120,19 @@ function movement(before, doc, rank) {
     el("span", { class: "unseen" }, by > 0 ? "up " : "down "), whole(Math.abs(by)));
 }
 
-/** A document of a list; its passage is read when it is opened. */
-function documentEntry(detail, doc, rank, score, tied, before) {
+/** Where a document's place in a list comes from. */
+function factsOf(made, doc, score, tied) {
+  const said = [`score ${score}${tied ? ", shared with another document" : ""}`];
+  const at = made ? made.first_stage.indexOf(doc) : -1;
+  if (at < 0) return said[0];
+  if (made.merged) said.push(made.merged[at] === null ? "no call scored it: left to the first stage" : `merged score ${short(made.merged[at])}`);
+  said.push(`first-stage rank ${at + 1}`);
+  if ((made.variances?.[at] ?? null) !== null) said.push(`variance of its scores ${short(made.variances[at])}`);
+  return said.join(" · ");
+}
+
+/** A document of a list; its passage and the facts of it are read when it is opened. */
+function documentEntry(detail, doc, rank, before, facts) {
   const body = el("div", { class: "passage", dir: "auto" });
   const summary = el("summary", { "data-doc": doc },
     el("span", { class: "rank" }, whole(rank + 1)), gradeMark(detail.grades[doc], highestGrade(detail)),
@@ -125,7 +144,7 @@ function documentEntry(detail, doc, rank, score, tied, before) {
     if (!entry.open || body.firstChild) return;
     const place = detail.texts[doc];
     const text = place ? (await block(`texts-${place[0]}`))[place[1]] : null;
-    body.replaceChildren(el("p", { class: "small muted", dir: "ltr" }, `score ${score}${tied ? ", shared with another document" : ""}`),
+    body.replaceChildren(el("p", { class: "small muted", dir: "ltr" }, facts()),
       text === null ? el("p", { class: "muted" }, "text not found") : el("p", {}, text));
   });
   return entry;
