@@ -526,6 +526,14 @@ def test_grpo_begins_where_sft_ended_and_its_kl_is_from_there(
         assert engine._model.network is not None
 
 
+def test_a_curriculum_of_less_than_a_step_is_one_step(
+    for_grpo: dict[str, Any], tmp_path: Path
+) -> None:
+    given = {**for_grpo, "max_steps": -1, "num_train_epochs": 0.1, "curriculum": True}
+    result = grpo(GrpoSettings(save_path=tmp_path / "out", **given))
+    assert [point["step"] for point in result.log_history if "reward" in point] == [1]
+
+
 def test_grpo_that_was_ended_goes_on_to_the_same_model(
     adapter: TrainResult, for_grpo: dict[str, Any], tmp_path: Path
 ) -> None:

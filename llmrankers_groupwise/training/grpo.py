@@ -133,10 +133,11 @@ def by_size(rows: Sequence[dict[str, Any]], prompts: int, seed: int) -> list[dic
 
 def _prompts(settings: GrpoSettings, rows: int) -> int:
     """How many prompts a training sees, of so many rows."""
+    a_step = max(1, _replies(settings) // settings.num_generations)
     if settings.max_steps <= 0:
-        return max(1, round(settings.num_train_epochs * rows))
+        return max(a_step, round(settings.num_train_epochs * rows))
     uses: int = settings.trl_args.get("num_iterations", 1)  # steps that each reply is used for
-    return max(1, settings.max_steps * _replies(settings) // settings.num_generations // uses)
+    return max(a_step, settings.max_steps * a_step // uses)
 
 
 def _replies(settings: GrpoSettings) -> int:
