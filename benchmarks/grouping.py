@@ -23,15 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from grouping_decision import (
-    Setting,
-    changes,
-    decision_table,
-    gains_table,
-    judges_table,
-    places_table,
-    settings_of,
-)
+from grouping_decision import BASELINE, Setting, against, changes, settings_of
 from grouping_judges import RUNS, recorded_table
 from grouping_measure import Task, measured
 from grouping_plans import MERGES, Combination
@@ -41,12 +33,23 @@ from grouping_report import (
     every_table,
     save_plot,
 )
+from grouping_tables import (
+    decision_table,
+    gains_table,
+    judges_table,
+    places_table,
+    save_gains_plot,
+)
 from judge_fit import fit
 from judge_simulator import IDEAL, JudgeParameters
 
 LENGTHS = (20, 50, 100, 200, 500)
 STRENGTHS = (0.5, 1.0, 2.0)
 BUDGETS = (5, 6, 10, 15, 30)
+FINALS = "quarter finals, shrinkage 0.5"
+FEWER = ({6: 10, 10: 15, 20: 30}, {10: 20, 15: 30}, {10: 30})
+"""Calls with finals -> calls of random groups, which are more."""
+PLOTTED = ("strided groups", FINALS, "shrinkage 0.5", "zscore", "minmax", "bradley_terry")
 SWEEP: Mapping[str, Mapping[str, float]] = {
     "as fitted": {},
     "noise 0.5": {"noise": 0.5}, "noise 3": {"noise": 3.0},
@@ -100,11 +103,21 @@ def decide(arguments: argparse.Namespace) -> list[str]:
             settings += _settings(task, name, collection, arguments.jobs)
         _shown([f"{name}: done"])
     told = list(dict.fromkeys(each.change for each in settings))
+    save_gains_plot(settings, PLOTTED, arguments.save_path.with_suffix(".svg"))
+    fewer = [each for calls in FEWER for each in against(settings, FINALS, BASELINE, calls)]
+    rivals = [against(settings, FINALS, rival) for rival in ("mixed groups", "strided groups")]
+    others = [*fewer, *rivals[0], *rivals[1]]
     return [
         "# Which changes may become defaults\n",
         *decision_table(settings),
         f"\n## Better / worse, of {len(SWEEP)} judges\n",
         *places_table(settings),
+        "\n## Finals against other rivals, and for fewer calls\n",
+        *decision_table(others),
+        f"\nBetter / worse, of {len(SWEEP)} judges:\n",
+        *places_table(others),
+        "\nThe judge as fitted:\n",
+        *gains_table(others, next(iter(SWEEP))),
         "\n## The judge as fitted\n",
         *gains_table(settings, next(iter(SWEEP))),
         "\n## Every judge\n",

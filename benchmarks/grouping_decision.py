@@ -9,6 +9,7 @@ if it is better by more than chance in most settings.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 from grouping_plans import Combination, Merge, Plan
 
 from llmrankers_groupwise.grouping import Strategy
-from llmrankers_groupwise.significance import confidence_interval, holm, t_test
+from llmrankers_groupwise.significance import holm, t_test
 
 LEVEL = 0.05
 BASELINE = "random groups"
@@ -54,6 +55,11 @@ def changes(n: int, budget: int, group_size: int) -> dict[str, Combination]:
             found[name] = dataclasses.replace(
                 whole, num_repeat=repeats, final_round=size, final_calls=calls
             )
+    if not left and repeats == 1 and budget > 1:  # the calls of one round, which are longer then
+        larger = Plan(-(-n // (budget - 1)))
+        found["one group less, then a final"] = dataclasses.replace(
+            larger, final_round=larger.group_size
+        )
     for anchors in (group_size // 10, group_size // 5):
         shared = dataclasses.replace(whole, anchors=anchors)
         if anchors and not budget % shared.calls(n):
@@ -78,6 +84,9 @@ def _merged(plans: Mapping[str, Plan], base: Plan) -> dict[str, Combination]:
         if final is not None:
             for merge in (Merge("shared_shift"), Merge("bradley_terry"), Merge(shrinkage=0.5)):
                 found[f"{share} finals, {merge.name}"] = Combination(final, merge)
+            dealt = dataclasses.replace(final, grouping="strided")
+            found[f"strided, {share} finals"] = Combination(dealt)
+            found[f"strided, {share} finals, {merge.name}"] = Combination(dealt, merge)
     return found
 
 
@@ -86,21 +95,31 @@ class Setting:
     """One change against random groups: under a judge, on a collection, for so many calls.
 
     Attributes:
-        differences: of nDCG@10, by query, means over seeds.
-        p_value: None where every query has the same difference.
+        values: nDCG@10 by query, means over seeds.
+        baseline: the same of random groups.
     """
 
     change: str
     judge: str
     collection: str
     budget: int
-    differences: tuple[float, ...]
-    p_value: float | None
+    values: tuple[float, ...]
+    baseline: tuple[float, ...]
+
+    @property
+    def differences(self) -> list[float]:
+        """What each query gains."""
+        return [ours - theirs for ours, theirs in zip(self.values, self.baseline, strict=True)]
 
     @property
     def mean(self) -> float:
-        """The mean difference."""
+        """The mean gain."""
         return statistics.fmean(self.differences)
+
+    @functools.cached_property
+    def p_value(self) -> float | None:
+        """Of the paired t test; None where every query gains the same."""
+        return t_test(self.values, self.baseline)
 
 
 def settings_of(
@@ -122,11 +141,40 @@ def settings_of(
             judge,
             collection,
             budget,
-            tuple(float(each) for each in row - means[0]),
-            t_test([*map(float, row)], [*map(float, means[0])]),
+            tuple(map(float, row)),
+            tuple(map(float, means[0])),
         )
         for name, row in zip(names[1:], means[1:], strict=True)
     ]
+
+
+def against(
+    settings: Sequence[Setting], change: str, rival: str, calls: Mapping[int, int] | None = None
+) -> list[Setting]:
+    """A change held against another one, or against random groups for another number of calls.
+
+    Args:
+        settings: all there are.
+        change: what is judged.
+        rival: what it is held against.
+        calls: of the change -> of the rival; None for the same. Others are left out.
+    """
+    rivals: dict[tuple[str, str, int | None], tuple[float, ...]] = {
+        (each.judge, each.collection, each.budget): each.baseline
+        if rival == BASELINE
+        else each.values
+        for each in settings
+        if rival in (BASELINE, each.change)
+    }
+    found = []
+    for each in settings:
+        there = each.budget if calls is None else calls.get(each.budget)
+        values = rivals.get((each.judge, each.collection, there))
+        if each.change == change and values is not None:
+            asked = f", {there} calls" if calls else ""
+            name = f"{change}, against {rival}{asked}"
+            found.append(dataclasses.replace(each, change=name, baseline=values))
+    return found
 
 
 def decided(settings: Sequence[Setting]) -> dict[Setting, int]:
@@ -141,71 +189,3 @@ def decided(settings: Sequence[Setting]) -> dict[Setting, int]:
             sign = 1 if each.mean > 0 else -1
             found[each] = sign if p_value < LEVEL else 0
     return found
-
-
-def decision_table(settings: Sequence[Setting]) -> list[str]:
-    """For each change how often it is better, and whether it may become a default."""
-    verdicts = decided(settings)
-    lines = ["| change | settings | mean gain | better | no difference | worse | default |"]
-    lines += ["|---|---:|---:|---:|---:|---:|---|"]
-    rows = []
-    for change in dict.fromkeys(each.change for each in settings):
-        own = [each for each in settings if each.change == change]
-        better, same, worse = (sum(verdicts[x] == sign for x in own) for sign in (1, 0, -1))
-        mean = statistics.fmean(each.mean for each in own)
-        able = "yes" if better > len(own) / 2 else "no"
-        row = f"| {change} | {len(own)} | {mean:+.4f} | {better} | {same} | {worse} | {able} |"
-        rows.append((better - worse, mean, row))
-    return [*lines, *(row for *_, row in sorted(rows, reverse=True))]
-
-
-def gains_table(settings: Sequence[Setting], judge: str) -> list[str]:
-    """Each change under one judge: its gain with the interval of Student's t distribution."""
-    verdicts = decided(settings)
-    own = [each for each in settings if each.judge == judge]
-    places = list(dict.fromkeys((each.collection, each.budget) for each in own))
-    heads = " | ".join(f"{name}, {budget}" for name, budget in places)
-    lines = [f"| change | {heads} |", f"|---|{'---|' * len(places)}"]
-    by_place = {(each.change, each.collection, each.budget): each for each in own}
-    for change in dict.fromkeys(each.change for each in own):
-        cells = [_cell(by_place.get((change, *place)), verdicts) for place in places]
-        lines.append(f"| {change} | {' | '.join(cells)} |")
-    return lines
-
-
-def places_table(settings: Sequence[Setting]) -> list[str]:
-    """Under how many judges each change is better, and worse, by collection and budget."""
-    verdicts = decided(settings)
-    places = list(dict.fromkeys((each.collection, each.budget) for each in settings))
-    heads = " | ".join(f"{name}, {budget}" for name, budget in places)
-    lines = [f"| change | {heads} |", f"|---|{'---:|' * len(places)}"]
-    for change in dict.fromkeys(each.change for each in settings):
-        cells = []
-        for place in places:
-            own = [x for x in settings if (x.change, x.collection, x.budget) == (change, *place)]
-            better, worse = (sum(verdicts[each] == sign for each in own) for sign in (1, -1))
-            cells.append(f"{better} / {worse}" if own else "")
-        lines.append(f"| {change} | {' | '.join(cells)} |")
-    return lines
-
-
-def judges_table(settings: Sequence[Setting], names: Sequence[str]) -> list[str]:
-    """These changes under every judge: the mean gain, and in how many settings better and worse."""
-    verdicts = decided(settings)
-    lines = [f"| judge | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
-    for judge in dict.fromkeys(each.judge for each in settings):
-        cells = []
-        for name in names:
-            own = [each for each in settings if (each.judge, each.change) == (judge, name)]
-            better, worse = (sum(verdicts[each] == sign for each in own) for sign in (1, -1))
-            mean = statistics.fmean(each.mean for each in own)
-            cells.append(f"{mean:+.3f} ({better} better, {worse} worse of {len(own)})")
-        lines.append(f"| {judge} | {' | '.join(cells)} |")
-    return lines
-
-
-def _cell(setting: Setting | None, verdicts: Mapping[Setting, int]) -> str:
-    if setting is None:
-        return ""
-    low, high = confidence_interval(setting.differences) or (0.0, 0.0)
-    return f"{setting.mean:+.3f} [{low:+.3f}, {high:+.3f}]{' *' if verdicts[setting] else ''}"

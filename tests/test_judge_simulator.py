@@ -14,7 +14,8 @@ from llmrankers_groupwise.types import Candidate, Group, Query, Status
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NAMES = ("judge_simulator", "recorded_judges", "judge_fit", "grouping_plans", "grouping_judges",
-         "grouping_report", "grouping_measure", "grouping_decision", "grouping")  # fmt: skip
+         "grouping_report", "grouping_measure", "grouping_decision", "grouping_tables",
+         "grouping")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -210,11 +211,18 @@ def test_a_verdict_holds_for_all_settings_of_a_judge_together(study):
     lucky = [each for each in settings if each.change == "luck"]
     assert {verdicts[each] for each in lucky} == {0}
     assert max(each.p_value for each in lucky) < 0.05  # each alone would count
-    table = decision.decision_table(settings)
+    tables = study["grouping_tables"]
+    table = tables.decision_table(settings)
     assert table[2].startswith("| better | 10 | +0.09")
     assert table[2].endswith("| 10 | 0 | 0 | yes |")
     assert table[-1].endswith("| 0 | 0 | 10 | no |")
-    assert "| better | 1 / 0 |" in decision.places_table(settings)[2]
+    assert "| better | 1 / 0 |" in tables.places_table(settings)[2]
+    alike = decision.against(settings, "better", "worse", {0: 5, 1: 5})
+    assert {each.budget for each in alike} == {0, 1}
+    assert [each.mean for each in alike] == pytest.approx([0.2, 0.2], abs=0.02)
+    assert {each.change for each in alike} == {"better, against worse, 5 calls"}
+    same = decision.against(settings, "better", decision.BASELINE)
+    assert [each.mean for each in same] == [x.mean for x in settings if x.change == "better"]
 
 
 def test_decisions_about_a_real_collection(study, shared, tmp_path, monkeypatch):
@@ -227,6 +235,8 @@ def test_decisions_about_a_real_collection(study, shared, tmp_path, monkeypatch)
     assert "| one round, then finals of 20 | 2 |" in text
     assert "| as fitted | " in text
     assert "| quiet | " in text
+    assert "against mixed groups | 2 |" in text
+    assert out.with_suffix(".svg").is_file()
 
 
 def test_the_fit_finds_what_orders_were_made_with(study):
