@@ -49,6 +49,12 @@ BUDGETS = (5, 6, 10, 15, 30)
 FINALS = "quarter finals, shrinkage 0.5"
 FEWER = ({6: 10, 10: 15, 20: 30}, {10: 20, 15: 30}, {10: 30})
 """Calls with finals -> calls of random groups, which are more."""
+RIVALS = (
+    (FINALS, "mixed groups"),
+    (FINALS, "strided groups"),
+    (f"strided, {FINALS}", "strided groups"),
+    (f"strided, {FINALS}", FINALS),
+)
 PLOTTED = ("strided groups", FINALS, "shrinkage 0.5", "zscore", "minmax", "bradley_terry")
 SWEEP: Mapping[str, Mapping[str, float]] = {
     "as fitted": {},
@@ -105,8 +111,7 @@ def decide(arguments: argparse.Namespace) -> list[str]:
     told = list(dict.fromkeys(each.change for each in settings))
     save_gains_plot(settings, PLOTTED, arguments.save_path.with_suffix(".svg"))
     fewer = [each for calls in FEWER for each in against(settings, FINALS, BASELINE, calls)]
-    rivals = [against(settings, FINALS, rival) for rival in ("mixed groups", "strided groups")]
-    others = [*fewer, *rivals[0], *rivals[1]]
+    others = [*fewer, *(each for pair in RIVALS for each in against(settings, *pair))]
     return [
         "# Which changes may become defaults\n",
         *decision_table(settings),

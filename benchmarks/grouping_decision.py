@@ -81,12 +81,14 @@ def _merged(plans: Mapping[str, Plan], base: Plan) -> dict[str, Combination]:
     found |= {merge.name: Combination(base, merge) for merge in merges}
     for share in ("half", "quarter"):
         final = next((plan for name, plan in plans.items() if f"{share} of the" in name), None)
-        if final is not None:
-            for merge in (Merge("shared_shift"), Merge("bradley_terry"), Merge(shrinkage=0.5)):
-                found[f"{share} finals, {merge.name}"] = Combination(final, merge)
-            dealt = dataclasses.replace(final, grouping="strided")
-            found[f"strided, {share} finals"] = Combination(dealt)
-            found[f"strided, {share} finals, {merge.name}"] = Combination(dealt, merge)
+        if final is None:
+            continue
+        for merge in (Merge("shared_shift"), Merge("bradley_terry"), Merge(shrinkage=0.5)):
+            found[f"{share} finals, {merge.name}"] = Combination(final, merge)
+        dealt = dataclasses.replace(final, grouping="strided")
+        for merge in (Merge(), Merge(shrinkage=0.5)):
+            after = f", {merge.name}" * (merge != Merge())
+            found[f"strided, {share} finals{after}"] = Combination(dealt, merge)
     return found
 
 
