@@ -90,10 +90,9 @@ def study(arguments: argparse.Namespace) -> list[str]:
     for name in arguments.collections:
         started = time.perf_counter()
         results[name] = measured(_task(arguments, name, judge), arguments.jobs)
-        lines += chosen_table(name, results[name])
-        lines.append(f"\n{time.perf_counter() - started:.0f} s")
+        seconds = f"\n{time.perf_counter() - started:.0f} s"
+        lines += _shown([*chosen_table(name, results[name]), seconds])
         rows += [f"\n## {name}, everything", *every_table(results[name])]
-        print("\n".join(lines[-10:]), flush=True)
     save_plot(results, arguments.save_path.with_suffix(".svg"))
     return lines + common_table(results) + rows
 

@@ -23,6 +23,8 @@ from llmrankers_groupwise.significance import holm, t_test
 
 LEVEL = 0.05
 BASELINE = "random groups"
+_TOGETHER = (Merge(shrinkage=0.5), Merge(fusion="rrf"))
+"""Merges that go well with finals, by the study of all combinations."""
 
 
 def changes(n: int, budget: int, group_size: int) -> dict[str, Combination]:
@@ -83,10 +85,10 @@ def _merged(plans: Mapping[str, Plan], base: Plan) -> dict[str, Combination]:
         final = next((plan for name, plan in plans.items() if f"{share} of the" in name), None)
         if final is None:
             continue
-        for merge in (Merge("shared_shift"), Merge("bradley_terry"), Merge(shrinkage=0.5)):
+        for merge in (*_TOGETHER, Merge("shared_shift"), Merge("bradley_terry")):
             found[f"{share} finals, {merge.name}"] = Combination(final, merge)
         dealt = dataclasses.replace(final, grouping="strided")
-        for merge in (Merge(), Merge(shrinkage=0.5)):
+        for merge in (Merge(), *_TOGETHER):
             after = f", {merge.name}" * (merge != Merge())
             found[f"strided, {share} finals{after}"] = Combination(dealt, merge)
     return found
