@@ -55,7 +55,10 @@ RIVALS = (
     (f"strided, {FINALS}", "strided groups"),
     (f"strided, {FINALS}", FINALS),
 )
-PLOTTED = ("strided groups", FINALS, "shrinkage 0.5", "zscore", "minmax", "bradley_terry")
+PLOTTED = (
+    "strided groups", FINALS, f"strided, {FINALS}", "strided, quarter finals, rrf",
+    "shrinkage 0.5", "zscore", "minmax", "bradley_terry",
+)  # fmt: skip
 SWEEP: Mapping[str, Mapping[str, float]] = {
     "as fitted": {},
     "noise 0.5": {"noise": 0.5}, "noise 3": {"noise": 3.0},
@@ -85,7 +88,12 @@ def judge_of(arguments: argparse.Namespace) -> JudgeParameters | str:
 def study(arguments: argparse.Namespace) -> list[str]:
     """Every combination on every collection."""
     judge = judge_of(arguments)
-    lines = ["# Grouping\n", f"Judge: {judge}. {arguments.seeds} seeds, N up to {arguments.n}."]
+    told = (
+        judge
+        if isinstance(judge, str)
+        else ", ".join(f"{name} {value:.3g}" for name, value in vars(judge).items())
+    )
+    lines = ["# Grouping\n", f"Judge: {told}. {arguments.seeds} seeds, N up to {arguments.n}."]
     results, rows = {}, []
     for name in arguments.collections:
         started = time.perf_counter()
@@ -108,7 +116,8 @@ def decide(arguments: argparse.Namespace) -> list[str]:
             settings += _settings(task, name, collection, arguments.jobs)
         _shown([f"{name}: done"])
     told = list(dict.fromkeys(each.change for each in settings))
-    save_gains_plot(settings, PLOTTED, arguments.save_path.with_suffix(".svg"))
+    plot = arguments.save_path.with_suffix(".svg")
+    save_gains_plot(settings, PLOTTED, plot, lambda each: each.judge)
     fewer = [each for calls in FEWER for each in against(settings, FINALS, BASELINE, calls)]
     others = [*fewer, *(each for pair in RIVALS for each in against(settings, *pair))]
     return [
@@ -135,7 +144,7 @@ def lists(arguments: argparse.Namespace) -> list[str]:
     Budgets go with lengths: one round, one call more, two rounds and four.
     """
     judge = judge_of(arguments)
-    lines = ["# Other lengths and first stages\n"]
+    lines, everything = ["# Other lengths and first stages\n"], []
     for strength in STRENGTHS:
         settings: list[Setting] = []
         for n in LENGTHS:
@@ -150,6 +159,9 @@ def lists(arguments: argparse.Namespace) -> list[str]:
             settings += _settings(task, f"first stage {strength:g}", f"N = {n}", arguments.jobs)
         lines.append(f"\n## A first stage of strength {strength:g}\n")
         lines += _shown(gains_table(settings, f"first stage {strength:g}"))
+        everything += settings
+    plot = arguments.save_path.with_suffix(".svg")
+    save_gains_plot(everything, PLOTTED, plot, lambda each: f"{each.judge}, {each.collection}")
     return lines
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from grouping_decision import BASELINE, Setting, decided
@@ -81,25 +81,26 @@ def judges_table(settings: Sequence[Setting], names: Sequence[str]) -> list[str]
     return lines
 
 
-def save_gains_plot(settings: Sequence[Setting], names: Sequence[str], path: Path) -> None:
-    """The mean gain of these changes, a line each: by judge, or by collection for one judge."""
+def save_gains_plot(
+    settings: Sequence[Setting], names: Sequence[str], path: Path, place: Callable[[Setting], str]
+) -> None:
+    """The mean gain of these changes, a line each, over the places that settings are put at."""
     from matplotlib.figure import Figure
 
-    by_judge = len({each.judge for each in settings}) > 1
-    groups = list(dict.fromkeys(each.judge if by_judge else each.collection for each in settings))
-    figure = Figure(figsize=(max(6.0, 0.55 * len(groups)), 4.4), layout="constrained")
+    groups = list(dict.fromkeys(map(place, settings)))
+    figure = Figure(figsize=(4.0 + 0.4 * len(groups), 4.4), layout="constrained")
     axis = figure.subplots()
     for name in names:
         means = []
         for group in groups:
-            own = [x for x in settings if (x.judge if by_judge else x.collection) == group]
+            own = [each for each in settings if place(each) == group]
             gains = [each.mean for each in own if each.change == name]
             means.append(statistics.fmean(gains) if gains else float("nan"))
         axis.plot(range(len(groups)), means, marker="o", linestyle="--", label=name)
     axis.axhline(0.0, color="black", linewidth=0.8)
-    axis.set_xticks(range(len(groups)), groups, rotation=60 if by_judge else 0)
+    axis.set_xticks(range(len(groups)), groups, rotation=60, ha="right", rotation_mode="anchor")
     axis.set_ylabel("nDCG@10 over random groups")
-    axis.legend(fontsize="small")
+    figure.legend(loc="outside right upper", fontsize="small")
     figure.savefig(path)
 
 

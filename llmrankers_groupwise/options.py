@@ -25,7 +25,7 @@ from llmrankers_groupwise.option_groups import (
     add_presets,
 )
 from llmrankers_groupwise.prepare_command import add_prepare_parser
-from llmrankers_groupwise.presets import PRESETS
+from llmrankers_groupwise.presets import preset_options
 from llmrankers_groupwise.prompt_command import add_prompts_parser
 from llmrankers_groupwise.train_command import add_train_parser
 from llmrankers_groupwise.worker_options import add_worker_options
@@ -128,7 +128,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
             kept = {name: run[name] for name in ("tag", "max_failure_rate")}
             defaults = {**recorded.described["settings"], **kept}
     elif getattr(arguments, "preset", None) is not None:
-        defaults = PRESETS[arguments.preset].options
+        defaults = preset_options(arguments.preset, getattr(arguments, "group_size", None))
     else:
         return arguments
     return make_parser(defaults).parse_args(argv)

@@ -15,7 +15,7 @@ from llmrankers_groupwise.engines.protocol import Engine, engine_class
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.types import Sampling
 
-__all__ = ["PRESETS", "Preset", "check_preset", "find_preset", "with_preset"]
+__all__ = ["PRESETS", "Preset", "check_preset", "find_preset", "preset_options", "with_preset"]
 
 _SAMPLING = frozenset(each.name for each in dataclasses.fields(Sampling)) - {"seed"}
 # A ranker has its sampling in one object, and leaves cutting to its caller, as the command does.
@@ -40,6 +40,10 @@ class Preset:
 
 _LOCAL = {"max_model_len": 32_000, "dtype": "bfloat16"}
 
+_AT_ONCE = {"scoring": "likelihood", "reasoning_tokens": 0}
+# Better than random groups for the same calls in most settings of docs/grouping.md.
+_FINALS = {"grouping": "strided", "shrinkage": 0.5, "final_round": 20}
+
 PRESETS: Mapping[str, Preset] = {
     "grouprank": Preset(
         "as GroupRank's authors ran their checkpoints: reasoning, two random repeats, sampled",
@@ -62,11 +66,15 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "fast": Preset(
         "scores filled in at once, every document asked about once",
-        {"scoring": "likelihood", "num_repeat": 1, "reasoning_tokens": 0},
+        {**_AT_ONCE, "num_repeat": 1},
+    ),
+    "balanced": Preset(
+        "one call more than fast, for the best of all groups together",
+        {**_AT_ONCE, **_FINALS, "num_repeat": 1, "final_calls": 1},
     ),
     "quality": Preset(
-        "scores filled in at once, every document in four different groups: four times the calls",
-        {"scoring": "likelihood", "num_repeat": 4, "grouping": "mixed", "reasoning_tokens": 0},
+        "three repeats, then the best of all together five times: 20 calls for 100 documents",
+        {**_AT_ONCE, **_FINALS, "num_repeat": 3, "final_calls": 5},
     ),
 }
 
@@ -84,6 +92,24 @@ def find_preset(name: str) -> Preset:
     raise SettingsError(f"preset is {name!r}, which is unknown; {hint}")
 
 
+def preset_options(name: str, group_size: Any = None) -> dict[str, Any]:
+    """A preset's options, its final round no larger than the groups that were chosen.
+
+    Args:
+        name: the preset's.
+        group_size: None for the preset's own.
+
+    Raises:
+        SettingsError: the preset is unknown.
+    """
+    options = dict(find_preset(name).options)
+    if isinstance(group_size, int) and 0 < group_size < options.get("final_round", 0):
+        options["final_round"] = group_size
+        if group_size == 1:  # which nothing can be compared in
+            del options["final_round"], options["final_calls"]
+    return options
+
+
 def with_preset(name: str, given: Mapping[str, Any], default_engine: str) -> dict[str, Any]:
     """The arguments of GroupwiseLlmRanker: those given, and the preset's where none is.
 
@@ -95,13 +121,13 @@ def with_preset(name: str, given: Mapping[str, Any], default_engine: str) -> dic
     Raises:
         SettingsError: the preset is unknown, or the engine cannot do it.
     """
-    preset = find_preset(name)
-    own = {key: value for key, value in preset.options.items() if key not in _ELSEWHERE}
+    preset, options = find_preset(name), preset_options(name, given.get("group_size"))
+    own = {key: value for key, value in options.items() if key not in _ELSEWHERE}
     settings: dict[str, Any] = {**own, **given}
     engine = settings.get("engine", default_engine)
     check_preset(name, engine, settings["scoring"])
     if settings.get("sampling") is None:
-        drawing = {key: value for key, value in preset.options.items() if key in _SAMPLING}
+        drawing = {key: value for key, value in options.items() if key in _SAMPLING}
         settings["sampling"] = Sampling(seed=settings.get("seed", 0), **drawing)
     if isinstance(engine, str):  # an object has its arguments already
         arguments = preset.engine_args.get(engine, {})

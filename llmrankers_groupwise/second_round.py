@@ -27,7 +27,8 @@ def check_second_round(group_size: int, final_round: int, final_calls: int, boun
         raise SettingsError(f"final_calls is {final_calls!r}: give a whole number, 1 or more")
     if final_calls > 1 and not final_round:
         raise SettingsError(
-            f"final_calls is {final_calls}, but there is no final round: give final_round, too"
+            f"final_calls is {final_calls}, but there is no final round: give final_round, too, "
+            f"or final_calls 1"
         )
     if type(boundary) is not int or boundary < 0:
         raise SettingsError(f"boundary is {boundary!r}: give 0 for none, or a rank, 1 or more")

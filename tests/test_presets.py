@@ -87,7 +87,8 @@ def test_every_setting_of_a_preset_is_an_option_of_the_command(name):
     options = PRESETS[name].options
     parsed = vars(parse_arguments(["run", "--dry_run", "--preset", name, "groupwise"]))
     assert options.items() <= parsed.items()
-    behind = {"group_size", "num_repeat", "grouping", "first_stage_weight"}
+    behind = {"group_size", "num_repeat", "grouping", "first_stage_weight", "shrinkage",
+              "final_round", "final_calls"}  # fmt: skip
     words = {key: [f"--{key}", str(value)] for key, value in options.items()}
     spelt = vars(make_parser().parse_args([
         "run", "--dry_run", *(w for key in words.keys() - behind for w in words[key]),
@@ -107,7 +108,7 @@ def test_a_preset_says_what_it_is_in_a_line(name, capsys):
 def test_an_unknown_preset_is_an_error_with_a_close_match():
     with pytest.raises(SettingsError, match="preset is 'grouprang', which is unknown; did you mea"):
         find_preset("grouprang")
-    with pytest.raises(SettingsError, match="give one of grouprank, fast, quality"):
+    with pytest.raises(SettingsError, match="give one of grouprank, fast, balanced, quality"):
         GroupwiseLlmRanker.from_preset("zzz", engine=Either())
 
 
@@ -219,14 +220,43 @@ def test_an_unknown_engine_is_named():
         GroupwiseLlmRanker.from_preset("fast", engine="vlm")
 
 
-def test_four_repeats_ask_four_times_in_groups_that_differ():
+@pytest.mark.parametrize(("preset", "repeats", "finals"), [("balanced", 1, 1), ("quality", 3, 5)])
+def test_finals_are_asked_about_the_best_of_all_groups(preset, repeats, finals):
+    """As many calls as the preset says for a hundred documents, the last ones of the same 20."""
     engine = Either()
-    ranker = GroupwiseLlmRanker.from_preset("quality", engine=engine, group_size=5)
-    docs = [SearchResult(f"d{n}", float(-n), f"passage {n}") for n in range(20)]
-    assert len(ranker.rerank("query", docs)) == 20
+    ranker = GroupwiseLlmRanker.from_preset(preset, engine=engine)
+    docs = [SearchResult(f"d{n}", float(-n), f"passage {n}") for n in range(100)]
+    assert len(ranker.rerank("query", docs)) == 100
     groups = [request.passages for request in engine.requests]
-    assert len(set(groups)) == len(groups) == 16
-    assert groups[0] == tuple(f"passage {n}" for n in (0, 4, 8, 12, 16))
+    assert len(set(groups)) == len(groups) == 5 * repeats + finals
+    assert groups[0] == tuple(f"passage {n}" for n in range(0, 100, 5))
+    asked_again = {frozenset(group) for group in groups[5 * repeats :]}
+    assert asked_again == {frozenset(f"passage {n}" for n in range(20))}  # all scores are equal
+
+
+@pytest.mark.parametrize(
+    ("given", "final_round", "final_calls"),
+    [
+        ({}, 20, 5),
+        ({"group_size": 30}, 20, 5),
+        ({"group_size": 7}, 7, 5),
+        ({"group_size": 1}, 0, 1),
+        ({"group_size": 7, "final_round": 5}, 5, 5),
+        ({"final_round": 0, "final_calls": 1}, 0, 1),
+    ],
+)
+def test_the_final_round_is_no_larger_than_the_groups(desk, given, final_round, final_calls):
+    ranker = GroupwiseLlmRanker.from_preset("quality", engine=Either(), **given)
+    settings = ranker.describe()["settings"]
+    assert (settings["final_round"], settings["final_calls"]) == (final_round, final_calls)
+    words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    assert desk.run("--preset", "quality", method=["groupwise", *words], engine="vllm") == 0
+    assert manifest_of(desk)["settings"] == settings
+
+
+def test_a_final_round_that_was_chosen_too_large_is_an_error():
+    with pytest.raises(SettingsError, match="final_round is 9: give 0 for none, or 2 to group_siz"):
+        GroupwiseLlmRanker.from_preset("quality", engine=Either(), group_size=7, final_round=9)
 
 
 # --- On the command line ----------------------------------------------------------------------
@@ -271,7 +301,7 @@ def test_options_win_wherever_they_stand(desk, pulled, order):
 
 def test_without_a_preset_the_defaults_are_as_before(desk):
     assert desk.run("--preset", "quality", engine="vllm") == 0
-    assert manifest_of(desk)["settings"]["num_repeat"] == 4
+    assert manifest_of(desk)["settings"]["num_repeat"] == 3
     assert desk.run(engine="vllm") == 0
     manifest = manifest_of(desk)
     assert (manifest["preset"], manifest["settings"]["num_repeat"]) == (None, 1)
@@ -287,7 +317,7 @@ def test_a_preset_of_likelihoods_runs_on_the_embedded_engine(desk):
     ("options", "changed", "phrase"),
     [
         (["--preset", "fats"], {}, "preset is 'fats', which is unknown; did you mean fast?"),
-        (["--preset", "zzz"], {}, "give one of grouprank, fast, quality"),
+        (["--preset", "zzz"], {}, "give one of grouprank, fast, balanced, quality"),
         (["--preset"], {}, "preset is 'groupwise', which is unknown; give one of"),
         (["--preset", "grouprank"], {"engine": "embedded"}, "preset grouprank scores by generat"),
         (["--preset", "grouprank"], {"engine": "vllm"}, "grouprank: "),
@@ -305,6 +335,6 @@ def test_a_preset_behind_the_method_is_refused_with_a_hint(desk):
     desk.refuses(act, "--preset belongs before the word groupwise")
 
 
-def test_a_dry_run_of_a_preset_counts_its_repeats(desk):
+def test_a_dry_run_of_a_preset_counts_its_repeats_and_finals(desk):
     assert desk.run("--dry_run", "--preset", "quality", engine="vllm", save_path=None) == 0
-    assert "2 queries, 5 candidates, 8 groups" in desk.stdout
+    assert "2 queries, 5 candidates, 16 groups" in desk.stdout

@@ -158,7 +158,8 @@ def test_an_order_stays_a_permutation(order, scores, settings):
         ({"final_calls": 0}, "final_calls is 0: give a whole number, 1 or more"),
         (
             {"final_round": 0, "final_calls": 2},
-            "final_calls is 2, but there is no final round: give final_round, too",
+            "final_calls is 2, but there is no final round: give final_round, too, or "
+            "final_calls 1",
         ),
         (
             {"boundary": 14},
