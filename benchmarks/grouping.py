@@ -23,11 +23,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from grouping_decision import BASELINE, Setting, against, changes, settings_of
+from grouping_decision import Setting, against, changes, settings_of
 from grouping_judges import RUNS, recorded_table
 from grouping_measure import Task, measured
 from grouping_plans import MERGES, Combination
 from grouping_report import (
+    BASELINE,
     chosen_table,
     common_table,
     every_table,

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from grouping_plans import Combination, Merge, Plan
+from grouping_report import BASELINE
 
 from llmrankers_groupwise.grouping import Strategy
 from llmrankers_groupwise.significance import holm, t_test
 
 LEVEL = 0.05
-BASELINE = "random groups"
 _TOGETHER = (Merge(shrinkage=0.5), Merge(fusion="rrf"))
 """Merges that go well with finals, by the study of all combinations."""
 

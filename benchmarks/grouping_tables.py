@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from grouping_decision import BASELINE, Setting, decided
+from grouping_decision import Setting, decided
+from grouping_report import BASELINE
 
 from llmrankers_groupwise.significance import confidence_interval
 
