@@ -26,6 +26,10 @@ def explanation(ranked: Ranked, settings: GroupwiseSettings) -> str:
     """
     ranking, candidates = ranked.ranking, ranked.candidates
     blocks = [f"{_line(f'query {ranked.query.query_id}: {ranked.query.text}')}\n{_named(settings)}"]
+    if not ranked.query.text:
+        return (
+            f"{blocks[0]}\n\nit has no text: nothing was asked, and the first stage's order stands"
+        )
     calibrates = settings.calibration != "none"
     for title, judged, after in zip(
         _titles(ranking.groups), ranking.groups, ranking.calibrated, strict=True

@@ -1,6 +1,7 @@
 """One query explained: its calls, scores before and after calibration, the merge, movement."""
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
@@ -190,3 +191,14 @@ def test_calibrated_scores_are_those_that_were_merged(calibration):
 
 def test_a_query_without_candidates_is_explained_too():
     assert explained()[-1] == "  rank  first stage  moved  merged score  document"
+
+
+def test_a_query_without_text_was_not_asked_about():
+    result, settings = ranked(None, None)
+    unknown = dataclasses.replace(result, query=Query("q1", ""))
+    lines = explanation(unknown, settings).splitlines()
+    assert lines[0] == "query q1:"
+    assert lines[2:] == [
+        "",
+        "it has no text: nothing was asked, and the first stage's order stands",
+    ]
