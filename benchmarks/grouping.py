@@ -47,18 +47,21 @@ from judge_simulator import IDEAL, JudgeParameters
 LENGTHS = (20, 50, 100, 200, 500)
 STRENGTHS = (0.5, 1.0, 2.0)
 BUDGETS = (5, 6, 10, 15, 30)
-FINALS = "quarter finals, shrinkage 0.5"
+FINALS = "a quarter of the calls finals of 20"
 FEWER = ({6: 10, 10: 15, 20: 30}, {10: 20, 15: 30}, {10: 30})
 """Calls with finals -> calls of random groups, which are more."""
 RIVALS = (
     (FINALS, "mixed groups"),
     (FINALS, "strided groups"),
-    (f"strided, {FINALS}", "strided groups"),
-    (f"strided, {FINALS}", FINALS),
+    (FINALS, "half of the calls finals of 20"),
+    ("quarter finals, shrinkage 0.5", FINALS),
+    ("quarter finals, rrf", FINALS),
+    ("strided, quarter finals", FINALS),
+    ("strided, quarter finals", "strided groups"),
 )
 PLOTTED = (
-    "strided groups", FINALS, f"strided, {FINALS}", "strided, quarter finals, rrf",
-    "shrinkage 0.5", "zscore", "minmax", "bradley_terry",
+    FINALS, "quarter finals, rrf", "strided, quarter finals", "strided groups", "shrinkage 0.5",
+    "zscore", "minmax", "bradley_terry",
 )  # fmt: skip
 SWEEP: Mapping[str, Mapping[str, float]] = {
     "as fitted": {},
@@ -125,6 +128,8 @@ def decide(arguments: argparse.Namespace) -> list[str]:
     return [
         "# Which changes may become defaults\n",
         *decision_table(settings),
+        f"\n## Better / worse, by calls, of {len(SWEEP)} judges and {len(RUNS)} collections\n",
+        *places_table(settings, by_collection=False),
         f"\n## Better / worse, of {len(SWEEP)} judges\n",
         *places_table(settings),
         "\n## Finals against other rivals, and for fewer calls\n",

@@ -51,18 +51,22 @@ def gains_table(settings: Sequence[Setting], judge: str) -> list[str]:
     return lines
 
 
-def places_table(settings: Sequence[Setting]) -> list[str]:
-    """Under how many judges each change is better, and worse, by collection and budget."""
+def places_table(settings: Sequence[Setting], *, by_collection: bool = True) -> list[str]:
+    """In how many settings each change is better, and worse, by calls, and by collection or not."""
     verdicts = decided(settings)
-    places = list(dict.fromkeys((each.collection, each.budget) for each in settings))
-    heads = " | ".join(f"{name}, {budget}" for name, budget in places)
-    lines = [f"| change | {heads} |", f"|---|{'---:|' * len(places)}"]
+
+    def place(each: Setting) -> str:
+        return f"{each.collection}, {each.budget}" if by_collection else f"{each.budget} calls"
+
+    places = list(dict.fromkeys(map(place, settings)))
+    lines = [f"| change | {' | '.join(places)} |", f"|---|{'---:|' * len(places)}"]
     for change in dict.fromkeys(each.change for each in settings):
         cells = []
-        for place in places:
-            own = [x for x in settings if (x.change, x.collection, x.budget) == (change, *place)]
+        for where in places:
+            own = [each for each in settings if (each.change, place(each)) == (change, where)]
             better, worse = (sum(verdicts[each] == sign for each in own) for sign in (1, -1))
-            cells.append(f"{better} / {worse}" if own else "")
+            of = "" if by_collection else f" of {len(own)}"
+            cells.append(f"{better} / {worse}{of}" if own else "")
         lines.append(f"| {change} | {' | '.join(cells)} |")
     return lines
 

@@ -72,7 +72,7 @@ def check_shrinkage(shrinkage: float, fusion: str) -> None:
     if shrinkage and fusion != "mean":
         raise SettingsError(
             f"shrinkage is {shrinkage}, but fusion {fusion} has no scores to draw anywhere: give "
-            f"fusion mean, or first_stage_weight instead"
+            f"shrinkage 0 (and first_stage_weight instead), or fusion mean"
         )
 
 

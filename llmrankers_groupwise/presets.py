@@ -41,8 +41,8 @@ class Preset:
 _LOCAL = {"max_model_len": 32_000, "dtype": "bfloat16"}
 
 _AT_ONCE = {"scoring": "likelihood", "reasoning_tokens": 0}
-# Better than random groups for the same calls in most settings of docs/grouping.md.
-_FINALS = {"grouping": "strided", "shrinkage": 0.5, "final_round": 20}
+# Better than random groups alone, for the same calls, in most settings of docs/grouping.md.
+_FINALS = {**_AT_ONCE, "final_round": 20}
 
 PRESETS: Mapping[str, Preset] = {
     "grouprank": Preset(
@@ -69,12 +69,12 @@ PRESETS: Mapping[str, Preset] = {
         {**_AT_ONCE, "num_repeat": 1},
     ),
     "balanced": Preset(
-        "one call more than fast, for the best of all groups together",
-        {**_AT_ONCE, **_FINALS, "num_repeat": 1, "final_calls": 1},
+        "one call more than fast: the best of all groups once more, together",
+        {**_FINALS, "num_repeat": 1, "final_calls": 1},
     ),
     "quality": Preset(
         "three repeats, then the best of all together five times: 20 calls for 100 documents",
-        {**_AT_ONCE, **_FINALS, "num_repeat": 3, "final_calls": 5},
+        {**_FINALS, "num_repeat": 3, "final_calls": 5},
     ),
 }
 
