@@ -71,7 +71,11 @@ def test_the_example_of_an_own_engine_runs() -> None:
     ]
 
 
-def test_files_that_readme_links_to_are_there() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "docs/grouping.md"], ids=lambda page: page.name
+)
+def test_files_that_a_page_links_to_are_there(page: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8"))
+    assert targets
+    for target in targets:
+        assert (page.parent / target).exists(), target
