@@ -25,7 +25,7 @@ from typing import Any
 
 from grouping_decision import Setting, against, changes, settings_of
 from grouping_judges import RUNS, recorded_table
-from grouping_measure import Task, measured
+from grouping_measure import Task, first_stage, measured
 from grouping_plans import MERGES, Combination
 from grouping_report import (
     BASELINE,
@@ -45,7 +45,7 @@ from judge_fit import fit
 from judge_simulator import IDEAL, JudgeParameters
 
 LENGTHS = (20, 50, 100, 200, 500)
-STRENGTHS = (0.5, 1.0, 2.0)
+STRENGTHS = (0.5, 0.75, 1.0)
 BUDGETS = (5, 6, 10, 15, 30)
 FINALS = "a quarter of the calls finals of 20"
 FEWER = ({6: 10, 10: 15, 20: 30}, {10: 20, 15: 30}, {10: 30})
@@ -93,18 +93,17 @@ def judge_of(arguments: argparse.Namespace) -> JudgeParameters | str:
 def study(arguments: argparse.Namespace) -> list[str]:
     """Every combination on every collection."""
     judge = judge_of(arguments)
-    told = (
-        judge
-        if isinstance(judge, str)
-        else ", ".join(f"{name} {value:.3g}" for name, value in vars(judge).items())
-    )
-    lines = ["# Grouping\n", f"Judge: {told}. {arguments.seeds} seeds, N up to {arguments.n}."]
+    lines = [
+        "# Grouping\n",
+        f"Judge: {_told(judge)}. {arguments.seeds} seeds, N up to {arguments.n}.",
+    ]
     results, rows = {}, []
     for name in arguments.collections:
         started = time.perf_counter()
         results[name] = measured(_task(arguments, name, judge), arguments.jobs)
         seconds = f"\n{time.perf_counter() - started:.0f} s"
-        lines += _shown([*chosen_table(name, results[name]), seconds])
+        before = f"\nThe first stage: {first_stage(_task(arguments, name, judge)):.4f}"
+        lines += _shown([*chosen_table(name, results[name]), before, seconds])
         rows += [f"\n## {name}, everything", *every_table(results[name])]
     save_plot(results, arguments.save_path.with_suffix(".svg"))
     return lines + common_table(results) + rows
@@ -124,10 +123,13 @@ def decide(arguments: argparse.Namespace) -> list[str]:
     plot = arguments.save_path.with_suffix(".svg")
     save_gains_plot(settings, PLOTTED, plot, lambda each: each.judge)
     fewer = [each for calls in FEWER for each in against(settings, FINALS, BASELINE, calls)]
+    stages = {name: first_stage(_task(arguments, name, judge)) for name in arguments.collections}
+    before = ", ".join(f"{name} {value:.3f}" for name, value in stages.items())
     others = [*fewer, *(each for pair in RIVALS for each in against(settings, *pair))]
     return [
         "# Which changes may become defaults\n",
         *decision_table(settings),
+        f"\nnDCG@10 of the first stage: {before}.",
         f"\n## Better / worse, by calls, of {len(SWEEP)} judges and {len(RUNS)} collections\n",
         *places_table(settings, by_collection=False),
         f"\n## Better / worse, of {len(SWEEP)} judges\n",
@@ -151,9 +153,10 @@ def lists(arguments: argparse.Namespace) -> list[str]:
     Budgets go with lengths: one round, one call more, two rounds and four.
     """
     judge = judge_of(arguments)
-    lines, everything = ["# Other lengths and first stages\n"], []
+    lines, everything = ["# Other lengths and first stages\n", f"Judge: {_told(judge)}."], []
     for strength in STRENGTHS:
         settings: list[Setting] = []
+        before = []
         for n in LENGTHS:
             groups = -(-n // 20)
             task = dataclasses.replace(
@@ -164,12 +167,20 @@ def lists(arguments: argparse.Namespace) -> list[str]:
                 strength=strength,
             )
             settings += _settings(task, f"first stage {strength:g}", f"N = {n}", arguments.jobs)
+            before.append(f"{first_stage(task):.3f} for N = {n}")
         lines.append(f"\n## A first stage of strength {strength:g}\n")
+        lines.append(f"nDCG@10 of the first stage: {', '.join(before)}.\n")
         lines += _shown(gains_table(settings, f"first stage {strength:g}"))
         everything += settings
     plot = arguments.save_path.with_suffix(".svg")
     save_gains_plot(everything, PLOTTED, plot, lambda each: f"{each.judge}, {each.collection}")
     return lines
+
+
+def _told(judge: JudgeParameters | str) -> str:
+    if isinstance(judge, str):
+        return judge
+    return ", ".join(f"{name} {value:.3g}" for name, value in vars(judge).items())
 
 
 def _settings(task: Task, judge: str, collection: str, jobs: int) -> list[Setting]:

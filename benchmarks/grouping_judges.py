@@ -31,6 +31,7 @@ from llmrankers_groupwise.types import (
     Status,
 )
 
+DEEPEST = 500
 RUNS = {"trec-dl19": "bm25", "noveleval": "google_order", "scifact": "bm25"}
 
 
@@ -72,23 +73,24 @@ def collection_of(shared: Path, name: str, run: str | None, n: int, most: int) -
 
 
 def made_collection(n: int, strength: float, queries: int) -> Collection:
-    """Lists of any length behind a first stage of any strength, which no collection here has.
+    """The first n of lists of 500 behind a first stage of any strength, which none here has.
 
-    Of grades 3, 2 and 1 there are 6, 10 and 10 documents on average (Poisson), about as in the
-    best 100 of BM25 on TREC DL 2019; the others have grade 0. The first stage sorts by strength x
-    grade and a normal deviate: at 0 it knows nothing.
+    Of grades 3, 2 and 1 there are 6, 10 and 10 documents on average (Poisson), about as many as the
+    best 100 of BM25 have on TREC DL 2019; the others have grade 0. The first stage sorts by
+    strength x grade and a normal deviate, so at 0 it knows nothing. What it leaves behind rank n
+    counts in the ideal ranking, as it does in a collection.
     """
     made: dict[str, dict[str, int]] = {}
     order: dict[str, list[str]] = {}
     for query in range(queries):
-        rng = np.random.default_rng([query, n])
+        rng = np.random.default_rng(query)
         counts = [int(rng.poisson(mean)) for mean in (6, 10, 10)]
         relevant = [g for g, count in zip((3, 2, 1), counts, strict=True) for _ in range(count)]
-        grades = np.array((relevant + [0] * n)[:n])
-        ranks = np.argsort(-(strength * grades + rng.standard_normal(n)), kind="stable")
+        grades = np.array((relevant + [0] * DEEPEST)[:DEEPEST])
+        ranks = np.argsort(-(strength * grades + rng.standard_normal(DEEPEST)), kind="stable")
         query_id = f"made{query:03d}"
         made[query_id] = {f"d{x}": int(grade) for x, grade in enumerate(grades)}
-        order[query_id] = [f"d{x}" for x in ranks]
+        order[query_id] = [f"d{x}" for x in ranks[:n]]
     return Collection(Path(), {query_id: query_id for query_id in made}, order, made)
 
 

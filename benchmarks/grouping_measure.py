@@ -52,10 +52,7 @@ def measured(task: Task, jobs: int = 1, offered: Offered = combinations) -> dict
         jobs: at the same time.
         offered: the combinations.
     """
-    if task.name == "made":
-        collection = made_collection(task.n, task.strength, task.queries)
-    else:
-        collection = collection_of(task.shared, task.name, task.run, task.n, task.queries)
+    collection = _collection(task)
     n = max(map(len, collection.doc_ids.values()))
     size = task.group_size or (20 if n >= 40 else max(2, n // 5))
     query_ids = list(collection.queries)
@@ -75,6 +72,22 @@ def measured(task: Task, jobs: int = 1, offered: Offered = combinations) -> dict
                 values[which] = _ndcg(collection, query_ids, which, task.seeds, rankings)
             found[budget] = Measured(combined, values)
     return found
+
+
+def first_stage(task: Task) -> float:
+    """nDCG@10 of the lists as they are before anything is asked."""
+    collection = _collection(task)
+    orders = {
+        (0, 0, query_id): range(min(10, len(doc_ids)))
+        for query_id, doc_ids in collection.doc_ids.items()
+    }
+    return float(np.mean(_ndcg(collection, list(collection.queries), 0, 1, orders)))
+
+
+def _collection(task: Task) -> Collection:
+    if task.name == "made":
+        return made_collection(task.n, task.strength, task.queries)
+    return collection_of(task.shared, task.name, task.run, task.n, task.queries)
 
 
 class _Here:

@@ -267,6 +267,7 @@ def test_a_small_study_of_a_real_collection(study, shared, tmp_path, monkeypatch
     text = out.read_text(encoding="utf-8")
     assert "| 6 |" in text
     assert "1 x final of 20" in text
+    assert "The first stage: 0." in text
     assert out.with_suffix(".svg").is_file()
 
 
@@ -276,7 +277,11 @@ def test_made_up_lists_are_as_long_and_as_well_sorted_as_they_should_be(study):
     for strength in (0.0, 1.0, 4.0):
         made = judges.made_collection(60, strength, 30)
         assert {len(doc_ids) for doc_ids in made.doc_ids.values()} == {60}
-        assert all(set(made.doc_ids[each]) == set(made.qrels[each]) for each in made.queries)
+        assert {len(grades) for grades in made.qrels.values()} == {500}
+        assert all(set(made.doc_ids[each]) < set(made.qrels[each]) for each in made.queries)
+        longer = judges.made_collection(500, strength, 30)
+        assert longer.qrels == made.qrels
+        assert all(longer.doc_ids[each][:60] == made.doc_ids[each] for each in made.queries)
         quality.append(
             statistics.fmean(
                 made.qrels[each][doc_id]
