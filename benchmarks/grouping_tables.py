@@ -52,7 +52,10 @@ def gains_table(settings: Sequence[Setting], judge: str) -> list[str]:
 
 
 def places_table(settings: Sequence[Setting], *, by_collection: bool = True) -> list[str]:
-    """In how many settings each change is better, and worse, by calls, and by collection or not."""
+    """In how many settings each change is better, and worse, by calls, and by collection.
+
+    If not by collection, then also of how many, and the mean gain.
+    """
     verdicts = decided(settings)
 
     def place(each: Setting) -> str:
@@ -65,8 +68,10 @@ def places_table(settings: Sequence[Setting], *, by_collection: bool = True) -> 
         for where in places:
             own = [each for each in settings if (each.change, place(each)) == (change, where)]
             better, worse = (sum(verdicts[each] == sign for each in own) for sign in (1, -1))
-            of = "" if by_collection else f" of {len(own)}"
-            cells.append(f"{better} / {worse}{of}" if own else "")
+            told = f"{better} / {worse}"
+            if own and not by_collection:
+                told += f" of {len(own)}, {statistics.fmean(each.mean for each in own):+.3f}"
+            cells.append(told if own else "")
         lines.append(f"| {change} | {' | '.join(cells)} |")
     return lines
 

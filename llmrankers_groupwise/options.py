@@ -128,7 +128,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
             kept = {name: run[name] for name in ("tag", "max_failure_rate")}
             defaults = {**recorded.described["settings"], **kept}
     elif getattr(arguments, "preset", None) is not None:
-        defaults = preset_options(arguments.preset, getattr(arguments, "group_size", None))
+        chosen = make_parser({"group_size": None, "final_round": None}).parse_args(argv)
+        defaults = preset_options(arguments.preset, vars(chosen))
     else:
         return arguments
     return make_parser(defaults).parse_args(argv)

@@ -92,21 +92,26 @@ def find_preset(name: str) -> Preset:
     raise SettingsError(f"preset is {name!r}, which is unknown; {hint}")
 
 
-def preset_options(name: str, group_size: Any = None) -> dict[str, Any]:
-    """A preset's options, its final round no larger than the groups that were chosen.
+def preset_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A preset's options, its final round fitted to what was chosen besides.
+
+    It is no larger than the groups, and it goes with its calls where there is to be none, or where
+    a group of one has nothing to compare.
 
     Args:
         name: the preset's.
-        group_size: None for the preset's own.
+        given: group_size and final_round where they were chosen; None counts as not chosen.
 
     Raises:
         SettingsError: the preset is unknown.
     """
     options = dict(find_preset(name).options)
+    group_size = given.get("group_size")
     if isinstance(group_size, int) and 0 < group_size < options.get("final_round", 0):
         options["final_round"] = group_size
-        if group_size == 1:  # which nothing can be compared in
-            del options["final_round"], options["final_calls"]
+    if group_size == 1 or given.get("final_round") == 0:
+        options.pop("final_round", None)
+        options.pop("final_calls", None)
     return options
 
 
@@ -121,7 +126,7 @@ def with_preset(name: str, given: Mapping[str, Any], default_engine: str) -> dic
     Raises:
         SettingsError: the preset is unknown, or the engine cannot do it.
     """
-    preset, options = find_preset(name), preset_options(name, given.get("group_size"))
+    preset, options = find_preset(name), preset_options(name, given)
     own = {key: value for key, value in options.items() if key not in _ELSEWHERE}
     settings: dict[str, Any] = {**own, **given}
     engine = settings.get("engine", default_engine)

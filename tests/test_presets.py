@@ -245,9 +245,11 @@ def test_finals_are_asked_about_the_best_of_all_groups(preset, repeats, finals):
         ({"group_size": 1}, 0, 1),
         ({"group_size": 7, "final_round": 5}, 5, 5),
         ({"final_round": 0, "final_calls": 1}, 0, 1),
+        ({"final_round": 0}, 0, 1),
+        ({"final_calls": 2}, 20, 2),
     ],
 )
-def test_the_final_round_is_no_larger_than_the_groups(desk, given, final_round, final_calls):
+def test_the_final_round_fits_what_is_given(desk, given, final_round, final_calls):
     ranker = GroupwiseLlmRanker.from_preset("quality", engine=Either(), **given)
     settings = ranker.describe()["settings"]
     assert (settings["final_round"], settings["final_calls"]) == (final_round, final_calls)
