@@ -3,8 +3,9 @@
 Every plan with every merge (`grouping_plans`) is run on the same judge (`grouping_judges`), for so
 many calls a query. Half of the queries, every other one, choose: the best combination of each
 budget on them is reported on the other half, against random groups at the same cost. Intervals are
-of the bootstrap, 95 %, that draws queries and seeds anew together. What becomes a default is
-decided by changes that are fixed beforehand, under a wide range of judges (`grouping_decision`).
+of the bootstrap, 95 %, that draws queries and seeds anew together. What may become a
+default is held against random groups one change at a time, on all queries, under a wide range of
+judges (`grouping_decision`).
 
     python benchmarks/grouping.py study --shared DIR --save_path OUT --seeds 10 --jobs 2
     python benchmarks/grouping.py study --shared DIR --save_path OUT --judge embedded --seeds 3
@@ -110,7 +111,7 @@ def study(arguments: argparse.Namespace) -> list[str]:
 
 
 def decide(arguments: argparse.Namespace) -> list[str]:
-    """Changes that are fixed beforehand, on every collection under every judge."""
+    """One change after the other, on every collection under every judge."""
     judge = fit(arguments.shared)[0]
     settings: list[Setting] = []
     for name, changed in SWEEP.items():

@@ -1,6 +1,7 @@
 """Which single changes of random groups deserve to become defaults.
 
-A change is fixed before anything is measured, so all queries count. It is held against random
+All queries count, and none are kept back: the list below grew while results on them were looked at,
+so what comes out describes them and confirms nothing. A change is held against random
 groups for the same number of calls, query by query (means over seeds), by paired t tests, which
 Holm's correction takes together for all budgets and collections of a judge. It may become a default
 if it is better by more than chance in most settings.
@@ -100,7 +101,7 @@ class Setting:
 
     Attributes:
         values: nDCG@10 by query, means over seeds.
-        baseline: the same of random groups.
+        baseline: the same of what it is held against.
     """
 
     change: str
