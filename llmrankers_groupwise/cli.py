@@ -12,8 +12,9 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from llmrankers_groupwise.compare_command import run_compare
 from llmrankers_groupwise.errors import GroupwiseError, InputError
@@ -26,7 +27,45 @@ from llmrankers_groupwise.prompt_command import run_prompts
 from llmrankers_groupwise.run_command import run_run
 from llmrankers_groupwise.train_command import run_train
 
-__all__ = ["main"]
+__all__ = ["command", "main"]
+
+logger = logging.getLogger(__name__)
+
+_OF_DEVELOPERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
+
+
+def command() -> int:
+    """Run the command as a process of its own, and return its exit code.
+
+    What other packages warn their developers of is logged at debug level, which --verbose shows;
+    the processes that the command starts keep quiet about it. Options of Python that choose what
+    to do with warnings come first. `main`, and the package as a library, change nothing of it.
+    """
+    if not sys.warnoptions:
+        _log_deprecations()
+    return main()
+
+
+def _log_deprecations() -> None:
+    shown = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, _OF_DEVELOPERS):
+            logger.debug("%s:%d: %s: %s", filename, lineno, category.__name__, message)
+        else:
+            shown(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
+    for each in _OF_DEVELOPERS:
+        warnings.simplefilter("default", each)
+    os.environ["PYTHONWARNINGS"] = ",".join(f"ignore::{each.__name__}" for each in _OF_DEVELOPERS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,4 +127,4 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from browser import browser  # noqa: F401  a fixture, found here by every test
 from chat_server import Answer, Body, ChatServer
+from deprecations import pytest_addoption, pytest_configure  # noqa: F401  hooks, found here
 from desk import desk, engines  # noqa: F401  fixtures, found here by every test
 from synthesis_desk import candidates, grader, synthesize  # noqa: F401  fixtures, too
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -1045,3 +1046,84 @@ def test_a_shuffling_follows_from_the_seed_of_the_run(desk):
         assert desk.run("--seed", seed, "--no_journal", method=command) == 0
         asked.append([request.passages for request in LongestFirst.made[0].requests])
     assert asked[0] == asked[1] != asked[2]
+
+
+DEPRECATED = """
+import sys, warnings
+from llmrankers_groupwise.engines import protocol
+from llmrankers_groupwise.testing import ScriptedEngine, json_reply
+
+def warning_reply(request):
+    for kind in FutureWarning, DeprecationWarning, UserWarning:
+        warnings.warn("scored " + kind.__name__, kind, stacklevel=1)
+    return json_reply([1] * len(request.labels))
+
+class Warning_(ScriptedEngine):
+    def __init__(self, settings):
+        super().__init__(warning_reply)
+
+protocol.ENGINES = {**protocol.ENGINES, "warning": "__main__:Warning_"}
+from llmrankers_groupwise.cli import command, main
+import numpy  # has filters of its own
+before = [*warnings.filters], warnings.showwarning
+"""
+
+
+@pytest.fixture
+def warned(desk):
+    """Runs the command, by a line of Python, with an engine that warns, and gives its stderr."""
+
+    def run(ending, *options, python=()):
+        arguments = [
+            "run", "--run_path", "run.trec", "--query_file", "queries.tsv", "--corpus",
+            "corpus.jsonl", "--save_path", "outputs/out.trec", "--engine", "warning",
+            *options, "groupwise",
+        ]  # fmt: skip
+        ended = subprocess.run(
+            [sys.executable, *python, "-c", DEPRECATED + ending, *arguments],
+            cwd=desk.folder,
+            env={n: v for n, v in os.environ.items() if n != "PYTHONWARNINGS"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return ended.returncode, ended.stderr
+
+    return run
+
+
+def test_the_command_hides_what_is_for_developers_of_other_packages(warned):
+    code, stderr = warned("sys.exit(command())")
+    assert (code, "UserWarning: scored UserWarning" in stderr) == (0, True)
+    assert "DeprecationWarning" not in stderr
+    assert "FutureWarning" not in stderr
+
+
+def test_the_command_logs_it_at_debug_level(warned):
+    code, stderr = warned("sys.exit(command())", "--verbose")
+    assert code == 0
+    for kind in ("FutureWarning", "DeprecationWarning"):
+        assert re.search(rf"^DEBUG .*<string>:\d+: {kind}: scored {kind}$", stderr, re.MULTILINE)
+
+
+def test_options_of_python_about_warnings_come_first(warned):
+    code, stderr = warned("sys.exit(command())", python=("-W", "always::FutureWarning"))
+    assert code == 0
+    assert "FutureWarning: scored FutureWarning" in stderr
+
+
+def test_the_processes_of_the_command_are_quiet_about_it(warned):
+    code, stderr = warned(
+        "command()\n"
+        "import subprocess\n"
+        "child = 'import warnings; warnings.warn(\"of a child\", FutureWarning)'\n"
+        "sys.exit(subprocess.run([sys.executable, '-c', child]).returncode)\n"
+    )
+    assert code == 0
+    assert "of a child" not in stderr
+
+
+def test_the_package_changes_no_filter_of_warnings(warned):
+    code, stderr = warned("main(); sys.exit(before != ([*warnings.filters], warnings.showwarning))")
+    assert code == 0, stderr
+    assert "FutureWarning: scored FutureWarning" in stderr

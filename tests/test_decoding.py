@@ -13,7 +13,7 @@ import transformers  # noqa: E402
 from chat_tokenizers import KINDS  # noqa: E402
 from exhaustive import filled_rows, logits_behind, written  # noqa: E402
 
-from llmrankers_groupwise.engines.cache import windows_of  # noqa: E402
+from llmrankers_groupwise.engines.cache import Cache, cache_argument, windows_of  # noqa: E402
 from llmrankers_groupwise.engines.chat import ChatSettings, ChatTokenizer  # noqa: E402
 from llmrankers_groupwise.engines.decoding import Model, Row, run_dialogues  # noqa: E402
 from llmrankers_groupwise.engines.dialogue import (  # noqa: E402
@@ -394,3 +394,34 @@ def test_models_that_keep_more_than_keys_and_values_are_refused(
         )
     with pytest.raises(ModelError, match="use engine vllm"):
         windows_of(network)
+
+
+class TakesCache(torch.nn.Module):
+    def forward(self, input_ids: object, cache: object = None) -> None: ...
+
+
+class TakesPastKeyValues(torch.nn.Module):
+    def forward(self, input_ids: object, past_key_values: object = None) -> None: ...
+
+
+def test_a_cache_is_given_as_the_argument_that_the_model_has() -> None:
+    assert cache_argument(TakesCache()) == "cache"
+    assert cache_argument(TakesPastKeyValues()) == "past_key_values"
+
+
+def test_a_model_in_an_adapters_wrapper_gets_its_cache_and_nothing_is_deprecated(
+    tiny_model: Path,
+) -> None:
+    peft = pytest.importorskip("peft", reason="the extra [transformers] is not installed")
+    network = transformers.AutoModelForCausalLM.from_pretrained(tiny_model)
+    bare = [cache_argument(network), Cache(network, 1).feed([[1, 2, 3]], keep=1)]
+    adapted = peft.get_peft_model(network, peft.LoraConfig(target_modules=["q_proj"]))
+    with torch.inference_mode():
+        again = [cache_argument(adapted), Cache(adapted, 1).feed([[1, 2, 3]], keep=1)]
+    assert again[0] == bare[0]
+    assert torch.allclose(again[1], bare[1])  # an adapter begins without effect
+
+
+def test_a_model_that_takes_no_cache_is_refused() -> None:
+    with pytest.raises(ModelError, match="Linear takes neither cache nor past_key_values"):
+        cache_argument(torch.nn.Linear(1, 1))

@@ -56,7 +56,7 @@ def test_the_parts_of_the_report_are_in_the_wheel(wheel: zipfile.ZipFile) -> Non
 def test_the_command_and_the_extras_are_declared(wheel: zipfile.ZipFile) -> None:
     info = {name.rsplit("/", 1)[-1]: name for name in wheel.namelist() if ".dist-info/" in name}
     assert (
-        "run-groupwise = llmrankers_groupwise.cli:main"
+        "run-groupwise = llmrankers_groupwise.cli:command"
         in wheel.read(info["entry_points.txt"]).decode()
     )
     metadata = wheel.read(info["METADATA"]).decode()

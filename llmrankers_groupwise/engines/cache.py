@@ -7,16 +7,19 @@ must be unlearned is masked out, and positions and windows of attention count wh
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from llmrankers_groupwise.errors import ModelError
 
-__all__ = ["Cache", "windows_of"]
+__all__ = ["Cache", "cache_argument", "windows_of"]
 
 _KEEPING_TOKENS = frozenset({"DynamicLayer", "DynamicSlidingWindowLayer"})
+# Of some, transformers 5.0 has caches of the models' own, and takes them for layers of attention.
+_REFUSED_LAYERS = frozenset({"chunked_attention", "conv", "linear_attention", "mamba"})
+_CACHE_ARGUMENTS = ("cache", "past_key_values")
 _KEEPING_NOTHING = "DummyLayer"  # those of Gemma 3n that read another layer's keys and values
 
 
@@ -34,7 +37,7 @@ def windows_of(network: Any) -> dict[str, int | None]:
     layers = [layer for layer in every if type(layer).__name__ != _KEEPING_NOTHING]
     if (
         getattr(network, "_is_stateful", False)
-        or "chunked_attention" in (getattr(config, "layer_types", None) or ())
+        or not _REFUSED_LAYERS.isdisjoint(getattr(config, "layer_types", None) or ())
         or not {type(layer).__name__ for layer in layers} <= _KEEPING_TOKENS
     ):
         raise ModelError(
@@ -47,6 +50,28 @@ def windows_of(network: Any) -> dict[str, int | None]:
         )
         for layer in layers
     }
+
+
+def cache_argument(network: Any) -> str:
+    """The argument of a model's forward that takes a cache: transformers is renaming it.
+
+    Raises:
+        ModelError: there is none.
+    """
+    accepted = _forward_parameters(network)
+    for name in _CACHE_ARGUMENTS:
+        if name in accepted:
+            return name
+    raise ModelError(
+        f"engine transformers gives a model a cache of keys and values, and "
+        f"{type(network).__name__} takes neither {' nor '.join(_CACHE_ARGUMENTS)}: use engine vllm"
+    )
+
+
+def _forward_parameters(network: Any) -> Mapping[str, inspect.Parameter]:
+    """What a model's forward takes. The wrapper that peft puts around a model hides it."""
+    inner = network.get_base_model() if hasattr(network, "get_base_model") else network
+    return inspect.signature(inner.forward).parameters
 
 
 class Cache:
@@ -69,7 +94,8 @@ class Cache:
         # With a window in it, a cache forgets columns, whoever has fed padding in them.
         config = None if any(windows.values()) else network.config
         self._cache = DynamicCache(config=config)
-        accepted = inspect.signature(network.forward).parameters
+        accepted = _forward_parameters(network)
+        self._cache_argument = cache_argument(network)
         self._keeps_logits = "logits_to_keep" in accepted
         self._takes_positions = "position_ids" in accepted
         device = network.get_input_embeddings().weight.device
@@ -93,8 +119,8 @@ class Cache:
         output = self._network(
             input_ids=torch.tensor(ids, device=device),
             attention_mask=self._masks(width),
-            past_key_values=self._cache,
             use_cache=True,
+            **{self._cache_argument: self._cache},
             **more,
         )
         for columns, row in zip(self._columns, rows, strict=True):
