@@ -38,7 +38,7 @@ test: .venv/installed browser
 	.venv/bin/pytest
 
 test-vllm: .venv-vllm/installed
-	.venv-vllm/bin/pytest tests/with_vllm
+	.venv-vllm/bin/pytest tests/engines/with_vllm
 
 test-lowest: .venv-lowest/installed browser
 	.venv-lowest/bin/pytest --deprecations -W default::pytest.PytestUnraisableExceptionWarning
@@ -54,6 +54,7 @@ lint: .venv/installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache --no-logo
 
 lock: .venv-lock/bin/uv
 	$(foreach name,$(ENVIRONMENTS),.ci/lock .ci/locks/$(name).txt --python-platform $(PLATFORM) \

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 EXTRAS = {
     # The engine itself; the model's package also brings sentence-transformers and PyTorch.
@@ -12,21 +12,22 @@ EXTRAS = {
     # Not in [all], as vLLM pins a version of PyTorch for one kind of device.
     "vllm": ["vllm>=0.32"],
     "openai": ["openai>=2.12"],
-    "ray": ["ray>=2.50"],
+    # Ray before 2.55 can crash when a node of its cluster is lost.
+    "ray": ["ray>=2.55"],
     "pyserini": ["pyserini>=1.6"],
-    "ir-datasets": ["ir_datasets>=0.5.8"],
+    "ir-datasets": ["ir_datasets>=0.6"],
     "report": ["matplotlib>=3.9"],
     "train": [
         "llmrankers-groupwise[transformers,report]",
-        "bm25s>=0.2",
+        "bm25s>=0.3",
         "datasets>=4.7",
-        "sentence-transformers>=5.2",
+        "sentence-transformers>=5.4",
         "tensorboard>=2.18",
-        "trl>=1.6",
+        "trl>=1.7",
     ],
 }
 DEVELOPMENT = [
-    "hypothesis>=6.170", "mypy>=2.4", "pytest>=9.0", "ruff>=0.17", "selenium>=4.51",
+    "hypothesis>=6.170", "import-linter>=2.5", "mypy>=2.4", "pytest>=9.0", "ruff>=0.17", "selenium>=4.51",
     "setuptools>=77", "types-tqdm>=4.67",
 ]  # fmt: skip
 
@@ -39,12 +40,8 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=[
-        "llmrankers_groupwise",
-        "llmrankers_groupwise.engines",
-        "llmrankers_groupwise.methods",
+        *find_packages(include=["llmrankers_groupwise*"]),
         "llmrankers_groupwise.prompt_files",
-        "llmrankers_groupwise.training",
-        "llmrankers_groupwise.report",
     ],
     package_dir={"llmrankers_groupwise.prompt_files": "prompts"},
     package_data={

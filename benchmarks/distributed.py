@@ -20,17 +20,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llmrankers_groupwise import GroupwiseLlmRanker
-from llmrankers_groupwise.asking import Asker
-from llmrankers_groupwise.background import together
+from llmrankers_groupwise.concurrency import together
+from llmrankers_groupwise.data.first_stage import FirstStage
+from llmrankers_groupwise.data.passages import JsonlPassages
+from llmrankers_groupwise.data.queries import read_queries
+from llmrankers_groupwise.data.run_files import RunFile
+from llmrankers_groupwise.engines.base import Engine, EngineSettings
 from llmrankers_groupwise.engines.embedded import EmbeddedEngine
-from llmrankers_groupwise.engines.protocol import Engine, EngineSettings
-from llmrankers_groupwise.engines.ray import RayEngine
-from llmrankers_groupwise.first_stage import FirstStage
-from llmrankers_groupwise.passages import JsonlPassages
-from llmrankers_groupwise.prompts import load_prompt, render
-from llmrankers_groupwise.runs import RunFile
+from llmrankers_groupwise.engines.ray.engine import RayEngine
+from llmrankers_groupwise.prompting.prompt_file import load_prompt
+from llmrankers_groupwise.prompting.render import render
+from llmrankers_groupwise.rankers.ask import Asker
 from llmrankers_groupwise.testing import ScriptedEngine, filled_reply
-from llmrankers_groupwise.trec import read_queries
 from llmrankers_groupwise.types import Candidate, Query, Reply, Request, Sampling
 
 HITS = 100

@@ -18,12 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmrankers_groupwise import GroupwiseLlmRanker
-from llmrankers_groupwise.evaluation import evaluate
-from llmrankers_groupwise.first_stage import FirstStage
-from llmrankers_groupwise.fusion import mean_scores, ranked_positions
-from llmrankers_groupwise.passages import JsonlPassages
-from llmrankers_groupwise.runs import RunFile
-from llmrankers_groupwise.trec import read_qrels, read_queries
+from llmrankers_groupwise.data.first_stage import FirstStage
+from llmrankers_groupwise.data.passages import JsonlPassages
+from llmrankers_groupwise.data.qrels import read_qrels
+from llmrankers_groupwise.data.queries import read_queries
+from llmrankers_groupwise.data.run_files import RunFile
+from llmrankers_groupwise.evaluation.measures import evaluate
+from llmrankers_groupwise.scores import mean_scores, ranked_positions
 from llmrankers_groupwise.types import GroupScores, JudgedGroup, Ranking, Status
 
 RATES = (0.0, 0.05, 0.1, 0.2, 0.5)

@@ -37,9 +37,9 @@ from llmrankers_groupwise import (
     PointwiseLlmRanker,
     SetwiseLlmRanker,
 )
-from llmrankers_groupwise.background import together
-from llmrankers_groupwise.engines.protocol import Engine, EngineSettings, resolve_engine
-from llmrankers_groupwise.method_ranker import MethodRanker
+from llmrankers_groupwise.concurrency import together
+from llmrankers_groupwise.engines.base import Engine, EngineSettings, resolve_engine
+from llmrankers_groupwise.rankers.base import MethodRanker
 from llmrankers_groupwise.testing import save_random_model
 from llmrankers_groupwise.types import Candidate, Query, Reply, Request, Sampling, Usage
 

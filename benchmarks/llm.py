@@ -26,12 +26,13 @@ from typing import Any
 from llmrankers.rankers import SearchResult
 
 from llmrankers_groupwise import GroupwiseLlmRanker
-from llmrankers_groupwise.background import together
-from llmrankers_groupwise.engines.blanks import form_regex
-from llmrankers_groupwise.engines.chat import Prompt
-from llmrankers_groupwise.engines.protocol import EngineSettings, resolve_engine
-from llmrankers_groupwise.engines.tokens import form_budget
-from llmrankers_groupwise.prompts import load_prompt, render
+from llmrankers_groupwise.concurrency import together
+from llmrankers_groupwise.engines.base import EngineSettings, resolve_engine
+from llmrankers_groupwise.engines.lengths import form_budget
+from llmrankers_groupwise.engines.llm.form_probabilities import form_regex
+from llmrankers_groupwise.engines.llm.tokenizer import Prompt
+from llmrankers_groupwise.prompting.prompt_file import load_prompt
+from llmrankers_groupwise.prompting.render import render
 from llmrankers_groupwise.testing import save_random_model
 from llmrankers_groupwise.types import Request, Sampling, ScoreForm
 
@@ -99,7 +100,7 @@ class BareTransformers:
         import torch
         from transformers import DynamicCache
 
-        from llmrankers_groupwise.engines.cache import cache_argument
+        from llmrankers_groupwise.engines.transformers.cache import cache_argument
 
         pieces = [self._tokenizer.encode(piece) for piece in FORM.fixed[:-1]]
         width = len(ids[0])
@@ -134,7 +135,7 @@ class BareVllm:
 
     def fill(self, prompts: Sequence[Prompt], max_batch_tokens: int) -> None:
         """All forms in flight together, constrained by a regular expression."""
-        from llmrankers_groupwise.background import run_in_background
+        from llmrankers_groupwise.concurrency import run_in_background
 
         texts = [self._tokenizer.decode(prompt.token_ids) for prompt in prompts]
         run_in_background(self._all(texts, form_regex(FORM)))
@@ -159,7 +160,7 @@ class BareVllm:
 
 def forget_prefixes(engine: Any) -> None:
     """Empty vLLM's prefix cache, so that nothing profits from the run before."""
-    from llmrankers_groupwise.background import run_in_background
+    from llmrankers_groupwise.concurrency import run_in_background
 
     if getattr(engine, "_vllm", None) is not None:
         run_in_background(engine._vllm().engine.reset_prefix_cache())

@@ -26,12 +26,12 @@ from pathlib import Path
 from typing import Any
 
 from llmrankers_groupwise import GroupwiseLlmRanker
-from llmrankers_groupwise.experiment import Experiment
-from llmrankers_groupwise.first_stage import FirstStage
-from llmrankers_groupwise.passages import JsonlPassages
-from llmrankers_groupwise.runs import RunFile
+from llmrankers_groupwise.data.first_stage import FirstStage
+from llmrankers_groupwise.data.passages import JsonlPassages
+from llmrankers_groupwise.data.queries import read_queries
+from llmrankers_groupwise.data.run_files import RunFile
+from llmrankers_groupwise.pipeline.experiment import Experiment
 from llmrankers_groupwise.testing import ScriptedEngine
-from llmrankers_groupwise.trec import read_queries
 from llmrankers_groupwise.types import Request
 
 TIMES = 7

@@ -31,16 +31,16 @@ from troubled_server import troubled_server
 
 from llmrankers_groupwise import GroupwiseLlmRanker
 from llmrankers_groupwise.cli import main as command
+from llmrankers_groupwise.data.first_stage import FirstStage
+from llmrankers_groupwise.data.passages import JsonlPassages
+from llmrankers_groupwise.data.queries import read_queries
+from llmrankers_groupwise.data.run_files import RunFile
+from llmrankers_groupwise.engines.base import ENGINES
 from llmrankers_groupwise.engines.embedded import EmbeddedEngine
-from llmrankers_groupwise.engines.protocol import ENGINES
-from llmrankers_groupwise.experiment import Experiment
-from llmrankers_groupwise.first_stage import FirstStage
-from llmrankers_groupwise.journal_file import ReadJournal
-from llmrankers_groupwise.passages import JsonlPassages
-from llmrankers_groupwise.results import Summary
-from llmrankers_groupwise.runs import RunFile
+from llmrankers_groupwise.journal.journal import ReadJournal
+from llmrankers_groupwise.pipeline.experiment import Experiment
+from llmrankers_groupwise.pipeline.results import Summary
 from llmrankers_groupwise.testing import ScriptedEngine, json_reply
-from llmrankers_groupwise.trec import read_queries
 from llmrankers_groupwise.types import Reply, Request, Sampling
 
 HITS = 100

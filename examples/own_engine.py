@@ -1,4 +1,4 @@
-"""An engine of one's own: anything that keeps llmrankers_groupwise.engines.protocol.Engine.
+"""An engine of one's own: anything that keeps llmrankers_groupwise.engines.base.Engine.
 
 This one scores a passage by the share of the query's words that it holds. It writes a reply as a
 language model would, so scoring is "generation" and the package's parser reads it; an engine that

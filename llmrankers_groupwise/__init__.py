@@ -1,12 +1,12 @@
 """Groupwise reranking with language models, beside the rankers of llm-rankers."""
 
 from llmrankers_groupwise.errors import GroupwiseError, InputError
-from llmrankers_groupwise.ranker import GroupwiseLlmRanker
-from llmrankers_groupwise.sibling_rankers import (
+from llmrankers_groupwise.rankers.baselines import (
     ListwiseLlmRanker,
     PointwiseLlmRanker,
     SetwiseLlmRanker,
 )
+from llmrankers_groupwise.rankers.groupwise import GroupwiseLlmRanker
 
 __all__ = [
     "GroupwiseError",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrankers_groupwise.errors import EngineError
-from llmrankers_groupwise.parsing import blank_with_mean
+from llmrankers_groupwise.prompting.parse_scores import blank_with_mean
 from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
 
 __all__ = ["CHAT_TEMPLATE", "ScriptedEngine", "filled_reply", "json_reply", "save_random_model"]

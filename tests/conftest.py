@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import browser  # noqa: F401  a fixture, found here by every test
-from chat_server import Answer, Body, ChatServer
-from deprecations import pytest_addoption, pytest_configure  # noqa: F401  hooks, found here
-from desk import desk, engines  # noqa: F401  fixtures, found here by every test
-from synthesis_desk import candidates, grader, synthesize  # noqa: F401  fixtures, too
+from support.browser import browser  # noqa: F401  a fixture, found here by every test
+from support.chat_server import Answer, Body, ChatServer
+from support.deprecations import pytest_addoption, pytest_configure  # noqa: F401  hooks, found here
+from support.desk import desk, engines  # noqa: F401  fixtures, found here by every test
+from support.synthesis_desk import candidates, grader, synthesize  # noqa: F401  fixtures, too
 
+from llmrankers_groupwise.data.pyserini import find_jdk
 from llmrankers_groupwise.errors import MissingDependencyError
-from llmrankers_groupwise.lucene import find_jdk
 
 
 @pytest.fixture(scope="session")

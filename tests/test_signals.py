@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import asyncio, os, signal, sys
-from llmrankers_groupwise.signals import run_interruptibly
+from llmrankers_groupwise.concurrency import run_interruptibly
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 

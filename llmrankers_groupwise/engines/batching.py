@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-from llmrankers_groupwise.background import HomeProcess
+from llmrankers_groupwise.concurrency import HomeProcess
 from llmrankers_groupwise.errors import EngineError, ModelError
 
 __all__ = ["Batcher"]

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+from llmrankers_groupwise.engines.base import EngineSettings
 from llmrankers_groupwise.engines.batching import Batcher
+from llmrankers_groupwise.engines.lengths import longest_beginning
 from llmrankers_groupwise.engines.minilm import WEIGHTS_SHA256, MiniLM, load_tokenizer, model_folder
-from llmrankers_groupwise.engines.protocol import EngineSettings
-from llmrankers_groupwise.engines.tokens import longest_beginning
 from llmrankers_groupwise.errors import EngineError, SettingsError
-from llmrankers_groupwise.parsing import blank_with_mean
-from llmrankers_groupwise.textfiles import well_formed
+from llmrankers_groupwise.files.text_files import well_formed
+from llmrankers_groupwise.prompting.parse_scores import blank_with_mean
 from llmrankers_groupwise.types import MAX_SCORE, Reply, Request, Sampling, Scoring
 
 __all__ = ["EmbeddedEngine"]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmrankers_groupwise.engines.protocol import EngineSettings
+from llmrankers_groupwise.engines.base import EngineSettings
 
 __all__ = ["fingerprint", "model_identity", "shaping"]
 

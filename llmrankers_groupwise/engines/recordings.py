@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from llmrankers_groupwise.engines.protocol import EngineSettings, resolved_args
+from llmrankers_groupwise.engines.base import EngineSettings, resolved_args
 from llmrankers_groupwise.engines.replay import ReplayEngine
 from llmrankers_groupwise.errors import EngineError, FileError, SettingsError
-from llmrankers_groupwise.orders import OrderRule
-from llmrankers_groupwise.records import LineIndex
-from llmrankers_groupwise.textfiles import SeekableFile, json_object
+from llmrankers_groupwise.files.record_files import LineIndex
+from llmrankers_groupwise.files.text_files import SeekableFile, json_object
+from llmrankers_groupwise.prompting.parse_orders import OrderRule
 from llmrankers_groupwise.types import Origin, Reply, Scoring
 
 __all__ = ["RecordingsEngine"]

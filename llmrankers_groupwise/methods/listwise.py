@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmrankers_groupwise.errors import SettingsError
-from llmrankers_groupwise.methods.judging import check_switch, judge, ranking_by_order
-from llmrankers_groupwise.orders import OrderRule, check_order_rule, read_order
-from llmrankers_groupwise.prompts import PromptFile, render
+from llmrankers_groupwise.methods.base import check_switch, judge, ranking_by_order
+from llmrankers_groupwise.prompting.parse_orders import OrderRule, check_order_rule, read_order
+from llmrankers_groupwise.prompting.prompt_file import PromptFile
+from llmrankers_groupwise.prompting.render import render
 from llmrankers_groupwise.types import (
     Ask,
     Candidate,

@@ -13,10 +13,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llmrankers_groupwise.errors import SettingsError
-from llmrankers_groupwise.fusion import mean_scores, ranked_positions
-from llmrankers_groupwise.methods.judging import judge, ranking_by_scores
-from llmrankers_groupwise.parsing import are_probabilities, read_reply, without_reasoning
-from llmrankers_groupwise.prompts import PromptFile, render
+from llmrankers_groupwise.methods.base import judge, ranking_by_scores
+from llmrankers_groupwise.prompting.parse_scores import (
+    are_probabilities,
+    read_reply,
+    without_reasoning,
+)
+from llmrankers_groupwise.prompting.prompt_file import PromptFile
+from llmrankers_groupwise.prompting.render import render
+from llmrankers_groupwise.scores import mean_scores, ranked_positions
 from llmrankers_groupwise.types import (
     Ask,
     Candidate,

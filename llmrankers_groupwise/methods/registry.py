@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmrankers_groupwise.errors import JournalError
-from llmrankers_groupwise.methods.groupwise import GroupwiseSettings, groupwise
-from llmrankers_groupwise.methods.judging import MethodSettings
+from llmrankers_groupwise.methods.base import MethodSettings
+from llmrankers_groupwise.methods.groupwise.method import GroupwiseSettings, groupwise
 from llmrankers_groupwise.methods.listwise import ListwiseSettings, listwise
 from llmrankers_groupwise.methods.pointwise import PointwiseSettings, pointwise
 from llmrankers_groupwise.methods.setwise import SetwiseSettings, setwise
-from llmrankers_groupwise.prompts import PromptFile
+from llmrankers_groupwise.prompting.prompt_file import PromptFile
 from llmrankers_groupwise.types import Ask, Candidate, Query, Ranking
 
 __all__ = ["METHODS", "Method", "recorded_settings"]

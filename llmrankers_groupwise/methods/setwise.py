@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llmrankers_groupwise.background import together
+from llmrankers_groupwise.concurrency import together
 from llmrankers_groupwise.errors import SettingsError
-from llmrankers_groupwise.grouping import seeded
-from llmrankers_groupwise.methods.judging import check_switch, judge, ranking_by_order
-from llmrankers_groupwise.orders import read_choice
-from llmrankers_groupwise.prompts import PromptFile, render
+from llmrankers_groupwise.methods.base import check_switch, judge, ranking_by_order
+from llmrankers_groupwise.prompting.parse_orders import read_choice
+from llmrankers_groupwise.prompting.prompt_file import PromptFile
+from llmrankers_groupwise.prompting.render import render
+from llmrankers_groupwise.scores import seeded
 from llmrankers_groupwise.types import (
     Ask,
     Candidate,

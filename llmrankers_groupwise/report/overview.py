@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from llmrankers_groupwise.comparison import ComparedRun, Comparison
-from llmrankers_groupwise.significance import SAME
+from llmrankers_groupwise.evaluation.comparison import ComparedRun, Comparison
+from llmrankers_groupwise.evaluation.significance import SAME
 
 __all__ = ["overview"]
 

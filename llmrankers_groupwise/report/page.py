@@ -12,18 +12,18 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from llmrankers_groupwise.comparison import Comparison
+from llmrankers_groupwise.data.manifest import read_manifest
+from llmrankers_groupwise.data.qrels import Qrels
 from llmrankers_groupwise.errors import FileError, JournalError, SettingsError
-from llmrankers_groupwise.manifest import read_manifest
-from llmrankers_groupwise.report.blocks import json_block
-from llmrankers_groupwise.report.details import Details
-from llmrankers_groupwise.report.drawing import check_plots
+from llmrankers_groupwise.evaluation.comparison import Comparison
+from llmrankers_groupwise.files.atomic import same_file, write_atomically
+from llmrankers_groupwise.report.calls import RunJournal, open_journal
+from llmrankers_groupwise.report.embedded_data import json_block
 from llmrankers_groupwise.report.overview import overview
+from llmrankers_groupwise.report.plot_style import check_plots
 from llmrankers_groupwise.report.plots import figures
-from llmrankers_groupwise.report.questions import RunJournal, open_journal
-from llmrankers_groupwise.report.texts import Texts, find_texts, named_file
-from llmrankers_groupwise.textfiles import same_file, write_atomically
-from llmrankers_groupwise.trec import Qrels
+from llmrankers_groupwise.report.queries import Details
+from llmrankers_groupwise.report.text_sources import Texts, find_texts, named_file
 
 __all__ = ["DEPTH", "ReportInputs", "usual_journal", "write_report"]
 

@@ -9,9 +9,16 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from llmrankers_groupwise.comparison import ComparedRun, Comparison, Costs
-from llmrankers_groupwise.report.drawing import FAINT, FRONT, INK, Drawing, run_colour, run_marker
+from llmrankers_groupwise.evaluation.comparison import ComparedRun, Comparison, Costs
 from llmrankers_groupwise.report.pareto import Box, free_place, pareto_front
+from llmrankers_groupwise.report.plot_style import (
+    FAINT,
+    FRONT,
+    INK,
+    Drawing,
+    run_colour,
+    run_marker,
+)
 
 __all__ = ["COSTS", "figures"]
 

@@ -1,0 +1,115 @@
+"""What the command says of a run, well ended or not."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from llmrankers_groupwise.data.manifest import manifest_path
+from llmrankers_groupwise.engines.dry_run import Sizes
+from llmrankers_groupwise.errors import InputError, JournalError, SettingsError
+from llmrankers_groupwise.files.atomic import same_file
+from llmrankers_groupwise.pipeline.experiment import Experiment
+from llmrankers_groupwise.pipeline.results import Summary
+from llmrankers_groupwise.pipeline.summary import dry_table, summary_table
+
+__all__ = [
+    "check_apart", "check_explain", "check_other", "replies_kept", "report", "report_dry",
+    "table_at_any_end",
+]  # fmt: skip
+
+
+def report(arguments: argparse.Namespace, summary: Summary, engine: dict[str, object]) -> None:
+    """The summary, as JSON or as text."""
+    if arguments.json:
+        print(json.dumps(summary.as_dict() | {"engine": engine}, ensure_ascii=False))
+        return
+    print(summary_table(summary))
+    print(_named(engine))
+    print(f"saved {arguments.save_path}")
+
+
+def report_dry(summary: Summary, sizes: Sizes, engine: dict[str, object], *, as_json: bool) -> None:
+    """What a run would ask."""
+    if as_json:
+        counted = {name: getattr(summary, name) for name in ("queries", "documents", "groups")}
+        sized = {"dry_run": True, **counted, **sizes.as_dict(), "skipped": summary.skipped}
+        print(json.dumps(sized | {"engine": engine}, ensure_ascii=False))
+        return
+    print(dry_table(summary, sizes), _named(engine), sep="\n")
+    print("dry run: nothing was asked, nothing was written")
+
+
+@contextlib.contextmanager
+def table_at_any_end(experiment: Experiment) -> Iterator[None]:
+    """A run that does not end well shows what it did until then."""
+    try:
+        yield
+    except BaseException:
+        if experiment.summary.statuses:
+            print(
+                f"of finished queries until then: {summary_table(experiment.summary)}",
+                file=sys.stderr,
+            )
+        raise
+
+
+@contextlib.contextmanager
+def replies_kept(journal: Path | None) -> Iterator[None]:
+    """What does not end well says where its replies are, if it has any.
+
+    Of bad input, and of a journal that another run has, it would say too much.
+
+    Args:
+        journal: the file, or a folder of several; None for none.
+    """
+    try:
+        yield
+    except BaseException as error:
+        refused = isinstance(error, InputError | JournalError)
+        if journal is not None and _has_files(journal) and not refused:
+            print(
+                f"replies are kept in {journal}: the same command goes on from there",
+                file=sys.stderr,
+            )
+        raise
+
+
+def _has_files(path: Path) -> bool:
+    return any(path.iterdir()) if path.is_dir() else path.exists()
+
+
+def check_explain(arguments: argparse.Namespace) -> None:
+    """Raise SettingsError if --explain is given where it can say nothing."""
+    if not arguments.explain:
+        return
+    if arguments.ranked_by != "groupwise":
+        raise SettingsError(
+            f"--explain is of the method groupwise, whose scores are merged, and this is "
+            f"{arguments.ranked_by}: compare --html shows its calls"
+        )
+    if arguments.json:
+        raise SettingsError("--explain prints a text and --json nothing but JSON: drop one of them")
+
+
+def check_other(save_path: str, path: str, option: str) -> None:
+    """Raise SettingsError if the result would take the place of what an option names."""
+    check_apart(save_path, path, "--save_path", option)
+    check_apart(manifest_path(save_path), path, "--save_path's manifest", option)
+
+
+def check_apart(result: str | Path, path: str | Path, what: str, option: str) -> None:
+    """Raise SettingsError if a result, which is called `what`, is the file of an option."""
+    if same_file(result, path):
+        raise SettingsError(f"{what} is the file of {option}; save under another name")
+
+
+def _named(engine: dict[str, object]) -> str:
+    replayed = engine.get("replayed")
+    if isinstance(replayed, dict):
+        return f"engine: replay of {replayed.get('engine')} ({replayed.get('model')})"
+    return f"engine: {engine['engine']}" + (f" ({engine['note']})" if "note" in engine else "")

@@ -1,0 +1,222 @@
+"""The command `run-groupwise run`: a first stage reranked into a run file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmrankers_groupwise.cli.common.inputs import first_stage
+from llmrankers_groupwise.cli.common.options import (
+    INPUT_OPTIONS,
+    RANKER_OPTIONS,
+    SAMPLING_OPTIONS,
+    check_worker_options,
+    clear_output,
+    in_workers,
+)
+from llmrankers_groupwise.cli.common.output import (
+    check_explain,
+    check_other,
+    replies_kept,
+    report,
+    report_dry,
+    table_at_any_end,
+)
+from llmrankers_groupwise.data.qrels import Qrels, read_qrels
+from llmrankers_groupwise.data.run_files import Run
+from llmrankers_groupwise.engines.dry_run import DryRun
+from llmrankers_groupwise.errors import MissingDependencyError, SettingsError
+from llmrankers_groupwise.evaluation.measures import check_measures
+from llmrankers_groupwise.files.atomic import check_writable
+from llmrankers_groupwise.journal.journal import Journal
+from llmrankers_groupwise.methods.registry import METHODS
+from llmrankers_groupwise.pipeline.experiment import IN_FLIGHT, Experiment
+from llmrankers_groupwise.pipeline.explanation import explanation
+from llmrankers_groupwise.pipeline.results import Ranked
+from llmrankers_groupwise.pipeline.summary import side_by_side
+from llmrankers_groupwise.prompting.prompt_file import load_prompt
+from llmrankers_groupwise.rankers.base import MethodRanker
+from llmrankers_groupwise.rankers.baselines import (
+    ListwiseLlmRanker,
+    PointwiseLlmRanker,
+    SetwiseLlmRanker,
+)
+from llmrankers_groupwise.rankers.failures import check_failure_rate
+from llmrankers_groupwise.rankers.groupwise import GroupwiseLlmRanker
+from llmrankers_groupwise.rankers.presets import check_preset
+from llmrankers_groupwise.types import Sampling
+
+__all__ = ["run_run"]
+
+
+def run_run(arguments: argparse.Namespace) -> None:
+    """Do what `run` says.
+
+    Raises:
+        GroupwiseError: as `Experiment.run`, and for bad settings and files.
+    """
+    if arguments.save_path is not None:
+        check_writable(arguments.save_path)
+        _check_no_input(arguments)
+    journal = _journal(arguments)
+    check_measures(arguments.measures)
+    check_failure_rate(arguments.max_failure_rate)
+    _check_settings(arguments)
+    shown: list[Ranked] = []
+
+    def watch(ranked: Ranked) -> None:
+        if ranked.query.query_id in {*arguments.show, *arguments.explain}:
+            shown.append(ranked)
+
+    dry = None
+    with clear_output(arguments), replies_kept(journal), _checked_ranker(arguments) as ranker:
+        qrels = read_qrels(arguments.qrels) if arguments.qrels else None
+        stage = first_stage(arguments)
+        _check_in_run("--show", arguments.show, stage.run)
+        _check_in_run("--explain", arguments.explain, stage.run)
+        if arguments.dry_run:
+            ranker.engine = dry = DryRun(ranker.engine)
+        elif journal is not None:
+            ranker.journal = Journal(journal)
+        experiment = Experiment(
+            first_stage=stage,
+            ranker=ranker,
+            save_path=None if dry else arguments.save_path,
+            query_length=arguments.query_length,
+            passage_length=arguments.passage_length,
+            qrels=qrels,
+            measures=arguments.measures,
+            allow_missing=arguments.allow_missing,
+            max_failure_rate=arguments.max_failure_rate,
+            number_of_shards=arguments.dataset_number_of_shards,
+            shard_index=arguments.dataset_shard_index,
+            tag=arguments.tag or arguments.ranked_by,
+            settings={name: getattr(arguments, name) for name in INPUT_OPTIONS},
+            in_flight=IN_FLIGHT * (arguments.num_workers or 1),
+            progress=sys.stderr.isatty(),
+            watch=watch,
+        )
+        experiment.check_reranked(arguments.explain)
+        with table_at_any_end(experiment):
+            summary = experiment.run()
+        engine = ranker.engine.describe()
+    if dry:
+        report_dry(summary, dry.sizes, engine, as_json=arguments.json)
+        return
+    if not arguments.json:
+        for each in shown:
+            _show(each, arguments, qrels, ranker.settings)
+    report(arguments, summary, engine)
+
+
+def _show(
+    ranked: Ranked, arguments: argparse.Namespace, qrels: Qrels | None, settings: Any
+) -> None:
+    """A query's list, and how it came about, as far as that is asked for."""
+    query_id = ranked.query.query_id
+    if query_id in arguments.show:
+        print(side_by_side(ranked, (qrels or {}).get(query_id)), end="\n\n")
+    if query_id in arguments.explain:
+        print(explanation(ranked, settings), end="\n\n")
+
+
+def _journal(arguments: argparse.Namespace) -> Path | None:
+    """Where replies are to be kept; None for nowhere."""
+    if arguments.no_journal and arguments.journal:
+        raise SettingsError("--journal and --no_journal contradict: give one of them")
+    if arguments.no_journal or arguments.save_path is None:
+        return None
+    return Path(arguments.journal or f"{arguments.save_path}.journal.sqlite")
+
+
+def _check_settings(arguments: argparse.Namespace) -> None:
+    """Find out what is wrong with the settings before large files are read."""
+    _sampling(arguments)
+    check_explain(arguments)
+    if arguments.explain and arguments.dry_run:
+        raise SettingsError("--explain explains replies, and with --dry_run there are none")
+    check_worker_options(arguments)
+    method = METHODS[arguments.ranked_by]
+    if arguments.preset and arguments.ranked_by != "groupwise":
+        raise SettingsError(f"--preset {arguments.preset} is of the method groupwise: drop it")
+    if arguments.preset:
+        check_preset(arguments.preset, arguments.engine, arguments.scoring)
+    if arguments.scoring == "likelihood" and "scoring" not in method.fields:
+        raise SettingsError(
+            f"--scoring likelihood is for groupwise and pointwise; {arguments.ranked_by} is "
+            f"answered in text"
+        )
+    if arguments.recordings and arguments.engine != "replay":
+        raise SettingsError(
+            f"--recordings is for --engine replay, and the engine is {arguments.engine}"
+        )
+    given = {name: getattr(arguments, name) for name in method.options}
+    if given.get("parsing", "") is None:  # the engine's
+        del given["parsing"]
+    method.settings(prompt=load_prompt(arguments.prompt_file or "groupwise"), **given)
+
+
+def _check_no_input(arguments: argparse.Namespace) -> None:
+    """Saving over an input would lose it."""
+    recordings = _engine_args(arguments).get("recordings")
+    if isinstance(recordings, str):
+        check_other(arguments.save_path, recordings, "--recordings")
+    for name in ("run_path", "candidates", "query_file", "corpus", "qrels", "journal"):
+        if path := getattr(arguments, name):
+            check_other(arguments.save_path, path, f"--{name}")
+
+
+def _check_in_run(option: str, query_ids: Sequence[str], run: Run) -> None:
+    if unknown := [query_id for query_id in query_ids if query_id not in run]:
+        raise SettingsError(f"{option} {', '.join(unknown)}: the run has no such query")
+
+
+def _sampling(arguments: argparse.Namespace) -> Sampling:
+    given = {name: getattr(arguments, name) for name in SAMPLING_OPTIONS}
+    return Sampling(seed=arguments.seed, **given)
+
+
+def _ranker(arguments: argparse.Namespace) -> MethodRanker:
+    method = METHODS[arguments.ranked_by]
+    left_out = {"scoring", "seed"}.difference(method.fields)
+    names = [name for name in RANKER_OPTIONS if name not in left_out] + [*method.options]
+    settings = {name: getattr(arguments, name) for name in names}
+    settings["engine_args"] = _engine_args(arguments)
+    settings["sampling"] = _sampling(arguments)
+    if arguments.distributed:
+        settings = in_workers(settings, arguments)
+    if arguments.preset:
+        return GroupwiseLlmRanker.from_preset(arguments.preset, **settings)
+    return _RANKERS[arguments.ranked_by](**settings)
+
+
+_RANKERS: Mapping[str, Callable[..., MethodRanker]] = {
+    "groupwise": GroupwiseLlmRanker,
+    "setwise": SetwiseLlmRanker,
+    "listwise": ListwiseLlmRanker,
+    "pointwise": PointwiseLlmRanker,
+}
+
+
+def _engine_args(arguments: argparse.Namespace) -> dict[str, object]:
+    args = dict(arguments.engine_args)
+    if arguments.engine == "replay":
+        args = {"allow_missing": arguments.allow_missing, **args}
+    if arguments.recordings:
+        args["recordings"] = arguments.recordings
+    return args
+
+
+def _checked_ranker(arguments: argparse.Namespace) -> MethodRanker:
+    """The ranker, made before large files are read: it loads nothing, and may refuse settings.
+
+    Bad input is found without the packages of the engine.
+    """
+    try:
+        return _ranker(arguments)
+    except MissingDependencyError:
+        first_stage(arguments)
+        raise

@@ -1,0 +1,1 @@
+"""Runs, queries, relevance judgements, passages and test collections."""

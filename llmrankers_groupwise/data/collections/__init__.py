@@ -1,0 +1,1 @@
+"""Test collections by name, prepared as folders."""

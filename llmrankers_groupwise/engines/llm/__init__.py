@@ -1,0 +1,1 @@
+"""What engines of language models share: prompts, tokens, dialogues, forms."""

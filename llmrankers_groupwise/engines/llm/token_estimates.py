@@ -1,0 +1,110 @@
+"""Token counts where nobody gives a tokenizer: one token for every four bytes of UTF-8.
+
+That is about right for English. Texts in other scripts and texts full of numbers have more tokens,
+so a prompt keeps a fifth of its room free.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from llmrankers_groupwise.engines.lengths import (
+    answer_budget,
+    even_lengths,
+    form_budget,
+    rerendered,
+)
+from llmrankers_groupwise.engines.llm.dialogue import Dialogue, reply_to
+from llmrankers_groupwise.engines.llm.tokenizer import Prompt
+from llmrankers_groupwise.errors import EngineError
+from llmrankers_groupwise.types import Message, Request, Sampling
+
+__all__ = ["Estimator", "estimated_tokens"]
+
+_BYTES_PER_TOKEN = 4
+_TOKENS_PER_MESSAGE = 4  # role and markers
+_CONTINUATION_BITS, _CONTINUATION = 0xC0, 0x80
+
+
+def estimated_tokens(text: str) -> int:
+    """About how many tokens `text` has, rounded up."""
+    return -(-len(_utf8(text)) // _BYTES_PER_TOKEN)
+
+
+class Estimator:
+    """What `prompter.Prompter` does for a model with a tokenizer, by estimates."""
+
+    def __init__(self) -> None:
+        self.max_model_len: int | None = None
+
+    def limit_to(self, max_model_len: int) -> None:
+        """Take this for the model's length if it is shorter than what is known."""
+        self.max_model_len = min(self.max_model_len or max_model_len, max_model_len)
+
+    def count(self, text: str) -> int:
+        """About how many tokens `text` has."""
+        return estimated_tokens(text)
+
+    def truncate(self, text: str, length: int) -> str:
+        """The longest beginning of `text` that counts at most `length` tokens."""
+        encoded, end = _utf8(text), length * _BYTES_PER_TOKEN
+        if len(encoded) <= end:
+            return text
+        while end and encoded[end] & _CONTINUATION_BITS == _CONTINUATION:  # within a character
+            end -= 1
+        return encoded[:end].decode("utf-8", "surrogatepass")
+
+    def prompt(self, request: Request, sampling: Sampling) -> Prompt:
+        """The request, its passages cut to leave room for the answer, the longest first.
+
+        Raises:
+            EngineError: it does not fit, whatever is cut.
+        """
+        if self.max_model_len is None:
+            return _prompt(request, cut_passages=0)
+        limit = self.max_model_len - answer_budget(request, sampling, self.max_model_len)
+        limit -= limit // 5
+        lengths = [estimated_tokens(passage) for passage in request.passages]
+        room = sum(lengths) - (_tokens(request.messages) - limit)
+        if room >= sum(lengths):
+            return _prompt(request, cut_passages=0)
+        while room >= len(lengths):
+            wanted = even_lengths(lengths, room)
+            shorter = self._with_lengths(request, wanted)
+            over = _tokens(shorter.messages) - limit
+            if over <= 0:
+                cut = sum(new < old for new, old in zip(wanted, lengths, strict=True))
+                return _prompt(shorter, cut_passages=cut)
+            room -= over
+        raise EngineError(
+            f"the prompt of {len(lengths)} passages does not fit into {limit} tokens (estimated), "
+            f"even with one token of each: use a smaller group_size, a shorter query, or a larger "
+            f"max_model_len"
+        )
+
+    def dialogue(self, prompt: Prompt, sampling: Sampling) -> Dialogue:
+        """The dialogue for a prompt, its text kept within the model's length."""
+        form = prompt.request.form or prompt.request.fallback
+        if self.max_model_len is not None:
+            room = self.max_model_len - prompt.tokens * 5 // 4 - (form_budget(form) if form else 0)
+            longest = min(sampling.max_tokens, max(1, room))
+            sampling = dataclasses.replace(sampling, max_tokens=longest)
+        return reply_to(prompt.request, sampling)
+
+    def _with_lengths(self, request: Request, lengths: Sequence[int]) -> Request:
+        passages = list(map(self.truncate, request.passages, lengths))
+        return rerendered(request, request.query, passages)
+
+
+def _prompt(request: Request, *, cut_passages: int) -> Prompt:
+    tokens = _tokens(request.messages)
+    return Prompt(request, (), cut_passages, thinking=False, estimate=tokens)
+
+
+def _tokens(messages: Sequence[Message]) -> int:
+    return sum(estimated_tokens(each["content"]) + _TOKENS_PER_MESSAGE for each in messages)
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

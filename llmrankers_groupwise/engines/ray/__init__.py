@@ -1,0 +1,1 @@
+"""Copies of an engine in Ray workers."""

@@ -1,0 +1,1 @@
+"""Replies kept on disk before they are used: the cache that makes a run resumable."""

@@ -1,0 +1,1 @@
+"""The groupwise method: groups, calibration, aggregation and final rounds."""

@@ -1,0 +1,137 @@
+"""Groups that follow from the scores of a first round, and what they change: all pure.
+
+One round gives each document one place among the few that it met. A second one compares those
+directly that the result depends on: a few calls more, where another repeat would ask about every
+document again. Positions are 0-based first-stage ranks, places are 0-based ranks in an order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+
+from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.scores import ranked_positions, seeded
+from llmrankers_groupwise.types import Group, JudgedGroup
+
+__all__ = ["check_second_round", "reordered", "second_round_groups", "spans"]
+
+
+def check_second_round(group_size: int, final_round: int, final_calls: int, boundary: int) -> None:
+    """Raise SettingsError unless the settings can make a second round of any order."""
+    if type(final_round) is not int or not (final_round == 0 or 2 <= final_round <= group_size):
+        raise SettingsError(
+            f"final_round is {final_round!r}: give 0 for none, or 2 to group_size ({group_size})"
+        )
+    if type(final_calls) is not int or final_calls < 1:
+        raise SettingsError(f"final_calls is {final_calls!r}: give a whole number, 1 or more")
+    if final_calls > 1 and not final_round:
+        raise SettingsError(
+            f"final_calls is {final_calls}, but there is no final round: give final_round, too, "
+            f"or final_calls 1"
+        )
+    if type(boundary) is not int or boundary < 0:
+        raise SettingsError(f"boundary is {boundary!r}: give 0 for none, or a rank, 1 or more")
+    if final_round and 0 < boundary < (least := final_round + group_size // 2):
+        raise SettingsError(
+            f"boundary is {boundary}, and half of its group would be of the final round's "
+            f"{final_round}: give {least} or more, or no final_round"
+        )
+
+
+def spans(n: int, *, final_round: int, boundary: int, group_size: int) -> list[tuple[int, int]]:
+    """The places [start, end) that a second round asks about, the final's first.
+
+    None is empty, and no place is in two: scores of two second groups could not be compared.
+
+    The final is the first `final_round` places: there a measure like nDCG@10 is decided, and the
+    best documents of different groups have not met yet. The boundary group are the `group_size`
+    places around rank `boundary`: whoever only needs the right set of the best k, to read it or to
+    hand it on, gains from those near the border alone, as an error between ranks 1 and 2 does not
+    matter then.
+
+    Args:
+        n: how many places there are.
+        final_round: how many of the best, 0 for none.
+        boundary: the rank k, counted from 1, 0 for none.
+        group_size: the most documents of one call.
+    """
+    found = [(0, min(final_round, n))]
+    if 0 < boundary < n:
+        start = max(found[0][1], min(boundary - group_size // 2, n - group_size))
+        found.append((start, min(n, start + group_size)))
+    return [(start, end) for start, end in found if end > start]
+
+
+def second_round_groups(
+    order: Sequence[int],
+    askable: Container[int],
+    *,
+    final_round: int = 0,
+    final_calls: int = 1,
+    boundary: int = 0,
+    group_size: int = 20,
+    first_repeat: int = 0,
+    seed: int = 0,
+    query: str = "",
+) -> list[Group]:
+    """The groups of a second round, all to be asked at once.
+
+    Args:
+        order: positions, best first by the first round.
+        askable: those that can be asked about; a group has at least two of them.
+        final_round: how many of the best are asked about as one group; see `spans`.
+        final_calls: how often, each time in another order, as a judge may be biased by the
+            order that it reads. A call costs one, whatever the list; a repeat costs one a group.
+        boundary: a rank around which one group is asked about.
+        group_size: the most documents of one call.
+        first_repeat: each group counts as a repeat of its own, from this number on, so that its
+            scores are one more appearance of its documents.
+        seed: with the query's text, what the order within groups follows from.
+        query: the query's text.
+    """
+    groups: list[Group] = []
+    rng = seeded(seed, "final", query)
+    for index, (start, end) in enumerate(
+        spans(len(order), final_round=final_round, boundary=boundary, group_size=group_size)
+    ):
+        is_final = bool(final_round) and index == 0
+        for _ in range(final_calls if is_final else 1):
+            members = [position for position in order[start:end] if position in askable]
+            rng.shuffle(members)
+            if len(members) > 1:
+                groups.append(
+                    Group(
+                        first_repeat + len(groups),
+                        tuple(members),
+                        "final" if is_final else "boundary",
+                    )
+                )
+    return groups
+
+
+def reordered(
+    order: Sequence[int],
+    scores: Sequence[float | None],
+    places: Sequence[tuple[int, int]],
+    judged: Sequence[JudgedGroup],
+    ties: Sequence[int] | None = None,
+) -> list[int]:
+    """An order in which the documents of each span of places were sorted again among themselves.
+
+    Scores of a second round say nothing of who was not in it: a document that does worse among the
+    best is not thereby worse than one that was not there. For the same reason a document that was
+    asked about again in vain keeps its place.
+
+    Args:
+        order: positions, best first by the first round.
+        scores: by position, both rounds' merged.
+        places: as of `spans`.
+        judged: the second round's groups.
+        ties: as in `fusion.ranked_positions`.
+    """
+    found = list(order)
+    again = {each.group.members[label - 1] for each in judged for label in each.scores.scores}
+    known = [score if x in again else None for x, score in enumerate(scores)]
+    for start, end in places:
+        found[start:end] = ranked_positions(found[start:end], known, ties)
+    return found

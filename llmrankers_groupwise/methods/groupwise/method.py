@@ -1,0 +1,268 @@
+"""The groupwise method (GroupRank, arXiv 2511.11653): one round of independent groups."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.methods import base as judging
+from llmrankers_groupwise.methods.base import ranking_by_scores
+from llmrankers_groupwise.methods.groupwise.aggregation import (
+    Fusion,
+    check_fusion,
+    fused_scores,
+    interpolate,
+)
+from llmrankers_groupwise.methods.groupwise.calibration import (
+    Calibration,
+    calibrated,
+    check_calibration,
+    check_shrinkage,
+    shrunk,
+    variances,
+)
+from llmrankers_groupwise.methods.groupwise.final_round import (
+    check_second_round,
+    reordered,
+    second_round_groups,
+    spans,
+)
+from llmrankers_groupwise.methods.groupwise.grouping import Strategy, check_grouping, make_groups
+from llmrankers_groupwise.prompting.parse_scores import read_reply
+from llmrankers_groupwise.prompting.prompt_file import PromptFile
+from llmrankers_groupwise.prompting.render import render
+from llmrankers_groupwise.scores import Ties, mean_scores, ranked_positions, seeded, tie_order
+from llmrankers_groupwise.types import (
+    Ask,
+    Candidate,
+    Group,
+    GroupScores,
+    JudgedGroup,
+    Origin,
+    Query,
+    Ranking,
+    Reply,
+    Request,
+    Scoring,
+    Status,
+)
+
+__all__ = ["GroupwiseSettings", "groupwise"]
+
+_UNCHANGED = 2  # so many repeats in turn must leave the best documents as they were
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupwiseSettings:
+    """The settings of the groupwise method.
+
+    Attributes:
+        prompt: the prompt file that requests are rendered from.
+        scoring: "likelihood" gives every request a ScoreForm, "generation" none.
+        group_size: the most documents of one call.
+        num_repeat: how often every document is scored, in different groups.
+        overlap: how many documents neighbouring groups share.
+        grouping: "random", "strided", "sorted", "mixed" or "snake"; see `grouping.Strategy`.
+        anchors: how many documents are in every group, so that scores can be calibrated by them.
+        calibration: how scores of different groups are made comparable before they are merged; see
+            `calibration.Calibration`.
+        fusion: "mean" of a document's scores, or "rrf" over the repeats' rankings.
+        first_stage_weight: the first stage's share of the final score, 0..1.
+        shrinkage: how many scores of a document weigh as much as what its first-stage rank lets
+            expect, with the fusion "mean"; see `calibration.shrunk`.
+        ties: which of documents with equal scores comes first: the better one of the "first_stage",
+            as trec_eval has it the later "doc_id", or one drawn at "random".
+        final_round: if not 0, the best so many documents are asked once more as one group.
+        final_calls: how often they are, at once, each time in another order.
+        boundary: if not 0, the group_size documents around this rank are asked once more, too.
+        until_stable: if not 0, the repeats are asked one after another, and no more once two in
+            turn have left the best so many documents, in their order, as they were.
+        seed: for everything drawn at random.
+
+    Raises:
+        SettingsError: a setting is out of its range.
+    """
+
+    prompt: PromptFile
+    scoring: Scoring = "generation"
+    group_size: int = 20
+    num_repeat: int = 1
+    overlap: int = 0
+    grouping: Strategy = "random"
+    anchors: int = 0
+    calibration: Calibration = "none"
+    fusion: Fusion = "mean"
+    first_stage_weight: float = 0.0
+    shrinkage: float = 0.0
+    ties: Ties = "first_stage"
+    final_round: int = 0
+    final_calls: int = 1
+    boundary: int = 0
+    until_stable: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_grouping(self.group_size, self.num_repeat, self.overlap, self.grouping, self.anchors)
+        check_fusion(self.fusion, self.first_stage_weight, self.ties)
+        check_calibration(self.calibration)
+        check_shrinkage(self.shrinkage, self.fusion)
+        check_second_round(self.group_size, self.final_round, self.final_calls, self.boundary)
+        if type(self.until_stable) is not int or self.until_stable < 0:
+            raise SettingsError(f"until_stable is {self.until_stable!r}: give 0 for none, or more")
+        if self.until_stable and self.num_repeat <= _UNCHANGED + 1:
+            raise SettingsError(
+                f"until_stable can stop after {_UNCHANGED + 1} repeats at the earliest: give "
+                f"num_repeat {_UNCHANGED + 2} or more, or until_stable 0"
+            )
+
+    @property
+    def says(self) -> str:
+        """What a reply says of a document."""
+        return "score"
+
+    @property
+    def strengths(self) -> bool:
+        """Whether calibrated scores are a model's strengths: the same in all groups."""
+        return self.calibration == "bradley_terry"
+
+    def sorted_again(self, n: int) -> list[tuple[int, int]]:
+        """The places [start, end) of n that the second round sorts again; see `reordered`."""
+        return spans(
+            n,
+            final_round=self.final_round,
+            boundary=self.boundary,
+            group_size=self.group_size,
+        )
+
+    def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
+        """The question about one group."""
+        form = self.scoring == "likelihood"
+        return render(query, passages, self.prompt, form=form, origin=origin)
+
+    def read(self, reply: Reply, n: int) -> GroupScores:
+        """The scores in a reply; see `parsing.read_reply`."""
+        return read_reply(reply, n)
+
+
+async def groupwise(
+    query: Query, candidates: Sequence[Candidate], ask: Ask, settings: GroupwiseSettings
+) -> Ranking:
+    """Score all groups of all repeats in one round, and merge.
+
+    Candidates come best first by the first stage; those without text are not asked about and
+    keep their place. The ranking holds every candidate once.
+    """
+    groups = _groups(query, candidates, settings)
+    rng = seeded(settings.seed, "ties", query.text)
+    ties = tie_order([str(each.doc_id) for each in candidates], settings.ties, rng)
+
+    async def judge(groups: Sequence[Group]) -> list[JudgedGroup]:
+        return await judging.judge(query, candidates, groups, ask, settings)
+
+    def merged(judged: Sequence[JudgedGroup]) -> _Merged:
+        comparable = calibrated(judged, settings.calibration)
+        scores = _fused(candidates, comparable, settings)
+        return _Merged(comparable, scores, ranked_positions(range(len(candidates)), scores, ties))
+
+    if settings.until_stable:
+        judged = await _until_stable(
+            groups, judge, lambda j: merged(j).order[: settings.until_stable]
+        )
+    else:
+        judged = await judge(groups)
+    spared = len(groups) - len(judged)
+    comparable, scores, order = merged(judged)
+    if settings.final_round or settings.boundary:
+        second = await judge(_second_groups(query, candidates, order, settings))
+        judged += second
+        comparable, scores, _ = merged(judged)
+        order = reordered(order, scores, settings.sorted_again(len(order)), second, ties)
+    spread = variances(len(candidates), judged if settings.strengths else comparable)
+    return ranking_by_scores(candidates, order, scores, judged, spared, spread, comparable)
+
+
+class _Merged(NamedTuple):
+    """Groups with comparable scores, one score of each position from them, positions best first."""
+
+    comparable: list[JudgedGroup]
+    scores: list[float | None]
+    order: list[int]
+
+
+def _fused(
+    candidates: Sequence[Candidate], comparable: Sequence[JudgedGroup], settings: GroupwiseSettings
+) -> list[float | None]:
+    """One score per candidate, or None where no group scored it."""
+    if not settings.shrinkage:
+        return fused_scores(candidates, comparable, settings.fusion, settings.first_stage_weight)
+    means = shrunk(mean_scores(len(candidates), comparable), comparable, settings.shrinkage)
+    if settings.first_stage_weight == 0.0:
+        return means
+    return interpolate(means, [each.score for each in candidates], settings.first_stage_weight)
+
+
+def _groups(
+    query: Query, candidates: Sequence[Candidate], settings: GroupwiseSettings
+) -> list[Group]:
+    """The groups of the first round, over the candidates that have a text."""
+    with_text = [position for position, each in enumerate(candidates) if each.text is not None]
+    groups = make_groups(
+        len(with_text),
+        group_size=settings.group_size,
+        num_repeat=settings.num_repeat,
+        overlap=settings.overlap,
+        strategy=settings.grouping,
+        anchors=settings.anchors,
+        seed=settings.seed,
+        query=query.text,
+    )
+    return [
+        Group(group.repeat, tuple(with_text[member] for member in group.members))
+        for group in groups
+    ]
+
+
+def _second_groups(
+    query: Query, candidates: Sequence[Candidate], order: Sequence[int], settings: GroupwiseSettings
+) -> list[Group]:
+    """The best documents once more, and those around a rank, shuffled so that order tells nothing.
+
+    Each group counts as a repeat, so that its scores join the mean as one more appearance.
+    """
+    return second_round_groups(
+        order,
+        {position for position, each in enumerate(candidates) if each.text is not None},
+        final_round=settings.final_round,
+        final_calls=settings.final_calls,
+        boundary=settings.boundary,
+        group_size=settings.group_size,
+        first_repeat=settings.num_repeat,
+        seed=settings.seed,
+        query=query.text,
+    )
+
+
+async def _until_stable(
+    groups: Sequence[Group],
+    judge: Callable[[Sequence[Group]], Awaitable[list[JudgedGroup]]],
+    best_of: Callable[[Sequence[JudgedGroup]], list[int]],
+) -> list[JudgedGroup]:
+    """Judge the groups repeat by repeat, until the best documents no longer change.
+
+    A repeat in which a group failed changes less for that reason alone, and proves nothing.
+    """
+    judged: list[JudgedGroup] = []
+    best: list[int] | None = None
+    unchanged = 0
+    for _, repeat in itertools.groupby(groups, key=lambda group: group.repeat):
+        new = await judge(list(repeat))
+        judged += new
+        before, best = best, best_of(judged)
+        whole = all(each.scores.status is not Status.FAILED for each in new)
+        unchanged = unchanged + 1 if whole and best == before else 0
+        if unchanged == _UNCHANGED:
+            break
+    return judged

@@ -1,0 +1,101 @@
+"""The messages rendered from a prompt file, a query and a group of passages (pure)."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+
+from llmrankers_groupwise.prompting.prompt_file import PromptFile
+from llmrankers_groupwise.types import Message, Origin, Request, ScoreForm, Wanted
+
+__all__ = ["neutralise", "render"]
+
+
+def render(
+    query: str,
+    passages: Sequence[str],
+    prompt: PromptFile,
+    *,
+    wants: Wanted = "scores",
+    form: bool = False,
+    choices: tuple[str, ...] | None = None,
+    origin: Origin = Origin(),  # noqa: B008  it is immutable
+) -> Request:
+    """The request for one group: labels [1]..[n], and messages in which all text is neutralised.
+
+    Args:
+        query: the query's text.
+        passages: the group's texts, in prompt order, at least one.
+        prompt: the prompt file to render.
+        wants: what the reply is to say.
+        form: of scores, whether to ask for a ScoreForm filled in; else one of numbers is the
+            fallback of a text.
+        choices: the words of the form, where it is not of the numbers 0..10.
+        origin: whose question it is.
+    """
+    passages = [prompt.shown(passage) for passage in passages]
+    docs = prompt.doc_separator.join(
+        prompt.doc_prefix.format(num=number) + neutralise(passage)
+        for number, passage in enumerate(passages, start=1)
+    )
+    user = prompt.prompt_user.format(query=neutralise(query), num=len(passages), docs=docs)
+    messages: list[Message] = [{"role": "user", "content": user}]
+    if prompt.prompt_system:
+        messages.insert(0, {"role": "system", "content": prompt.prompt_system})
+    labels = tuple(f"[{number}]" for number in range(1, len(passages) + 1))
+    scores = None
+    if wants == "scores":
+        scores = ScoreForm(labels) if choices is None else ScoreForm(labels, choices)
+    return Request(
+        query=query,
+        passages=tuple(passages),
+        labels=labels,
+        messages=tuple(messages),
+        form=scores if form else None,
+        fallback=None if form or choices else scores,
+        answer_start=_answer_start(prompt),
+        wants=wants,
+        origin=origin,
+        rerender=functools.partial(
+            render, prompt=prompt, wants=wants, form=form, choices=choices, origin=origin
+        ),
+    )
+
+
+def _answer_start(prompt: PromptFile) -> str:
+    if prompt.answer_start is not None:
+        return prompt.answer_start
+    return "<answer>" if "<answer>" in prompt.prompt_user else ""
+
+
+_LABEL = re.compile(r"[\[［【](\s*+\d++\s*+)[\]］】]")
+_ANSWER_TAG = re.compile(
+    r"[<＜](\s*+(?:/\s*+)?(?:answer|reason|think|tool_call|tool_response)\b[^<>＜＞]*+)[>＞]",
+    re.IGNORECASE,
+)
+# Turn and sequence markers of the chat templates in common use. Engines that know their
+# tokenizer's own markers remove those besides.
+_CONTROL = re.compile(
+    r"<[|｜]([^<>|｜\n]{1,64})[|｜]?>"
+    r"|<([^<>|｜\s]{1,64})[|｜]>"
+    r"|<(/?(?:s|bos|eos|sop|eop|pad|unk|mask|extra_id_[0-9]++|(?:start|end)_of_[a-z]++))>"
+    r"|\[(/?(?:INST|THINK|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_[A-Z]++|IMG|g?MASK|CLS|SEP|PAD|UNK))\]"
+    r"|<<(/?SYS)>>",
+    re.IGNORECASE,
+)
+
+
+def neutralise(text: str) -> str:
+    """Text in which nothing passes for a label, an answer tag or a chat template's control token.
+
+    Each keeps its words but loses its brackets: `[3]` becomes `(3)`, `</answer>` `(/answer)`.
+    Applied until nothing is left, as removing one marker can join the halves of another.
+    """
+    while True:
+        plain = _LABEL.sub(r"(\1)", text)
+        plain = _ANSWER_TAG.sub(r"(\1)", plain)
+        plain = _CONTROL.sub(lambda match: f"({match[match.lastindex or 0]})", plain)
+        if plain == text:
+            return plain
+        text = plain

@@ -1,0 +1,1 @@
+"""The interface of llm-rankers over a method, an engine and a journal."""

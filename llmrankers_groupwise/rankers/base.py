@@ -1,0 +1,299 @@
+"""What the rankers of all methods share: llm-rankers' interface over engine, journal and `ask`."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, TypedDict
+
+from llmrankers.rankers import LlmRanker, SearchResult
+
+from llmrankers_groupwise.concurrency import Eventually, run_in_background, together
+from llmrankers_groupwise.engines.base import (
+    Engine,
+    EngineSettings,
+    engine_identity,
+    resolve_engine,
+)
+from llmrankers_groupwise.errors import InputError, SettingsError
+from llmrankers_groupwise.journal.journal import Journal
+from llmrankers_groupwise.methods.registry import METHODS
+from llmrankers_groupwise.prompting.prompt_file import PromptFile, load_prompt
+from llmrankers_groupwise.rankers.ask import Asker
+from llmrankers_groupwise.rankers.checkpoints import trained_prompt
+from llmrankers_groupwise.rankers.failures import RecentFailures
+from llmrankers_groupwise.types import Candidate, Query, Ranking, Sampling, Scoring, Usage
+
+__all__ = [
+    "MethodRanker",
+    "RankerOptions",
+    "log_exchanges",
+    "make_engine",
+    "resolve_prompt",
+    "resolve_scoring",
+]
+
+logger = logging.getLogger(__name__)
+
+
+class RankerOptions(TypedDict, total=False):
+    """What every ranker can be given besides its method's settings.
+
+    engine: an engine's name, by default "embedded", or an object that keeps
+        `engines.protocol.Engine`.
+    engine_args: further settings for the engine, by its own names.
+    cache_dir, device: passed to the engine.
+    sampling: how the engine draws tokens.
+    max_failure_rate: the share of failed groups, by default 0.1, above which FailureRateError is
+        raised.
+    journal: a file to keep replies in, so that no question is ever asked twice; by default none.
+        Closed with the ranker.
+    verbose: log every prompt and reply, to standard error unless logging is set up otherwise.
+    """
+
+    engine: str | Engine
+    engine_args: Mapping[str, Any] | None
+    cache_dir: str | None
+    device: str | None
+    sampling: Sampling | None
+    max_failure_rate: float
+    journal: str | Path | None
+    verbose: bool
+
+
+def make_engine(
+    model_name_or_path: str | None,
+    lora_name_or_path: str | None,
+    tokenizer_name_or_path: str | None,
+    options: RankerOptions,
+) -> Engine:
+    """The engine that a ranker's options name or hold.
+
+    Raises:
+        SettingsError, MissingDependencyError: as `engines.protocol.resolve_engine`.
+        TypeError: an option that rankers do not have, as of any function.
+    """
+    for name in options:
+        if name not in RankerOptions.__annotations__:
+            raise TypeError(
+                f"this ranker has no argument {name!r}; besides its method's settings there are "
+                f"{', '.join(RankerOptions.__annotations__)}"
+            )
+    settings = EngineSettings(
+        model_name_or_path=model_name_or_path,
+        lora_name_or_path=lora_name_or_path,
+        tokenizer_name_or_path=tokenizer_name_or_path,
+        device=options.get("device"),
+        cache_dir=options.get("cache_dir"),
+        engine_args=options.get("engine_args") or {},
+    )
+    return resolve_engine(options.get("engine", "embedded"), settings)
+
+
+def resolve_scoring(engine: Engine, scoring: Scoring | None) -> Scoring:
+    """The engine's own way to score where none is chosen.
+
+    Raises:
+        SettingsError: the engine cannot score so.
+    """
+    if scoring is None:
+        return engine.scorings[0]
+    if scoring not in engine.scorings:
+        raise SettingsError(
+            f"scoring is {scoring!r}: this engine does {' and '.join(engine.scorings)} only"
+        )
+    return scoring
+
+
+def resolve_prompt(engine: Engine, given: str | None, method: str, default: str) -> PromptFile:
+    """The prompt file, by default the one that the model was trained with, else a bundled one.
+
+    Raises:
+        PromptError, SettingsError: as `load_prompt` and `trained_prompt`.
+    """
+    if given and not getattr(engine, "reads_prompts", True):
+        logger.warning("this engine reads no prompt: prompt_file has no effect")
+    return load_prompt(given or trained_prompt(engine, method) or default)
+
+
+class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type information
+    """A method behind llm-rankers' interface.
+
+    Args:
+        method: its name in `methods.registry.METHODS`.
+        settings: the method's.
+        engine: who answers.
+        options: `max_failure_rate`, `journal`, `verbose` and `sampling` of RankerOptions.
+
+    Attributes:
+        total_compare, total_prompt_tokens, total_completion_tokens: engine calls and tokens of
+            the last `rerank` or `rerank_batch`, as llm-rankers' run.py reads them. Where several
+            threads share a ranker they are of whichever call ended last.
+    """
+
+    def __init__(self, method: str, settings: Any, engine: Engine, options: RankerOptions) -> None:
+        self.method = method
+        self.engine = engine
+        self.sampling = options.get("sampling") or Sampling()
+        self.settings = settings
+        journal = options.get("journal")
+        self.journal = None if journal is None else Journal(journal)
+        self._preset: str | None = None
+        self._identity = Eventually(lambda: engine_identity(self.engine))
+        self._recent = RecentFailures(options.get("max_failure_rate", 0.1))
+        self._set_totals(Usage())
+        if options.get("verbose"):
+            log_exchanges()
+
+    def rerank(self, query: str, ranking: Sequence[SearchResult]) -> list[SearchResult]:
+        """`ranking` in its new order, best first.
+
+        Args:
+            query: the query's text.
+            ranking: the first stage's results, best first; neither list nor items are changed.
+
+        Returns:
+            A copy of every item with its new score; scores strictly decrease.
+
+        A document without text, and one whose group failed, keeps its first-stage place; both are
+        logged as warnings. So a call of fewer than 20 groups that all fail gives the first-stage
+        order; when the calls before it failed, too, it raises.
+
+        Raises:
+            InputError: a first-stage score that interpolation needs is no finite number.
+            FailureRateError: too many groups failed, of this call or of the calls just before it.
+            ModelError: the engine's model cannot be used.
+        """
+        if not isinstance(query, str):
+            raise InputError(f"the query is {query!r}: give its text")
+        return self.rerank_batch([(query, list(ranking))])[0]
+
+    def rerank_batch(
+        self, batch: Sequence[tuple[str, Sequence[SearchResult]]]
+    ) -> list[list[SearchResult]]:
+        """Rerank many (query, ranking) pairs, the groups of all in flight together.
+
+        Returns and raises as `rerank`; one list of results for each pair, in order.
+        """
+        questions = [
+            (Query(str(index), query), self._candidates(ranking))
+            for index, (query, ranking) in enumerate(batch)
+        ]
+        answers = run_in_background(together(self.rank(*question) for question in questions))
+        total = Usage()
+        for _, usage in answers:
+            total += usage
+        self._set_totals(total)
+        self._recent.check([ranking for ranking, _ in answers])
+        return [
+            [_rescored(results[each.first_stage_rank - 1], each.score) for each in answer.documents]
+            for (_, results), (answer, _) in zip(batch, answers, strict=True)
+        ]
+
+    async def rank(self, query: Query, candidates: Sequence[Candidate]) -> tuple[Ranking, Usage]:
+        """The ranking of one query, and what it cost: the asynchronous form, for many at once.
+
+        Candidates (`types.Candidate`) come best first; those with text None keep their place.
+        """
+        ask = Asker(self.engine, self.sampling, self.journal, self._identity)
+        ranking = await METHODS[self.method].rank(query, candidates, ask, self.settings)
+        return ranking, ask.usage
+
+    def truncate(self, text: str, length: int) -> str:
+        """The longest beginning of `text` that has at most `length` of the model's tokens."""
+        return self.engine.truncate(text, length)
+
+    def describe(self) -> dict[str, object]:
+        """Engine, method and settings as resolved, ready for JSON: for the manifest."""
+        prompt = self.settings.prompt
+        return {
+            "method": self.method,
+            "preset": self._preset,
+            "settings": self._own_settings(),
+            "prompt": {"name": prompt.name, "sha256": prompt.sha256},
+            "sampling": dataclasses.asdict(self.sampling),
+            "engine": self.engine.describe(),
+        }
+
+    def asked(self) -> dict[str, object]:
+        """What tells this ranker's questions from another one's, ready for JSON.
+
+        The settings of method, prompt and sampling, and what of the engine shapes replies. To be
+        called where no event loop runs.
+        """
+        return {
+            "method": self.method,
+            "settings": self._own_settings(),
+            "prompt": dataclasses.asdict(self.settings.prompt),
+            "sampling": dataclasses.asdict(self.sampling),
+            "engine": run_in_background(self._identity.value()),
+        }
+
+    def _own_settings(self) -> dict[str, object]:
+        """Those of the method, the prompt left out."""
+        names = (each.name for each in dataclasses.fields(self.settings))
+        return {name: getattr(self.settings, name) for name in names if name != "prompt"}
+
+    def close(self) -> None:
+        """Close the engine, and the journal if there is one."""
+        try:
+            self.engine.close()
+        finally:
+            if self.journal is not None:
+                self.journal.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _candidates(self, ranking: Sequence[SearchResult]) -> list[Candidate]:
+        candidates = [
+            Candidate(result.docid, _text(result), self._score(result)) for result in ranking
+        ]
+        empty = [str(each.doc_id) for each in candidates if each.text is None]
+        if empty:
+            logger.warning(
+                "%d documents without text keep their place: %s", len(empty), ", ".join(empty[:5])
+            )
+        return candidates
+
+    def _score(self, result: SearchResult) -> float:
+        """The first-stage score; only interpolation needs it to be a number."""
+        score = math.nan if result.score is None else float(result.score)
+        if math.isfinite(score):
+            return score
+        if getattr(self.settings, "first_stage_weight", 0) > 0:
+            raise InputError(
+                f"document {result.docid} has the first-stage score {result.score}; "
+                f"first_stage_weight needs a finite one"
+            )
+        return 0.0
+
+    def _set_totals(self, usage: Usage) -> None:
+        self.total_compare = usage.calls
+        self.total_prompt_tokens = usage.prompt_tokens
+        self.total_completion_tokens = usage.completion_tokens
+
+
+def log_exchanges() -> None:
+    """Log every prompt and reply; to standard error unless logging is set up otherwise."""
+    package = logging.getLogger("llmrankers_groupwise")
+    package.setLevel(logging.DEBUG)
+    if not package.hasHandlers():
+        package.addHandler(logging.StreamHandler())
+
+
+def _text(result: SearchResult) -> str | None:
+    return result.text if result.text and result.text.strip() else None
+
+
+def _rescored(result: SearchResult, score: float) -> SearchResult:
+    result = copy.copy(result)
+    result.score = score
+    return result

@@ -1,0 +1,1 @@
+"""Training sets: made from queries and teachers, read back, inspected."""

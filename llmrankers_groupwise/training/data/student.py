@@ -1,0 +1,98 @@
+"""What the model that is to be trained reads: prompts by its prompt file, cut to its lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmrankers_groupwise.data.first_stage import FirstStage
+from llmrankers_groupwise.data.run_files import RunEntry
+from llmrankers_groupwise.engines.llm.pretrained import load_tokenizer
+from llmrankers_groupwise.engines.llm.tokenizer import ChatSettings, ChatTokenizer
+from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.training.data.rows import Row
+from llmrankers_groupwise.types import Candidate, Query
+
+__all__ = ["Limits", "Student", "prompt_tokens"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How long texts and prompts may be.
+
+    Attributes:
+        tokenizer_name_or_path: of the model that is to be trained; None cuts texts by a teacher's.
+        query_length, passage_length: cut texts to so many tokens, as `run` does at inference.
+        max_prompt_tokens: leave longer rows out; it needs the tokenizer.
+        max_prompt_characters: the same, without one.
+
+    Raises:
+        SettingsError: a limit is below 1, or needs a tokenizer.
+    """
+
+    tokenizer_name_or_path: str | None = None
+    query_length: int = 128
+    passage_length: int = 512
+    max_prompt_tokens: int | None = None
+    max_prompt_characters: int | None = None
+
+    def __post_init__(self) -> None:
+        names = ("query_length", "passage_length", "max_prompt_tokens", "max_prompt_characters")
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SettingsError(f"{name} is {value}: give 1 or more")
+        if self.max_prompt_tokens is not None and self.tokenizer_name_or_path is None:
+            raise SettingsError(
+                "max_prompt_tokens needs the tokenizer of the model that is to be trained: give "
+                "that (--student_tokenizer), or max_prompt_characters"
+            )
+
+
+@dataclass
+class Student:
+    """Cuts texts and measures prompts as the trained model's ranker will.
+
+    Attributes:
+        limits: how long they may be.
+        truncate: (text, tokens) -> its beginning, where the limits have no tokenizer.
+    """
+
+    limits: Limits
+    truncate: Callable[[str, int], str]
+    _tokenizer: Any = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.limits.tokenizer_name_or_path is not None:
+            self._tokenizer = load_tokenizer(self.limits.tokenizer_name_or_path)
+            chat = ChatTokenizer(self._tokenizer, ChatSettings())
+            self.truncate = lambda text, length: chat.clean(chat.truncate(text, length))
+
+    def cut(
+        self, stage: FirstStage, query_id: str, entries: Sequence[RunEntry]
+    ) -> tuple[Query, list[Candidate]]:
+        """A query and its documents as prompts show them."""
+        lengths = self.limits.query_length, self.limits.passage_length
+        return stage.candidates(query_id, entries, self.truncate, *lengths)
+
+    def fits(self, row: Row) -> bool:
+        """Whether a row's prompt is within the limits."""
+        characters = sum(len(message["content"]) for message in row["prompt"])
+        if characters > (self.limits.max_prompt_characters or characters):
+            return False
+        most = self.limits.max_prompt_tokens
+        return most is None or prompt_tokens(self._tokenizer, row) <= most
+
+
+def prompt_tokens(tokenizer: Any, row: Row) -> int:
+    """The tokens of a row's prompt, its chat template's included where there is one.
+
+    Raises:
+        ModelError: the template fails.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        text = "\n".join(message["content"] for message in row["prompt"])
+        return len(tokenizer(text)["input_ids"])
+    chat = ChatTokenizer(tokenizer, ChatSettings())
+    return chat.count(chat.rendered(row["prompt"]))

@@ -1,0 +1,1 @@
+"""SFT and GRPO by TRL, and what they leave in a folder."""
