@@ -21,7 +21,7 @@ help:
 	@echo "make test-vllm      run those of vLLM, in an environment of its own"
 	@echo "make test-lowest    run all tests with the lowest versions that setup.py allows"
 	@echo "make test-latest    run all tests with the newest ones, and list what is deprecated"
-	@echo "make lint           ruff and mypy --strict"
+	@echo "make lint           ruff, mypy --strict and the import rules"
 	@echo "make lock           write the lock files again; with UPGRADE=1 the newest versions"
 	@echo "make clean          remove the virtual environments and caches"
 

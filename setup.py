@@ -27,8 +27,8 @@ EXTRAS = {
     ],
 }
 DEVELOPMENT = [
-    "hypothesis>=6.170", "import-linter>=2.5", "mypy>=2.4", "pytest>=9.0", "ruff>=0.17", "selenium>=4.51",
-    "setuptools>=77", "types-tqdm>=4.67",
+    "hypothesis>=6.170", "import-linter>=2.5", "mypy>=2.4", "pytest>=9.0", "ruff>=0.17",
+    "selenium>=4.51", "setuptools>=77", "types-tqdm>=4.67",
 ]  # fmt: skip
 
 setup(

@@ -19,20 +19,23 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from llmrankers_groupwise import GroupwiseLlmRanker
-from llmrankers_groupwise.concurrency import together
-from llmrankers_groupwise.data.first_stage import FirstStage
-from llmrankers_groupwise.data.passages import JsonlPassages
-from llmrankers_groupwise.data.queries import read_queries
-from llmrankers_groupwise.data.run_files import RunFile
-from llmrankers_groupwise.engines.base import Engine, EngineSettings
+from llmrankers_groupwise import (
+    Candidate,
+    Engine,
+    EngineSettings,
+    GroupwiseLlmRanker,
+    Query,
+    Reply,
+    Request,
+    Sampling,
+)
+from llmrankers_groupwise.concurrency import gather
+from llmrankers_groupwise.data import FirstStage, JsonlPassages, RunFile, read_queries
+from llmrankers_groupwise.engines import RayEngine
 from llmrankers_groupwise.engines.embedded import EmbeddedEngine
-from llmrankers_groupwise.engines.ray.engine import RayEngine
-from llmrankers_groupwise.prompting.prompt_file import load_prompt
-from llmrankers_groupwise.prompting.render import render
-from llmrankers_groupwise.rankers.ask import Asker
+from llmrankers_groupwise.prompting import load_prompt, render
+from llmrankers_groupwise.rankers.ask import EngineCaller
 from llmrankers_groupwise.testing import ScriptedEngine, filled_reply
-from llmrankers_groupwise.types import Candidate, Query, Reply, Request, Sampling
 
 HITS = 100
 GROUP = 20
@@ -62,7 +65,7 @@ def seconds(engine: Engine, asked: Sequence[Question]) -> tuple[float, int]:
     ranker = GroupwiseLlmRanker(engine=engine, group_size=GROUP)
 
     async def rank() -> int:
-        answers = await together(ranker.rank(*question) for question in asked)
+        answers = await gather(ranker.rank_candidates(*question) for question in asked)
         return sum(usage.calls for _, usage in answers)
 
     started = time.perf_counter()
@@ -80,7 +83,7 @@ def driver_calls(request: Request, num_workers: int) -> tuple[float, float]:
     And how many the driver's own time on a CPU would allow.
     """
     engine = RayEngine(functools.partial(ScriptedEngine, answer_at_once), num_workers=num_workers)
-    ask = Asker(engine, Sampling())
+    ask = EngineCaller(engine, Sampling())
     asyncio.run(ask([request] * 100))
     started, busy = time.perf_counter(), time.process_time()
     asyncio.run(ask([request] * CALLS))

@@ -17,21 +17,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from llmrankers_groupwise import GroupwiseLlmRanker
-from llmrankers_groupwise.data.first_stage import FirstStage
-from llmrankers_groupwise.data.passages import JsonlPassages
-from llmrankers_groupwise.data.qrels import read_qrels
-from llmrankers_groupwise.data.queries import read_queries
-from llmrankers_groupwise.data.run_files import RunFile
-from llmrankers_groupwise.evaluation.measures import evaluate
+from llmrankers_groupwise import GroupwiseLlmRanker, Ranking
+from llmrankers_groupwise.data import FirstStage, JsonlPassages, RunFile, read_qrels, read_queries
+from llmrankers_groupwise.evaluation import evaluate
 from llmrankers_groupwise.scores import mean_scores, ranked_positions
-from llmrankers_groupwise.types import GroupScores, JudgedGroup, Ranking, Status
+from llmrankers_groupwise.types import GroupScores, ScoredGroup, Status
 
 RATES = (0.0, 0.05, 0.1, 0.2, 0.5)
 SEEDS = range(10)
 
 
-def judged_lists(folder: Path) -> dict[str, tuple[list[str], Sequence[JudgedGroup]]]:
+def judged_lists(folder: Path) -> dict[str, tuple[list[str], Sequence[ScoredGroup]]]:
     """query_id -> doc_ids in first-stage order, and the groups with their scores."""
     run = RunFile(folder / "runs" / "bm25.trec", 100)
     passages = JsonlPassages(folder / "corpus.jsonl")
@@ -40,7 +36,7 @@ def judged_lists(folder: Path) -> dict[str, tuple[list[str], Sequence[JudgedGrou
 
         async def rank(query_id: str) -> Ranking:
             texts = first_stage.candidates(query_id, run[query_id], ranker.truncate, 128, 512)
-            return (await ranker.rank(*texts))[0]
+            return (await ranker.rank_candidates(*texts))[0]
 
         async def rank_all() -> list[Ranking]:
             return await asyncio.gather(*(rank(query_id) for query_id in run))
@@ -53,11 +49,11 @@ def judged_lists(folder: Path) -> dict[str, tuple[list[str], Sequence[JudgedGrou
 
 
 def with_failures(
-    judged: Sequence[JudgedGroup], rate: float, rng: random.Random, *, as_zero: bool
-) -> list[JudgedGroup]:
+    scored: Sequence[ScoredGroup], rate: float, rng: random.Random, *, as_zero: bool
+) -> list[ScoredGroup]:
     """The groups, each failed with probability `rate`."""
     failed = []
-    for each in judged:
+    for each in scored:
         labels = range(1, len(each.group.members) + 1)
         scores = dict.fromkeys(labels, 0.0) if as_zero else {}
         lost = GroupScores(scores, (), Status.FAILED)
@@ -81,8 +77,8 @@ def main() -> None:
             for seed in SEEDS:
                 rng = random.Random(seed)
                 scores = {}
-                for query_id, (doc_ids, judged) in lists.items():
-                    merged = with_failures(judged, rate, rng, as_zero=as_zero)
+                for query_id, (doc_ids, scored) in lists.items():
+                    merged = with_failures(scored, rate, rng, as_zero=as_zero)
                     order = ranked_positions(range(len(doc_ids)), mean_scores(len(doc_ids), merged))
                     scores[query_id] = {doc_ids[p]: -float(r) for r, p in enumerate(order)}
                 values.append(evaluate(qrels, scores, ["nDCG@10"])["nDCG@10"])

@@ -21,7 +21,7 @@ from typing import Any
 
 from llm import HEADER, ask, batching, made_engine, report, requests_for, seconds, texts
 
-from llmrankers_groupwise.types import Sampling
+from llmrankers_groupwise import Sampling
 
 SHAPES: dict[str, dict[str, Any]] = {
     "7b": {

@@ -32,16 +32,23 @@ from typing import Any
 from slow_server import Latency, answer_of, slow_server
 
 from llmrankers_groupwise import (
+    Candidate,
+    Engine,
+    EngineSettings,
     GroupwiseLlmRanker,
     ListwiseLlmRanker,
     PointwiseLlmRanker,
+    Query,
+    Reply,
+    Request,
+    Sampling,
     SetwiseLlmRanker,
 )
-from llmrankers_groupwise.concurrency import together
-from llmrankers_groupwise.engines.base import Engine, EngineSettings, resolve_engine
+from llmrankers_groupwise.concurrency import gather
+from llmrankers_groupwise.engines.base import resolve_engine
 from llmrankers_groupwise.rankers.base import MethodRanker
 from llmrankers_groupwise.testing import save_random_model
-from llmrankers_groupwise.types import Candidate, Query, Reply, Request, Sampling, Usage
+from llmrankers_groupwise.types import Usage
 
 WORDS = 40
 LATENCY = Latency(call=0.05, prompt_token=0.000_02, completion_token=0.002)
@@ -77,11 +84,11 @@ def measured(ranker: MethodRanker, work: list[Work]) -> tuple[Usage, float]:
     """What ranking all of them together cost, and the seconds it took."""
 
     async def rank() -> list[Usage]:
-        done = await together(ranker.rank(*each) for each in work)
+        done = await gather(ranker.rank_candidates(*each) for each in work)
         assert all(
-            judged.scores.status.value != "failed"
+            scored.scores.status.value != "failed"
             for ranking, _ in done
-            for judged in ranking.groups
+            for scored in ranking.groups
         )
         return [usage for _, usage in done]
 

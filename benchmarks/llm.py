@@ -25,16 +25,15 @@ from typing import Any
 
 from llmrankers.rankers import SearchResult
 
-from llmrankers_groupwise import GroupwiseLlmRanker
-from llmrankers_groupwise.concurrency import together
-from llmrankers_groupwise.engines.base import EngineSettings, resolve_engine
+from llmrankers_groupwise import EngineSettings, GroupwiseLlmRanker, Request, Sampling
+from llmrankers_groupwise.concurrency import gather
+from llmrankers_groupwise.engines.base import resolve_engine
 from llmrankers_groupwise.engines.lengths import form_budget
 from llmrankers_groupwise.engines.llm.form_probabilities import form_regex
 from llmrankers_groupwise.engines.llm.tokenizer import Prompt
-from llmrankers_groupwise.prompting.prompt_file import load_prompt
-from llmrankers_groupwise.prompting.render import render
+from llmrankers_groupwise.prompting import load_prompt, render
 from llmrankers_groupwise.testing import save_random_model
-from llmrankers_groupwise.types import Request, Sampling, ScoreForm
+from llmrankers_groupwise.types import ScoreForm
 
 GROUP = 20
 FORM = ScoreForm(tuple(f"[{n}]" for n in range(1, GROUP + 1)))
@@ -72,7 +71,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def ask(engine: Any, requests: Sequence[Request], sampling: Sampling) -> None:
     """All requests in flight together."""
-    replies = asyncio.run(together(engine.answer(each, sampling) for each in requests))
+    replies = asyncio.run(gather(engine.answer(each, sampling) for each in requests))
     assert not any(reply.error for reply in replies)
 
 

@@ -16,14 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from llmrankers_groupwise import GroupwiseLlmRanker
-from llmrankers_groupwise.data.first_stage import FirstStage
-from llmrankers_groupwise.data.passages import JsonlPassages
-from llmrankers_groupwise.data.queries import read_queries
-from llmrankers_groupwise.data.run_files import RunFile
-from llmrankers_groupwise.pipeline.experiment import Experiment
+from llmrankers_groupwise import GroupwiseLlmRanker, Request
+from llmrankers_groupwise.data import FirstStage, JsonlPassages, RunFile, read_queries
+from llmrankers_groupwise.pipeline import Experiment
 from llmrankers_groupwise.testing import ScriptedEngine, json_reply
-from llmrankers_groupwise.types import Request
 
 HITS = 100
 WORDS = 55

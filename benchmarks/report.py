@@ -25,14 +25,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from llmrankers_groupwise import GroupwiseLlmRanker
-from llmrankers_groupwise.data.first_stage import FirstStage
-from llmrankers_groupwise.data.passages import JsonlPassages
-from llmrankers_groupwise.data.queries import read_queries
-from llmrankers_groupwise.data.run_files import RunFile
-from llmrankers_groupwise.pipeline.experiment import Experiment
+from llmrankers_groupwise import GroupwiseLlmRanker, Request
+from llmrankers_groupwise.data import FirstStage, JsonlPassages, RunFile, read_queries
+from llmrankers_groupwise.pipeline import Experiment
 from llmrankers_groupwise.testing import ScriptedEngine
-from llmrankers_groupwise.types import Request
 
 TIMES = 7
 PASSAGE, REPLY = 55, 400

@@ -17,7 +17,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-from llmrankers_groupwise.training.rewards.rewards import (
+from llmrankers_groupwise.training.rewards import (
     format_reward,
     grouprank_v1,
     grouprank_v3,

@@ -26,12 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
-from llmrankers_groupwise.data.passages import JsonlPassages
-from llmrankers_groupwise.data.qrels import read_qrels
-from llmrankers_groupwise.data.queries import read_queries
-from llmrankers_groupwise.data.run_files import RunFile
+from llmrankers_groupwise.data import JsonlPassages, RunFile, read_qrels, read_queries
 from llmrankers_groupwise.engines.minilm import MiniLM, load_tokenizer, model_folder
-from llmrankers_groupwise.evaluation.measures import evaluate
+from llmrankers_groupwise.evaluation import evaluate
 
 Encode = Callable[[list[str]], np.ndarray]
 

@@ -23,15 +23,12 @@ from pathlib import Path
 
 import ir_measures
 
-from llmrankers_groupwise import GroupwiseLlmRanker
-from llmrankers_groupwise.data.first_stage import FirstStage
-from llmrankers_groupwise.data.passages import JsonlPassages
-from llmrankers_groupwise.data.queries import read_queries
-from llmrankers_groupwise.data.run_files import RunFile
-from llmrankers_groupwise.pipeline.experiment import Experiment
+from llmrankers_groupwise import GroupwiseLlmRanker, Reply, Request, Sampling
+from llmrankers_groupwise.data import FirstStage, JsonlPassages, RunFile, read_queries
+from llmrankers_groupwise.pipeline import Experiment
 from llmrankers_groupwise.pipeline.results import Ranked
 from llmrankers_groupwise.testing import json_reply
-from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
+from llmrankers_groupwise.types import Scoring
 
 HITS = 100
 WORDS = 55

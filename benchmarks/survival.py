@@ -29,19 +29,14 @@ from typing import Any
 
 from troubled_server import troubled_server
 
-from llmrankers_groupwise import GroupwiseLlmRanker
+from llmrankers_groupwise import GroupwiseLlmRanker, Reply, Request, Sampling
 from llmrankers_groupwise.cli import main as command
-from llmrankers_groupwise.data.first_stage import FirstStage
-from llmrankers_groupwise.data.passages import JsonlPassages
-from llmrankers_groupwise.data.queries import read_queries
-from llmrankers_groupwise.data.run_files import RunFile
+from llmrankers_groupwise.data import FirstStage, JsonlPassages, RunFile, read_queries
 from llmrankers_groupwise.engines.base import ENGINES
 from llmrankers_groupwise.engines.embedded import EmbeddedEngine
-from llmrankers_groupwise.journal.journal import ReadJournal
-from llmrankers_groupwise.pipeline.experiment import Experiment
-from llmrankers_groupwise.pipeline.results import Summary
+from llmrankers_groupwise.journal import ReadJournal
+from llmrankers_groupwise.pipeline import Experiment, Summary
 from llmrankers_groupwise.testing import ScriptedEngine, json_reply
-from llmrankers_groupwise.types import Reply, Request, Sampling
 
 HITS = 100
 _REPORT = "SURVIVAL_LOG"
@@ -189,7 +184,7 @@ def form(request: Request) -> Reply:
         weights = [rng.expovariate(1) ** 4 for _ in range(11)]
         rows.append(tuple(weight / sum(weights) for weight in weights))
     text = request.form.filled([str(rng.randrange(11)) for _ in rows]) if request.form else ""
-    return Reply(text, blanks=tuple(rows), prompt_tokens=3000, completion_tokens=170)
+    return Reply(text, slot_probabilities=tuple(rows), prompt_tokens=3000, completion_tokens=170)
 
 
 def cost(queries: int, rounds: int) -> None:

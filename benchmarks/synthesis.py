@@ -17,23 +17,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmrankers_groupwise import EngineSettings, Reply, Request, Sampling
+from llmrankers_groupwise.data import FirstStage, RunEntry
 from llmrankers_groupwise.data.candidate_files import CandidateFile
-from llmrankers_groupwise.data.first_stage import FirstStage
 from llmrankers_groupwise.data.passages import MemoryPassages
-from llmrankers_groupwise.data.run_files import RunEntry
-from llmrankers_groupwise.engines.base import EngineSettings
 from llmrankers_groupwise.engines.embedded import EmbeddedEngine
 from llmrankers_groupwise.scores import seeded
+from llmrankers_groupwise.training import PoolSettings, Teacher
 from llmrankers_groupwise.training.data.labels import drawn_size, interval_sample, size_shares
-from llmrankers_groupwise.training.data.pools import PoolSettings, make_pools
+from llmrankers_groupwise.training.data.pools import make_pools
 from llmrankers_groupwise.training.data.teachers import (
-    Teacher,
     Teaching,
     judge_pools,
     listwise_ranker,
     pointwise_ranker,
 )
-from llmrankers_groupwise.types import Reply, Request, Sampling
 
 Lists = dict[str, list[RunEntry]]
 

@@ -23,13 +23,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llmrankers_groupwise.prompting.prompt_file import load_prompt
-from llmrankers_groupwise.prompting.render import render
+from llmrankers_groupwise.prompting import load_prompt, render
 from llmrankers_groupwise.testing import json_reply, save_random_model
-from llmrankers_groupwise.training.finetuning.grpo import grpo
-from llmrankers_groupwise.training.finetuning.settings import GrpoSettings, SftSettings
-from llmrankers_groupwise.training.finetuning.sft import sft
-from llmrankers_groupwise.training.rewards.rewards import grouprank_v3
+from llmrankers_groupwise.training import GrpoSettings, SftSettings, grpo, sft
+from llmrankers_groupwise.training.rewards import grouprank_v3
 
 PROMPT = 'prompt_user = "{query}\\n{docs}\\nScores as JSON in <answer>."\n'
 COMMON: dict[str, Any] = {

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from llmrankers.rankers import SearchResult
 
-from llmrankers_groupwise import GroupwiseLlmRanker
-from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
+from llmrankers_groupwise import GroupwiseLlmRanker, Reply, Request, Sampling
+from llmrankers_groupwise.types import Scoring
 
 
 class WordOverlapEngine:

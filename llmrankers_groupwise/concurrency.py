@@ -19,21 +19,21 @@ from typing import Any, Generic, TypeVar
 from llmrankers_groupwise.errors import ModelError
 
 __all__ = [
-    "WAITED",
-    "Eventually",
-    "HomeProcess",
-    "Once",
+    "SEQUENTIAL_CALLS",
+    "AsyncLazy",
+    "ForkGuard",
+    "Lazy",
+    "consume_exception",
     "end_in_background",
-    "heard",
+    "gather",
     "in_background",
     "run_in_background",
     "run_interruptibly",
-    "together",
 ]
 
 Result = TypeVar("Result")
 
-WAITED: ContextVar[int] = ContextVar("waited", default=0)
+SEQUENTIAL_CALLS: ContextVar[int] = ContextVar("waited", default=0)
 """How many calls the running task has waited for, one after another."""
 
 _lock = threading.Lock()
@@ -41,7 +41,7 @@ _loop: asyncio.AbstractEventLoop | None = None
 _ending: set[Future[Any]] = set()  # a loop holds its tasks by weak references only
 
 
-class HomeProcess:
+class ForkGuard:
     """The process that threads and connections belong to: they do not survive a fork."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class HomeProcess:
         return self._number == os.getpid()
 
 
-class Once(Generic[Result]):
+class Lazy(Generic[Result]):
     """A value that is made by its first call, whichever thread that comes from.
 
     An exception of the making is remembered as well and raised to every later call: what cannot
@@ -110,7 +110,7 @@ class Once(Generic[Result]):
             return made
 
 
-class Eventually(Generic[Result]):
+class AsyncLazy(Generic[Result]):
     """A value that a thread of its own makes at the first wait for it, for all event loops.
 
     Args:
@@ -137,7 +137,7 @@ class Eventually(Generic[Result]):
             self._future.set_exception(error)
 
 
-async def together(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+async def gather(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
     """Their results in order, all running at once; the first exception cancels the others.
 
     Who waits for them has waited for as many calls as the one that waited for most.
@@ -148,7 +148,9 @@ async def together(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> list[Re
             tasks = [group.create_task(each, context=context) for each, context in started]
     except BaseExceptionGroup as failed:
         raise failed.exceptions[0] from None
-    WAITED.set(max([WAITED.get(), *(context.get(WAITED, 0) for _, context in started)]))
+    SEQUENTIAL_CALLS.set(
+        max([SEQUENTIAL_CALLS.get(), *(context.get(SEQUENTIAL_CALLS, 0) for _, context in started)])
+    )
     return [task.result() for task in tasks]
 
 
@@ -176,7 +178,7 @@ async def in_background(coroutine: Coroutine[Any, Any, Result]) -> Result:
     return await asyncio.wrap_future(future)
 
 
-def heard(task: asyncio.Task[Any]) -> None:
+def consume_exception(task: asyncio.Task[Any]) -> None:
     """To be called when a task is done whose exception nobody may be left to hear."""
     if not task.cancelled():
         task.exception()

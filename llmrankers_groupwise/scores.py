@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Literal
 
-from llmrankers_groupwise.types import JudgedGroup
+from llmrankers_groupwise.types import ScoredGroup
 
 __all__ = [
     "Ties",
@@ -14,11 +14,11 @@ __all__ = [
     "min_max",
     "ranked_positions",
     "seeded",
+    "strictly_decreasing",
     "tie_order",
-    "written_scores",
 ]
 Ties = Literal["first_stage", "doc_id", "random"]
-_TIES = ("first_stage", "doc_id", "random")
+TIES = ("first_stage", "doc_id", "random")
 
 RRF_K = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher, SIGIR 2009)."""
@@ -26,11 +26,11 @@ RRF_K = 60
 _MICRO = 1_000_000
 
 
-def mean_scores(n: int, judged: Sequence[JudgedGroup]) -> list[float | None]:
+def mean_scores(n: int, scored: Sequence[ScoredGroup]) -> list[float | None]:
     """The mean of each position's scores over its appearances; missing ones do not count."""
     totals = [0.0] * n
     counts = [0] * n
-    for each in judged:
+    for each in scored:
         for label, score in each.scores.scores.items():
             position = each.group.members[label - 1]
             totals[position] += score
@@ -87,7 +87,7 @@ def tie_order(doc_ids: Sequence[str], ties: Ties, rng: random.Random) -> list[in
     return ranks
 
 
-def written_scores(scores: Sequence[float | None]) -> list[float]:
+def strictly_decreasing(scores: Sequence[float | None]) -> list[float]:
     """Scores for a ranking in this order: six decimals, each below the one before it.
 
     trec_eval and its kin sort by score and break ties by doc_id, so a tie would undo the order.

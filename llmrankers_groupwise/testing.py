@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrankers_groupwise.errors import EngineError
-from llmrankers_groupwise.prompting.parse_scores import blank_with_mean
+from llmrankers_groupwise.prompting.parse_scores import slot_with_mean
 from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
 
 __all__ = ["CHAT_TEMPLATE", "ScriptedEngine", "filled_reply", "json_reply", "save_random_model"]
@@ -26,7 +26,7 @@ Answer = str | Reply | EngineError
 class ScriptedEngine:
     """An engine that answers from a script and records what it was asked.
 
-    Tokens are words: `count_tokens`, `truncate` and the token counts of replies split on blanks.
+    Tokens are words: `count_tokens`, `truncate` and the token counts of replies split on spaces.
 
     Args:
         script: answers in the order of asking, or a function from a request to its answer. When a
@@ -63,7 +63,7 @@ class ScriptedEngine:
         return len(text.split())
 
     def truncate(self, text: str, length: int) -> str:
-        """The first `length` words, with the blanks between them as they were."""
+        """The first `length` words, with the spaces between them as they were."""
         words = list(re.finditer(r"\S+", text))
         return text if len(words) <= length else text[: words[length - 1].end() if length else 0]
 
@@ -94,8 +94,8 @@ def json_reply(scores: Sequence[float]) -> str:
 
 
 def filled_reply(scores: Sequence[float]) -> Reply:
-    """A reply whose blanks have these expected scores, split between the two nearest choices."""
-    return Reply(blanks=tuple(blank_with_mean(score) for score in scores))
+    """A reply whose slots have these expected scores, split between the two nearest choices."""
+    return Reply(slot_probabilities=tuple(slot_with_mean(score) for score in scores))
 
 
 CHAT_TEMPLATE = (

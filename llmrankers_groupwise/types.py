@@ -14,7 +14,6 @@ __all__ = [
     "Candidate",
     "Group",
     "GroupScores",
-    "JudgedGroup",
     "Message",
     "Origin",
     "Query",
@@ -25,6 +24,7 @@ __all__ = [
     "Request",
     "Sampling",
     "ScoreForm",
+    "ScoredGroup",
     "Scoring",
     "Status",
     "Usage",
@@ -35,7 +35,7 @@ Message = dict[str, str]
 """A chat message: {"role": "system" | "user" | "assistant", "content": text}."""
 
 Scoring = Literal["generation", "likelihood"]
-"""How scores are had: written by the model and parsed, or read off a ScoreForm's blanks."""
+"""How scores are had: written by the model and parsed, or read off a ScoreForm's slots."""
 
 Wanted = Literal["scores", "order", "choice"]
 """What a reply is to say: a score for every label, all labels best first, or the best one."""
@@ -72,9 +72,9 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class ScoreForm:
-    """An answer with one blank per label, e.g. `{"[1]": _, "[2]": _}`.
+    """An answer with one slot per label, e.g. `{"[1]": _, "[2]": _}`.
 
-    An engine that fills forms writes the fixed text itself and reports, for every blank, the
+    An engine that fills forms writes the fixed text itself and reports, for every slot, the
     probability of each choice. Choices are numbers, or words, in quotes, that begin differently.
     """
 
@@ -88,13 +88,13 @@ class ScoreForm:
 
     @property
     def fixed(self) -> tuple[str, ...]:
-        """The text before each blank, then the closing text: len(labels) + 1 pieces."""
+        """The text before each slot, then the closing text: len(labels) + 1 pieces."""
         quote = '"' if self.of_words else ""
         starts = [f'"{label}": {quote}' for label in self.labels]
         return ("{" + starts[0], *(f"{quote}, {start}" for start in starts[1:]), quote + "}")
 
     def filled(self, answers: Sequence[str]) -> str:
-        """The answer as text, with one choice for every blank."""
+        """The answer as text, with one choice for every slot."""
         parts = zip(self.fixed, (*answers, ""), strict=True)
         return "".join(before + answer for before, answer in parts)
 
@@ -183,7 +183,7 @@ class Reply:
 
     Attributes:
         text: what the model wrote, reasoning included.
-        blanks: of a filled form, probabilities of shape (labels, choices); each row sums to 1.
+        slot_probabilities: of a filled form, shape (labels, choices); each row sums to 1.
         forced: the form was filled after a text that did not finish by itself.
         cut_passages: how many passages were cut to fit the model's length.
         prompt_tokens: tokens read; where a prompt is continued from a cache it counts once.
@@ -195,7 +195,7 @@ class Reply:
     """
 
     text: str = ""
-    blanks: tuple[tuple[float, ...], ...] | None = None
+    slot_probabilities: tuple[tuple[float, ...], ...] | None = None
     forced: bool = False
     cut_passages: int = 0
     prompt_tokens: int = 0
@@ -235,7 +235,7 @@ class GroupScores:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedGroup:
+class ScoredGroup:
     """A group with its scores and the reply that they were read from."""
 
     group: Group
@@ -247,14 +247,14 @@ class JudgedGroup:
 class RankedDocument:
     """A document of the final ranking.
 
-    `score` strictly decreases; `judged` is the fused score behind it, None for a document that no
-    group scored; `first_stage_rank` counts from 1; `variance` is that of its calibrated scores over
-    the groups it was in, None for fewer than two: the less, the surer.
+    `score` strictly decreases; `model_score` is the fused score it comes from, None for a document
+    that no group scored; `first_stage_rank` counts from 1; `variance` is that of its calibrated
+    scores over the groups it was in, None for fewer than two: the less, the surer.
     """
 
     doc_id: str
     score: float
-    judged: float | None
+    model_score: float | None
     first_stage_rank: int
     variance: float | None = None
 
@@ -263,14 +263,14 @@ class RankedDocument:
 class Ranking:
     """All candidates of one query, best first, and the groups the order came from.
 
-    `spared` counts groups that were not asked about, as the order was stable without them;
+    `skipped_groups` counts groups that were not asked about, as the order was stable without them;
     `calibrated` are the groups with the scores that were merged, where a method calibrates.
     """
 
     documents: tuple[RankedDocument, ...]
-    groups: tuple[JudgedGroup, ...] = ()
-    spared: int = 0
-    calibrated: tuple[JudgedGroup, ...] = ()
+    groups: tuple[ScoredGroup, ...] = ()
+    skipped_groups: int = 0
+    calibrated: tuple[ScoredGroup, ...] = ()
 
 
 @dataclass(slots=True)

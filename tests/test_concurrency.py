@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from llmrankers_groupwise.concurrency import (
-    Once,
+    Lazy,
     end_in_background,
     in_background,
     run_in_background,
@@ -77,7 +77,7 @@ def test_a_value_is_made_once_for_all_threads() -> None:
         made.append(object())
         return made[-1]
 
-    once = Once(make)
+    once = Lazy(make)
     assert once.made is None
 
     def get(_: int) -> object:
@@ -92,7 +92,7 @@ def test_a_value_is_made_once_for_all_threads() -> None:
 
 def test_none_is_a_value_too() -> None:
     calls: list[None] = []
-    once = Once(lambda: calls.append(None))
+    once = Lazy(lambda: calls.append(None))
     assert once() is None
     assert once() is None
     assert len(calls) == 1
@@ -105,7 +105,7 @@ def test_what_cannot_be_made_is_not_tried_again() -> None:
         tries.append(1)
         raise LookupError("not there")
 
-    once = Once(fail)
+    once = Lazy(fail)
     errors = []
     for _ in range(3):
         with pytest.raises(LookupError, match="not there") as caught:
@@ -118,7 +118,7 @@ def test_what_cannot_be_made_is_not_tried_again() -> None:
 
 def test_a_forgotten_value_is_made_anew() -> None:
     numbers = iter(range(2))
-    once = Once(lambda: next(numbers))
+    once = Lazy(lambda: next(numbers))
     assert once.forget() is None
     assert once() == 0
     assert once.forget() == 0

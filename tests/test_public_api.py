@@ -1,8 +1,9 @@
-"""The package's shape: which module may import which, and what importing it costs."""
+"""What the package promises: its public names, and what importing it costs."""
 
 import ast
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -11,97 +12,21 @@ import llmrankers_groupwise
 
 PACKAGE = Path(llmrankers_groupwise.__file__).parent
 
-LAYERS = (
-    ("errors", "types", "textfiles", "folders", "records"),
-    ("grouping", "conversion", "prompts", "parsing", "orders", "fusion", "runblocks", "runs",
-     "trec", "evaluation",
-     "significance", "measured", "run_fusion", "manifest",
-     "score_models", "calibration", "second_round"),
-    ("passages", "candidates", "lucene", "text_sources", "first_stage", "upstream",
-     "testsets", "topics", "preparation", "testing", "tally", "background", "signals", "keys",
-     "journal_open", "journal_file", "journal_pages",
-     "journal_check", "journal_writer", "journal"),
-    ("engines.protocol", "engines.adapters", "engines.batching", "engines.tokens",
-     "engines.templates", "engines.chat",
-     "engines.dialogue", "engines.prompter", "engines.dry", "engines.blanks",
-     "engines.formtokens", "engines.cache", "engines.decoding", "engines.identity",
-     "engines.pretrained", "engines.loading", "engines.loaded",
-     "engines.minilm", "engines.embedded", "engines.estimates",
-     "engines.openai_accepted", "engines.openai_format", "engines.openai_server",
-     "engines.openai_dialect", "engines.openai_settings", "engines.openai",
-     "engines.transformers", "engines.vllm", "engines.vllm_process",
-     "engines.replay", "engines.recordings",
-     "engines.ray", "engines.ray_workers", "engines.ray_actor", "engines.ray_cluster",
-     "engines"),
-    ("asking", "methods.judging", "methods.groupwise", "methods.setwise", "methods.listwise",
-     "methods.pointwise", "methods.registry", "methods"),
-    ("presets", "trained", "method_ranker", "ranker", "sibling_rankers", "results",
-     "experiment", "summary", "explanation", "merging",
-     "comparison", "comparison_table",
-     "report.blocks", "report.pareto", "report.svg", "report.drawing", "report.plots",
-     "report.overview", "report.texts", "report.rankings", "report.questions", "report.details",
-     "report.page", "report",
-     "training.agreement", "training.columns", "training.labels", "training.rewards",
-     "training.rows", "training.datasets", "training.teachers", "training.retrieval",
-     "training.pools", "training.reasons", "training.lists", "training.student",
-     "training.writing", "training.synthesis", "training.inspection", "training.plots",
-     "training.arguments", "training.card", "training.curves", "training.fit",
-     "training.folder",
-     "training.grpo", "training.heldout", "training.models", "training.settings",
-     "training.sft", "training.tokens",
-     "training"),
-    ("worker_options", "options", "option_groups", "method_options", "prompt_command",
-     "journal_command",
-     "inputs", "reporting", "run_command", "merge_command", "compare_command", "fuse_command",
-     "prepare_command", "synthesize_options",
-     "synthesize_command", "inspect_command",
-     "finetune_options", "finetune_command",
-     "train_command"),
-    ("cli",),
-)  # fmt: skip
-LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
-
 
 def module_name(path: Path) -> str:
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     return ".".join(part for part in parts if part != "__init__")
 
 
-MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py") if module_name(path)}
+MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py") if path.stem != "__main__"}
+FOLDERS = sorted(name for name, path in MODULES.items() if path.stem == "__init__")
 
 
-def imports_of(path: Path) -> set[str]:
-    """The package's modules that a module imports, wherever in its code."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE.name + "."):
-            found.add((node.module or "").removeprefix(PACKAGE.name + "."))
-        elif isinstance(node, ast.Import):
-            names = [
-                alias.name for alias in node.names if alias.name.startswith(PACKAGE.name + ".")
-            ]
-            found.update(name.removeprefix(PACKAGE.name + ".") for name in names)
-    return found
-
-
-def test_every_module_has_its_layer() -> None:
-    assert set(MODULES) == set(LEVEL)
-
-
-@pytest.mark.parametrize("module", sorted(LEVEL))
-def test_imports_point_down_or_sideways(module: str) -> None:
-    for imported in imports_of(MODULES[module]):
-        assert LEVEL[imported] <= LEVEL[module], f"{module} imports {imported}"
-
-
-def test_no_modules_import_each_other_in_a_ring() -> None:
-    remaining = {module: imports_of(path) for module, path in MODULES.items()}
-    while remaining:
-        free = {module for module, imported in remaining.items() if not imported & set(remaining)}
-        assert free, f"a ring among {sorted(remaining)}"
-        remaining = {
-            module: imported for module, imported in remaining.items() if module not in free
-        }
+def test_a_folder_is_one_subject_of_a_dozen_files_at_most() -> None:
+    for folder in FOLDERS:
+        files = [path for path in MODULES[folder].parent.glob("*.py") if path.stem[0] != "_"]
+        assert len(files) <= (8 if folder == PACKAGE.name else 12), folder
+        assert import_module(folder).__doc__, folder
 
 
 def test_importing_loads_nothing_heavy_and_prints_nothing() -> None:
@@ -117,7 +42,7 @@ def test_importing_loads_nothing_heavy_and_prints_nothing() -> None:
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
+@pytest.mark.parametrize("module", sorted(set(MODULES) - set(FOLDERS)))
 def test_what_a_module_calls_public_it_defines_itself(module: str) -> None:
     body = ast.parse(MODULES[module].read_text(encoding="utf-8")).body
     targets = [t for each in body if isinstance(each, ast.Assign) for t in each.targets]
@@ -134,6 +59,15 @@ def test_what_a_module_calls_public_it_defines_itself(module: str) -> None:
     assert public <= defined
 
 
-def test_the_package_has_what_it_exports() -> None:
-    missing = [n for n in llmrankers_groupwise.__all__ if not hasattr(llmrankers_groupwise, n)]
-    assert missing == []
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_has_what_it_exports_in_order(folder: str) -> None:
+    package = import_module(folder)
+    exported = getattr(package, "__all__", [])
+    assert exported == sorted(exported)
+    assert [name for name in exported if not hasattr(package, name)] == []
+
+
+def test_everything_public_in_the_package_is_exported() -> None:
+    folders = {name.rsplit(".", 1)[-1] for name in (*FOLDERS, *MODULES) if name.count(".") == 1}
+    public = {name for name in vars(llmrankers_groupwise) if name[0] != "_"} - folders
+    assert public | {"__version__"} == set(llmrankers_groupwise.__all__)

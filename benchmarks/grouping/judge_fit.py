@@ -37,9 +37,8 @@ from recorded_judges import (
     score_facts,
 )
 
-from llmrankers_groupwise.data.qrels import read_qrels
-from llmrankers_groupwise.data.run_files import RunFile
-from llmrankers_groupwise.evaluation.measures import evaluate
+from llmrankers_groupwise.data import RunFile, read_qrels
+from llmrankers_groupwise.evaluation import evaluate
 
 GRADES = 3
 

@@ -31,16 +31,8 @@ from typing import Any
 
 import numpy as np
 
-from llmrankers_groupwise.types import (
-    MAX_SCORE,
-    Group,
-    GroupScores,
-    JudgedGroup,
-    Reply,
-    Request,
-    Sampling,
-    Status,
-)
+from llmrankers_groupwise import Reply, Request, Sampling
+from llmrankers_groupwise.types import MAX_SCORE, Group, GroupScores, ScoredGroup, Status
 
 CUT_OFF = "<reason>\nPassage [1] is about the query, and passage [2]"
 """A reply that ran out of tokens in its reasoning."""
@@ -111,7 +103,7 @@ class SimulatedJudge:
         self.worth = np.where(np.asarray(grades) < 0, parameters.unjudged, worth) + bias
         self.centre = float(self.worth.mean()) if len(grades) else 0.0
 
-    def __call__(self, groups: Sequence[Group]) -> list[JudgedGroup]:
+    def __call__(self, groups: Sequence[Group]) -> list[ScoredGroup]:
         """The groups with their scores."""
         return [self._judged(group) for group in groups]
 
@@ -130,7 +122,7 @@ class SimulatedJudge:
         """What everything about a prompt is drawn from."""
         return np.random.default_rng([*self._key, zlib.crc32(np.asarray(members, np.int64).data)])
 
-    def _judged(self, group: Group) -> JudgedGroup:
+    def _judged(self, group: Group) -> ScoredGroup:
         given, rng = self.parameters, self.rng(group.members)
         scores = np.clip(self.raw(group.members, rng), 0.0, MAX_SCORE)
         if given.levels:
@@ -142,7 +134,7 @@ class SimulatedJudge:
         read = {label: float(scores[label - 1]) for label in labels if there[label - 1]}
         missing = tuple(label for label in labels if label not in read)
         status = Status.FAILED if not read else Status.PARTIAL if missing else Status.EXACT
-        return JudgedGroup(group, GroupScores(read, missing, status))
+        return ScoredGroup(group, GroupScores(read, missing, status))
 
 
 class SimulatedEngine:
@@ -185,8 +177,8 @@ class SimulatedEngine:
         origin = request.origin
         places = self._places[origin.query_id]
         group = Group(origin.repeat, tuple(places[doc_id] for doc_id in origin.doc_ids))
-        (judged,) = self._judges[origin.query_id]([group])
-        scores = judged.scores.scores
+        (scored,) = self._judges[origin.query_id]([group])
+        scores = scored.scores.scores
         if not scores:
             return Reply(text=CUT_OFF, finish_reason="length")
         entries = ", ".join(f'"[{label}]": {scores[label]:g}' for label in sorted(scores))

@@ -15,22 +15,13 @@ from judge_simulator import JudgeParameters, SimulatedJudge
 from plans import Judge, Merge
 from recorded_judges import MODEL
 
-from llmrankers_groupwise import GroupwiseLlmRanker
-from llmrankers_groupwise.data.qrels import Qrels, read_qrels
-from llmrankers_groupwise.data.queries import read_queries
-from llmrankers_groupwise.data.run_files import RunFile
-from llmrankers_groupwise.evaluation.measures import evaluate
+from llmrankers_groupwise import Candidate, GroupwiseLlmRanker, Query, Reply
+from llmrankers_groupwise.data import RunFile, read_qrels, read_queries
+from llmrankers_groupwise.data.qrels import Qrels
+from llmrankers_groupwise.evaluation import evaluate
 from llmrankers_groupwise.prompting.parse_orders import read_order
 from llmrankers_groupwise.scores import ranked_positions
-from llmrankers_groupwise.types import (
-    Candidate,
-    Group,
-    GroupScores,
-    JudgedGroup,
-    Query,
-    Reply,
-    Status,
-)
+from llmrankers_groupwise.types import Group, GroupScores, ScoredGroup, Status
 
 DEEPEST = 500
 RUNS = {"trec-dl19": "bm25", "noveleval": "google_order", "scifact": "bm25"}
@@ -123,7 +114,7 @@ def embedded(collection: Collection) -> MakeJudge:
             doc_ids = collection.doc_ids[query_id]
             found = [Candidate(doc_id, corpus[doc_id], 0.0) for doc_id in doc_ids]
             ranking, _ = asyncio.run(
-                ranker.rank(Query(query_id, collection.queries[query_id]), found)
+                ranker.rank_candidates(Query(query_id, collection.queries[query_id]), found)
             )
             scores[query_id] = {
                 each.group.members[label - 1]: score
@@ -145,11 +136,11 @@ def _loaded(folder: Path) -> tuple[dict[str, str], GroupwiseLlmRanker, dict[str,
     return corpus, GroupwiseLlmRanker(grouping="sorted"), {}
 
 
-def _looked_up(group: Group, scores: Mapping[int, float]) -> JudgedGroup:
+def _looked_up(group: Group, scores: Mapping[int, float]) -> ScoredGroup:
     found = {label: scores[x] for label, x in enumerate(group.members, 1) if x in scores}
     missing = tuple(label for label in range(1, len(group.members) + 1) if label not in found)
     status = Status.FAILED if not found else Status.PARTIAL if missing else Status.EXACT
-    return JudgedGroup(group, GroupScores(found, missing, status))
+    return ScoredGroup(group, GroupScores(found, missing, status))
 
 
 def recorded_table(shared: Path, merges: Sequence[Merge]) -> Iterator[str]:
@@ -181,14 +172,14 @@ def recorded_table(shared: Path, merges: Sequence[Merge]) -> Iterator[str]:
             for query_id, asked in windows[run_id].items():
                 doc_ids = [entry.doc_id for entry in run[query_id]][:100]
                 places = {doc_id: place for place, doc_id in enumerate(doc_ids)}
-                judged = [
-                    JudgedGroup(
+                scored = [
+                    ScoredGroup(
                         Group(repeat, tuple(places[doc_id] for doc_id in shown)),
                         read_order(reply, len(shown), "rank_llm"),
                     )
                     for repeat, (shown, reply) in enumerate(asked)
                 ]
-                order = ranked_positions(range(len(doc_ids)), merge.scores(len(doc_ids), judged))
+                order = ranked_positions(range(len(doc_ids)), merge.scores(len(doc_ids), scored))
                 scores[query_id] = {doc_ids[x]: -float(rank) for rank, x in enumerate(order)}
             values.append(evaluate(qrels, scores, ["nDCG@10"])["nDCG@10"])
         yield f"| {merge.name} | {' | '.join(f'{value:.4f}' for value in values)} |"

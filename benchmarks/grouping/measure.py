@@ -14,7 +14,7 @@ from judges import Collection, collection_of, embedded, made_collection, simulat
 from plans import Combination, Plan, combinations, ranked
 from study_tables import Measured
 
-from llmrankers_groupwise.evaluation.measures import evaluate_queries
+from llmrankers_groupwise.evaluation import evaluate_queries
 
 Offered = Callable[[int, int, int], Sequence[Combination]]
 """n, budget, group_size -> what is measured, the baseline first; nothing to leave a budget out."""

@@ -7,14 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from llmrankers_groupwise import Candidate
 from llmrankers_groupwise.methods.groupwise.aggregation import Fusion, fused_scores
 from llmrankers_groupwise.methods.groupwise.calibration import Calibration, calibrated, shrunk
-from llmrankers_groupwise.methods.groupwise.final_round import reordered, second_round_groups, spans
+from llmrankers_groupwise.methods.groupwise.final_round import (
+    final_round_groups,
+    rank_spans,
+    rerank_spans,
+)
 from llmrankers_groupwise.methods.groupwise.grouping import Strategy, make_groups
 from llmrankers_groupwise.scores import mean_scores, ranked_positions
-from llmrankers_groupwise.types import Candidate, Group, JudgedGroup
+from llmrankers_groupwise.types import Group, ScoredGroup
 
-Judge = Callable[[Sequence[Group]], list[JudgedGroup]]
+Judge = Callable[[Sequence[Group]], list[ScoredGroup]]
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Plan:
 
     def calls(self, n: int) -> int:
         """How many calls it takes for n candidates."""
-        second = spans(n, **self._second)
+        second = rank_spans(n, **self._second)
         finals = self.final_calls - 1 if self.final_round else 0
         return len(self.first(n, 0, "")) + len(second) + finals * bool(second)
 
@@ -77,7 +82,7 @@ class Plan:
 
     def second(self, order: Sequence[int], seed: int, query: str) -> list[Group]:
         """The groups of the second round."""
-        return second_round_groups(
+        return final_round_groups(
             order,
             set(order),
             final_calls=self.final_calls,
@@ -87,14 +92,14 @@ class Plan:
             **self._second,
         )
 
-    def reordered(
+    def rerank_spans(
         self,
         order: Sequence[int],
         scores: Sequence[float | None],
-        judged: Sequence[JudgedGroup],
+        scored: Sequence[ScoredGroup],
     ) -> list[int]:
         """The order after the second round, whose groups are given."""
-        return reordered(order, scores, spans(len(order), **self._second), judged)
+        return rerank_spans(order, scores, rank_spans(len(order), **self._second), scored)
 
 
 @dataclass(frozen=True)
@@ -113,9 +118,9 @@ class Merge:
         parts += [f"shrinkage {self.shrinkage:g}"] if self.shrinkage else []
         return " + ".join(parts) or "none"
 
-    def scores(self, n: int, judged: Sequence[JudgedGroup]) -> list[float | None]:
+    def scores(self, n: int, scored: Sequence[ScoredGroup]) -> list[float | None]:
         """A score for each of n candidates, None where nothing scored it."""
-        comparable = calibrated(judged, self.calibration)
+        comparable = calibrated(scored, self.calibration)
         if self.shrinkage:
             return shrunk(mean_scores(n, comparable), comparable, self.shrinkage)
         return fused_scores([_ANY] * n, comparable, self.fusion)
@@ -211,13 +216,13 @@ def ranked(
     first = judge(plan.first(n, seed, query))
     orders = []
     for merge in merges:
-        judged = first
-        scores = merge.scores(n, judged)
+        scored = first
+        scores = merge.scores(n, scored)
         order = ranked_positions(range(n), scores)
         groups = plan.second(order, seed, query)
         if groups:
             second = judge(groups)
-            order = plan.reordered(order, merge.scores(n, first + second), second)
+            order = plan.rerank_spans(order, merge.scores(n, first + second), second)
         orders.append(order)
     return orders
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmrankers_groupwise import Reply
 from llmrankers_groupwise.prompting.parse_orders import read_order
-from llmrankers_groupwise.types import Reply
 
 NORMAL = statistics.NormalDist()
 MODEL = "_output_v2_aug_vicuna_7b_top100"

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmrankers_groupwise.data.first_stage import FirstStage
+from llmrankers_groupwise.data import FirstStage, RunEntry
 from llmrankers_groupwise.data.qrels import Qrels
-from llmrankers_groupwise.data.run_files import RunEntry
 
 __all__ = [
     "QUERY_WORDS",

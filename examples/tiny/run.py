@@ -28,15 +28,18 @@ from material import make_collection, read_material
 from results import AGAIN, SFT, folder_name, write_results
 from teachers import WordCounter
 
-from llmrankers_groupwise.training.data.lists import ListSettings
-from llmrankers_groupwise.training.data.pools import PoolSettings
-from llmrankers_groupwise.training.data.synthesis import Synthesis
-from llmrankers_groupwise.training.data.teachers import Teacher
-from llmrankers_groupwise.training.finetuning.grpo import grpo
-from llmrankers_groupwise.training.finetuning.heldout import HeldOut
-from llmrankers_groupwise.training.finetuning.settings import GrpoSettings, SftSettings
-from llmrankers_groupwise.training.finetuning.sft import sft
-from llmrankers_groupwise.training.rewards.rewards import GroupReward, grouprank_v3
+from llmrankers_groupwise.training import (
+    GrpoSettings,
+    HeldOut,
+    ListSettings,
+    PoolSettings,
+    SftSettings,
+    Synthesis,
+    Teacher,
+    grpo,
+    sft,
+)
+from llmrankers_groupwise.training.rewards import GroupReward, grouprank_v3
 
 HERE = Path(__file__).parent
 Trainings = list[Callable[[], str]]

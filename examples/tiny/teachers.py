@@ -7,8 +7,8 @@ import re
 
 from material import QUERY_WORDS
 
+from llmrankers_groupwise import Request
 from llmrankers_groupwise.testing import ScriptedEngine
-from llmrankers_groupwise.types import Request
 
 __all__ = ["NAMED", "WordCounter"]
 

@@ -12,7 +12,7 @@ from llmrankers_groupwise.data.manifest import check_place, versions, write_run
 from llmrankers_groupwise.data.run_files import RunFile, write_ranking
 from llmrankers_groupwise.data.run_fusion import FusedQuery, RunFusion, check_run_fusion, fuse_runs
 from llmrankers_groupwise.errors import SettingsError
-from llmrankers_groupwise.scores import RRF_K, written_scores
+from llmrankers_groupwise.scores import RRF_K, strictly_decreasing
 from llmrankers_groupwise.types import RankedDocument
 
 __all__ = ["add_fuse_parser", "run_fuse"]
@@ -103,7 +103,7 @@ class _Written:
         self._first: list[list[str]] = [[] for _ in paths]
 
     def write(self, out: IO[str], query: FusedQuery) -> None:
-        scores = written_scores([entry.score for entry in query.documents])
+        scores = strictly_decreasing([entry.score for entry in query.documents])
         documents = [
             RankedDocument(entry.doc_id, score, entry.score, rank)
             for rank, (entry, score) in enumerate(zip(query.documents, scores, strict=True), 1)

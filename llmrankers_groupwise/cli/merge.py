@@ -55,7 +55,9 @@ def _ranked(query_ids: Sequence[str], recorded: Recorded, ranker: MethodRanker) 
             f"come to it: `journal export` lists what was asked"
         )
     return [
-        Ranked(*each, *run_in_background(ranker.rank(*each))) for each in found.values() if each
+        Ranked(*each, *run_in_background(ranker.rank_candidates(*each)))
+        for each in found.values()
+        if each
     ]
 
 

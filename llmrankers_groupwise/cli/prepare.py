@@ -177,7 +177,7 @@ def _passages(
 
 
 def _has_underscores(index: str | None) -> bool:
-    """Whether this is a prebuilt index in which blanks of document ids became underscores."""
+    """Whether this is a prebuilt index in which spaces of document ids became underscores."""
     return any(each.bright and each.index == index for each in KNOWN_SETS.values())
 
 

@@ -146,7 +146,7 @@ def _candidate_line(
     query, candidates = value.get("query"), value.get("candidates")
     if not isinstance(query, Mapping) or not isinstance(candidates, list):
         refuse("no query object or no candidates list")
-    query_id = json_id(query, ("qid", "id", "_id"), blanks=False)
+    query_id = json_id(query, ("qid", "id", "_id"), spaces=False)
     if query_id is None or not isinstance(query.get("text"), str):
         refuse("the query has no qid or no text")
     entries: list[tuple[RunEntry, str]] = []

@@ -52,7 +52,7 @@ class MemoryPassages:
 
 
 def passage_text(document: object) -> str | None:
-    """Title and text of a document record, joined by a blank, or the record if it is a text.
+    """Title and text of a document record, joined by a space, or the record if it is a text.
 
     None if there is no text field, or if its value is no text.
     """

@@ -13,7 +13,7 @@ __all__ = ["Qrels", "read_qrels"]
 
 Qrels = dict[str, dict[str, int]]
 """query_id -> doc_id -> grade."""
-# The doc_id may hold blanks, so the fields around it are taken from both ends.
+# The doc_id may hold spaces, so the fields around it are taken from both ends.
 _QRELS_LINE = re.compile(r"\s*(\S+)\s+(\S+)\s+(\S.*?)\s+(\S+)\s*")
 
 

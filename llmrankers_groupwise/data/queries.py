@@ -36,11 +36,11 @@ def read_queries(path: str | Path, *, hashed: Callable[[str], int] = hash) -> Re
     return RecordFile(path, lambda line, number: parse(line, path, number), "query", hashed=hashed)
 
 
-def json_id(record: Mapping[str, Any], keys: Sequence[str], *, blanks: bool = True) -> str | None:
+def json_id(record: Mapping[str, Any], keys: Sequence[str], *, spaces: bool = True) -> str | None:
     """The id under the first of these keys as a run file can hold it, or None if there is none.
 
-    That is text or a whole number, without line ends or blanks at its ends, or, for query_ids,
-    any blanks.
+    That is text or a whole number, without line ends or spaces at its ends, or, for query_ids,
+    any spaces.
     """
     for key in keys:
         if key in record:
@@ -51,7 +51,7 @@ def json_id(record: Mapping[str, Any], keys: Sequence[str], *, blanks: bool = Tr
     if not isinstance(value, str | int) or isinstance(value, bool):
         return None
     text = str(value).strip()
-    return text if text.isalnum() or (_DOC_ID if blanks else _WORD).fullmatch(text) else None
+    return text if text.isalnum() or (_DOC_ID if spaces else _WORD).fullmatch(text) else None
 
 
 def _tsv_query(line: str, path: Path, number: int) -> tuple[str, str]:
@@ -65,7 +65,7 @@ def _tsv_query(line: str, path: Path, number: int) -> tuple[str, str]:
 
 def _json_query(line: str, path: Path, number: int) -> tuple[str, str]:
     value = json_object(line, path, number)
-    query_id = json_id(value, ("_id", "id", "qid"), blanks=False)
+    query_id = json_id(value, ("_id", "id", "qid"), spaces=False)
     text = next((value[key] for key in ("text", "query") if key in value), None)
     if query_id is None or not isinstance(text, str):
         known = json.dumps(sorted(value))

@@ -13,7 +13,7 @@ from llmrankers_groupwise.files.text_files import SeekableFile, decoded, empty
 
 __all__ = ["RunBlock", "read_blocks", "run_fields", "twice"]
 
-# The doc_id may hold blanks, so the fields around it are taken from both ends.
+# The doc_id may hold spaces, so the fields around it are taken from both ends.
 _RUN_LINE = re.compile(r"\s*(\S+)\s+(\S+)\s+(\S.*?)\s+(\S+)\s+(\S+)\s+(\S+)\s*")
 
 _is_word = re.compile(rb"[!-~]+").fullmatch
@@ -109,7 +109,7 @@ class _Blocks:
         _base: the offset of the buffer's first byte.
         _number: the number of the next line; where reading began in the middle, any but 1.
         _ended: nothing comes after the buffer.
-        _blank: what separates the columns of plain lines; `_odd` are the other ASCII blanks.
+        _blank: what separates the columns of plain lines; `_odd` are the other ASCII white space.
         _window: within so many bytes the end of the next block is looked for at first.
         _ranks: the last rank column as text and as numbers, as most blocks share theirs.
     """
@@ -152,7 +152,7 @@ class _Blocks:
         self._buffer = kept + part
 
     def _plain(self) -> RunBlock | None:
-        """The next block if its lines are plain: one blank between columns, one tag, no fault."""
+        """The next block if its lines are plain: one space between columns, one tag, no fault."""
         end = self._plain_end()
         if end is None:
             return None

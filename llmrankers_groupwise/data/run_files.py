@@ -32,7 +32,7 @@ class RunFile(FileMapping[Sequence[RunEntry]]):
     """A run file of six columns, query_id, Q0, doc_id, rank, score, tag: query_id -> documents.
 
     Queries keep the order in which they first appear. Documents are sorted by score; equal scores
-    go by the rank column, then by line. A doc_id may hold blanks.
+    go by the rank column, then by line. A doc_id may hold spaces.
 
     The whole file is checked once, at first; documents are read when they are asked for. Memory
     holds two integers for each query, or, where the lines of queries are mixed, for each place

@@ -1,1 +1,6 @@
-"""Engines answer requests; each lives in a module of its own, imported when first used."""
+"""Engines answer requests; each is a file or a folder, imported when it is first used."""
+
+from llmrankers_groupwise.engines.base import Engine, EngineSettings
+from llmrankers_groupwise.engines.ray.engine import RayEngine
+
+__all__ = ["Engine", "EngineSettings", "RayEngine"]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-from llmrankers_groupwise.concurrency import HomeProcess
+from llmrankers_groupwise.concurrency import ForkGuard
 from llmrankers_groupwise.errors import EngineError, ModelError
 
 __all__ = ["Batcher"]
@@ -44,7 +44,7 @@ class Batcher(Generic[Item, Result]):
         self._waiting: queue.SimpleQueue[tuple[Item, Future[Result]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._process = HomeProcess()
+        self._process = ForkGuard()
         self._process.settle()
         self._closed = False
 

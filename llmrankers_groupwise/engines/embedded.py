@@ -22,7 +22,7 @@ from llmrankers_groupwise.engines.lengths import longest_beginning
 from llmrankers_groupwise.engines.minilm import WEIGHTS_SHA256, MiniLM, load_tokenizer, model_folder
 from llmrankers_groupwise.errors import EngineError, SettingsError
 from llmrankers_groupwise.files.text_files import well_formed
-from llmrankers_groupwise.prompting.parse_scores import blank_with_mean
+from llmrankers_groupwise.prompting.parse_scores import slot_with_mean
 from llmrankers_groupwise.types import MAX_SCORE, Reply, Request, Sampling, Scoring
 
 __all__ = ["EmbeddedEngine"]
@@ -170,11 +170,11 @@ def _filled(request: Request, scores: Sequence[float]) -> Reply:
     assert form is not None, "what is to be scored has a form"
     if form.of_words:  # from the worst to the best
         steps = len(form.choices) - 1
-        rows = [blank_with_mean(score * steps / MAX_SCORE, steps + 1) for score in scores]
+        rows = [slot_with_mean(score * steps / MAX_SCORE, steps + 1) for score in scores]
     else:
-        rows = [blank_with_mean(score) for score in scores]
+        rows = [slot_with_mean(score) for score in scores]
     best = [form.choices[max(range(len(row)), key=row.__getitem__)] for row in rows]
-    return Reply(text=form.filled(best), blanks=tuple(rows))
+    return Reply(text=form.filled(best), slot_probabilities=tuple(rows))
 
 
 def _said(request: Request, scores: Sequence[float]) -> Reply:

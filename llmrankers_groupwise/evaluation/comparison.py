@@ -14,7 +14,7 @@ from llmrankers_groupwise.data.manifest import manifest_path, read_manifest
 from llmrankers_groupwise.data.qrels import Qrels
 from llmrankers_groupwise.errors import FileError, SettingsError
 from llmrankers_groupwise.evaluation.measures import check_measures
-from llmrankers_groupwise.evaluation.per_query import MeasuredRun
+from llmrankers_groupwise.evaluation.per_query import PerQueryMeasures
 from llmrankers_groupwise.evaluation.significance import (
     confidence_interval,
     holm,
@@ -172,13 +172,15 @@ def compare_runs(
     if baseline not in paths:
         raise SettingsError(f"there is no run {baseline!r}: the baseline is one of {_list(paths)}")
     check_measures(measures)
-    found = {name: MeasuredRun(name, Path(path), qrels, measures) for name, path in paths.items()}
+    found = {
+        name: PerQueryMeasures(name, Path(path), qrels, measures) for name, path in paths.items()
+    }
     tests = _tests(found, baseline, measures, seed)
     runs = tuple(_compared(each, tests[name]) for name, each in found.items())
     return Comparison(measures, baseline, tuple(qrels), runs)
 
 
-def _compared(run: MeasuredRun, against: Mapping[str, PairedTests]) -> ComparedRun:
+def _compared(run: PerQueryMeasures, against: Mapping[str, PairedTests]) -> ComparedRun:
     values = {measure: list(each.values()) for measure, each in run.per_query.items()}
     intervals = {measure: confidence_interval(each) for measure, each in values.items()}
     return ComparedRun(
@@ -197,7 +199,7 @@ def _compared(run: MeasuredRun, against: Mapping[str, PairedTests]) -> ComparedR
 
 
 def _tests(
-    found: Mapping[str, MeasuredRun], baseline: str, measures: Sequence[str], seed: int
+    found: Mapping[str, PerQueryMeasures], baseline: str, measures: Sequence[str], seed: int
 ) -> dict[str, dict[str, PairedTests]]:
     """Run -> measure -> its tests, corrected over all of them."""
     places = [(name, measure) for name in found if name != baseline for measure in measures]

@@ -12,7 +12,7 @@ from llmrankers_groupwise.data.run_files import RunEntry, RunFile
 from llmrankers_groupwise.errors import InputError
 from llmrankers_groupwise.evaluation.measures import evaluate_queries
 
-__all__ = ["MeasuredRun", "trec_eval_order"]
+__all__ = ["PerQueryMeasures", "trec_eval_order"]
 
 TOP = 10
 
@@ -20,7 +20,7 @@ _BATCH = 256
 """So many queries are measured together, and held in memory."""
 
 
-class MeasuredRun:
+class PerQueryMeasures:
     """A run file's values, query by query.
 
     Args:

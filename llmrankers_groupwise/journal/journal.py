@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from llmrankers_groupwise.concurrency import Once
+from llmrankers_groupwise.concurrency import Lazy
 from llmrankers_groupwise.errors import EngineError, JournalError, NoJournalError
 from llmrankers_groupwise.journal.keys import digest
 from llmrankers_groupwise.types import Candidate, Origin, Query, Reply
@@ -188,7 +188,7 @@ CREATE TABLE replies (
 """
 
 REPLY_FIELDS = (
-    "text", "blanks", "forced", "cut_passages", "prompt_tokens", "completion_tokens",
+    "text", "slot_probabilities", "forced", "cut_passages", "prompt_tokens", "completion_tokens",
     "finish_reason", "seconds", "error",
 )  # fmt: skip
 
@@ -320,8 +320,8 @@ class ReadJournal:
 
     def _reply(self, content: bytes) -> Reply:
         fields = dict(zip(REPLY_FIELDS, self._unpacked(content), strict=True))
-        if fields["blanks"] is not None:
-            fields["blanks"] = tuple(map(tuple, fields["blanks"]))
+        if fields["slot_probabilities"] is not None:
+            fields["slot_probabilities"] = tuple(map(tuple, fields["slot_probabilities"]))
         return Reply(**fields, reused=True)
 
     def _shown(self, query_id: str, shown: bytes) -> tuple[Query, list[Candidate]]:
@@ -544,7 +544,7 @@ class Journal:
         self._lock = threading.Lock()
         self._open: dict[bytes, Future[Reply]] = {}
         self._run: int | None = None
-        self._files = Once(self._opened)
+        self._files = Lazy(self._opened)
         self._closed = False
 
     def __enter__(self) -> Self:

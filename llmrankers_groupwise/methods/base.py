@@ -6,29 +6,35 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from llmrankers_groupwise.errors import SettingsError
-from llmrankers_groupwise.scores import written_scores
+from llmrankers_groupwise.scores import strictly_decreasing
 from llmrankers_groupwise.types import (
     Ask,
     Candidate,
     Group,
     GroupScores,
-    JudgedGroup,
     Origin,
     Query,
     RankedDocument,
     Ranking,
     Reply,
     Request,
+    ScoredGroup,
 )
 
-__all__ = ["MethodSettings", "check_switch", "judge", "ranking_by_order", "ranking_by_scores"]
+__all__ = [
+    "MethodSettings",
+    "check_switch",
+    "ranking_by_order",
+    "ranking_by_scores",
+    "score_groups",
+]
 
 
 class MethodSettings(Protocol):
     """What the settings of every method can do: put the method's question, and read its reply."""
 
     @property
-    def says(self) -> str:
+    def value_name(self) -> str:
         """What a reply says of a document, in a word or two, for those who look at it."""
 
     def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
@@ -44,13 +50,13 @@ def check_switch(name: str, value: object) -> None:
         raise SettingsError(f"{name} is {value!r}: give True or False")
 
 
-async def judge(
+async def score_groups(
     query: Query,
     candidates: Sequence[Candidate],
     groups: Sequence[Group],
     ask: Ask,
     settings: MethodSettings,
-) -> list[JudgedGroup]:
+) -> list[ScoredGroup]:
     """Ask about all groups at once and read the replies."""
     requests = []
     for group in groups:
@@ -60,7 +66,7 @@ async def judge(
         requests.append(settings.request(query.text, [each.text or "" for each in members], origin))
     replies = await ask(requests)
     return [
-        JudgedGroup(group, settings.read(reply, len(group.members)), reply)
+        ScoredGroup(group, settings.read(reply, len(group.members)), reply)
         for group, reply in zip(groups, replies, strict=True)
     ]
 
@@ -69,10 +75,10 @@ def ranking_by_scores(
     candidates: Sequence[Candidate],
     order: Sequence[int],
     scores: Sequence[float | None],
-    judged: Sequence[JudgedGroup],
-    spared: int = 0,
+    scored: Sequence[ScoredGroup],
+    skipped_groups: int = 0,
     variances: Sequence[float | None] | None = None,
-    calibrated: Sequence[JudgedGroup] = (),
+    calibrated: Sequence[ScoredGroup] = (),
 ) -> Ranking:
     """The ranking of positions best first, with strictly decreasing scores near their own.
 
@@ -80,31 +86,31 @@ def ranking_by_scores(
         candidates: all of them, in first-stage order.
         order: all positions, best first.
         scores: of each position; None where it has none.
-        judged: the calls that they came from.
-        spared: calls that were not needed.
+        scored: the calls that they came from.
+        skipped_groups: calls that were not needed.
         variances: of each position's scores over its groups; None where nothing is known.
         calibrated: the calls with the scores that were merged, if they are calibrated.
     """
     spread = variances or [None] * len(candidates)
-    written = written_scores([scores[position] for position in order])
+    written = strictly_decreasing([scores[position] for position in order])
     documents = tuple(
         RankedDocument(
             candidates[position].doc_id, score, scores[position], position + 1, spread[position]
         )
         for position, score in zip(order, written, strict=True)
     )
-    return Ranking(documents, tuple(judged), spared, tuple(calibrated))
+    return Ranking(documents, tuple(scored), skipped_groups, tuple(calibrated))
 
 
 def ranking_by_order(
-    candidates: Sequence[Candidate], order: Sequence[int], judged: Sequence[JudgedGroup]
+    candidates: Sequence[Candidate], order: Sequence[int], scored: Sequence[ScoredGroup]
 ) -> Ranking:
     """The ranking of an order without scores: n for the first of n documents, 1 for the last.
 
     Args:
         candidates: all of them, in first-stage order; those without text keep their place.
         order: positions of those that have a text, best first.
-        judged: the calls that it came from.
+        scored: the calls that it came from.
     """
     best_first = iter(order)
     n = len(candidates)
@@ -116,4 +122,4 @@ def ranking_by_order(
         RankedDocument(candidates[position].doc_id, float(n - place), None, position + 1)
         for place, position in enumerate(positions)
     )
-    return Ranking(documents, tuple(judged))
+    return Ranking(documents, tuple(scored))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmrankers_groupwise.errors import SettingsError
-from llmrankers_groupwise.methods.base import check_switch, judge, ranking_by_order
+from llmrankers_groupwise.methods.base import check_switch, ranking_by_order, score_groups
 from llmrankers_groupwise.prompting.parse_orders import OrderRule, check_order_rule, read_order
 from llmrankers_groupwise.prompting.prompt_file import PromptFile
 from llmrankers_groupwise.prompting.render import render
@@ -20,12 +20,12 @@ from llmrankers_groupwise.types import (
     Candidate,
     Group,
     GroupScores,
-    JudgedGroup,
     Origin,
     Query,
     Ranking,
     Reply,
     Request,
+    ScoredGroup,
 )
 
 __all__ = ["ListwiseSettings", "listwise", "windows"]
@@ -69,7 +69,7 @@ class ListwiseSettings:
         check_switch("upstream_behaviour", self.upstream_behaviour)
 
     @property
-    def says(self) -> str:
+    def value_name(self) -> str:
         """What a reply says of a document."""
         return "place"
 
@@ -92,15 +92,15 @@ async def listwise(
     had; a window whose reply cannot be read stays as it is.
     """
     order = [position for position, each in enumerate(candidates) if each.text is not None]
-    judged: list[JudgedGroup] = []
+    scored: list[ScoredGroup] = []
     for repeat in range(settings.num_repeat):
         for start, end in _windows(len(order), settings):
             group = Group(repeat, tuple(order[start:end]))
-            judged += await judge(query, candidates, [group], ask, settings)
-            read = judged[-1].scores
+            scored += await score_groups(query, candidates, [group], ask, settings)
+            read = scored[-1].scores
             labels = [*sorted(read.scores, key=lambda label: -read.scores[label]), *read.missing]
             order[start:end] = [group.members[label - 1] for label in labels]
-    return ranking_by_order(candidates, order, judged)
+    return ranking_by_order(candidates, order, scored)
 
 
 def windows(n: int, size: int, step: int) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llmrankers_groupwise.errors import SettingsError
-from llmrankers_groupwise.methods.base import judge, ranking_by_scores
+from llmrankers_groupwise.methods.base import ranking_by_scores, score_groups
 from llmrankers_groupwise.prompting.parse_scores import (
     are_probabilities,
     read_reply,
@@ -77,7 +77,7 @@ class PointwiseSettings:
         check_judgement(self.method)
 
     @property
-    def says(self) -> str:
+    def value_name(self) -> str:
         """What a reply says of a document."""
         return "probability of yes" if self.method == "yes_no" else "score"
 
@@ -103,10 +103,10 @@ async def pointwise(
     groups = [
         Group(0, (position,)) for position, each in enumerate(candidates) if each.text is not None
     ]
-    judged = await judge(query, candidates, groups, ask, settings)
-    scores = mean_scores(len(candidates), judged)
+    scored = await score_groups(query, candidates, groups, ask, settings)
+    scores = mean_scores(len(candidates), scored)
     order = ranked_positions(range(len(candidates)), scores)
-    return ranking_by_scores(candidates, order, scores, judged)
+    return ranking_by_scores(candidates, order, scores, scored)
 
 
 def read_yes_no(reply: Reply) -> GroupScores:
@@ -117,8 +117,10 @@ def read_yes_no(reply: Reply) -> GroupScores:
     """
     if reply.error is not None:
         return GroupScores({}, (1,), Status.FAILED)
-    if reply.blanks is not None:
-        return _read_probability(reply.blanks, Status.FORCED if reply.forced else Status.EXACT)
+    if reply.slot_probabilities is not None:
+        return _read_probability(
+            reply.slot_probabilities, Status.FORCED if reply.forced else Status.EXACT
+        )
     text = without_reasoning(reply.text)
     first = _FIRST.match(text)
     words = [word.lower() for word in ([first[1]] if first else _WORD.findall(text))]
@@ -128,8 +130,14 @@ def read_yes_no(reply: Reply) -> GroupScores:
     return GroupScores({1: float(words[-1] == "yes")}, (), status)
 
 
-def _read_probability(blanks: Sequence[Sequence[float]], status: Status) -> GroupScores:
-    if len(blanks) == 1 and len(blanks[0]) == len(_WORDS) and are_probabilities(blanks[0]):
-        return GroupScores({1: float(blanks[0][_WORDS.index("Yes")])}, (), status)
-    refused = (f"[1]: probabilities {list(map(list, blanks))}, not those of No and Yes",)
+def _read_probability(slot_probabilities: Sequence[Sequence[float]], status: Status) -> GroupScores:
+    if (
+        len(slot_probabilities) == 1
+        and len(slot_probabilities[0]) == len(_WORDS)
+        and are_probabilities(slot_probabilities[0])
+    ):
+        return GroupScores({1: float(slot_probabilities[0][_WORDS.index("Yes")])}, (), status)
+    refused = (
+        f"[1]: probabilities {list(map(list, slot_probabilities))}, not those of No and Yes",
+    )
     return GroupScores({}, (1,), Status.FAILED, refused)

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llmrankers_groupwise.concurrency import together
+from llmrankers_groupwise.concurrency import gather
 from llmrankers_groupwise.errors import SettingsError
-from llmrankers_groupwise.methods.base import check_switch, judge, ranking_by_order
+from llmrankers_groupwise.methods.base import check_switch, ranking_by_order, score_groups
 from llmrankers_groupwise.prompting.parse_orders import read_choice
 from llmrankers_groupwise.prompting.prompt_file import PromptFile
 from llmrankers_groupwise.prompting.render import render
@@ -23,12 +23,12 @@ from llmrankers_groupwise.types import (
     Candidate,
     Group,
     GroupScores,
-    JudgedGroup,
     Origin,
     Query,
     Ranking,
     Reply,
     Request,
+    ScoredGroup,
 )
 
 __all__ = ["SetwiseSettings", "Sort", "setwise"]
@@ -75,7 +75,7 @@ class SetwiseSettings:
         check_switch("upstream_behaviour", self.upstream_behaviour)
 
     @property
-    def says(self) -> str:
+    def value_name(self) -> str:
         """What a reply says of a document."""
         return "chosen"
 
@@ -107,37 +107,37 @@ async def setwise(
         best = await _bubblesort(order, comparisons)
     chosen = set(best)
     rest = [position for position in order if position not in chosen]
-    return ranking_by_order(candidates, best + rest, comparisons.judged)
+    return ranking_by_order(candidates, best + rest, comparisons.scored)
 
 
 @dataclass
 class _Comparisons:
     """Which of several documents is the best one, by asking.
 
-    `judged` are the calls, in an order that does not depend on which reply came first.
+    `scored` are the calls, in an order that does not depend on which reply came first.
     """
 
     query: Query
     candidates: Sequence[Candidate]
     ask: Ask
     settings: SetwiseSettings
-    judged: list[JudgedGroup] = field(default_factory=list)
+    scored: list[ScoredGroup] = field(default_factory=list)
     _known: dict[tuple[int, ...], int] = field(default_factory=dict)
 
-    async def best(self, members: Sequence[int], judged: list[JudgedGroup]) -> int:
-        """The index in `members` of the best one; new calls are added to `judged`."""
+    async def best(self, members: Sequence[int], scored: list[ScoredGroup]) -> int:
+        """The index in `members` of the best one; new calls are added to `scored`."""
         key = tuple(members)
         if len(key) > 1 and key not in self._known:
             groups = [Group(number, shown) for number, shown in enumerate(self._shown(key))]
-            new = await judge(self.query, self.candidates, groups, self.ask, self.settings)
-            judged += new
+            new = await score_groups(self.query, self.candidates, groups, self.ask, self.settings)
+            scored += new
             self._known[key] = self._elected(key, new)
         return self._known.get(key, 0)
 
-    def _elected(self, members: tuple[int, ...], judged: Sequence[JudgedGroup]) -> int:
+    def _elected(self, members: tuple[int, ...], scored: Sequence[ScoredGroup]) -> int:
         """The index of the member with the most votes."""
         votes = Counter(
-            each.group.members[label - 1] for each in judged for label in each.scores.scores
+            each.group.members[label - 1] for each in scored for label in each.scores.scores
         )
         if not votes:
             unread = members[0] if self.settings.upstream_behaviour else min(members)
@@ -160,29 +160,29 @@ async def _heapsort(order: Sequence[int], comparisons: _Comparisons) -> list[int
     """The best k, by a heap of num_child children for each node."""
     heap, children = list(order), comparisons.settings.num_child
 
-    async def sift(node: int, size: int) -> list[JudgedGroup]:
+    async def sift(node: int, size: int) -> list[ScoredGroup]:
         """Let a document sink to where none of its children is better; gives the calls."""
-        judged: list[JudgedGroup] = []
+        scored: list[ScoredGroup] = []
         while (first := children * node + 1) < size:
             family = [node, *range(first, min(first + children, size))]
-            best = family[await comparisons.best([heap[each] for each in family], judged)]
+            best = family[await comparisons.best([heap[each] for each in family], scored)]
             if best == node:
                 break
             heap[node], heap[best] = heap[best], heap[node]
             node = best
-        return judged
+        return scored
 
     for level in reversed(_levels(len(heap), children)):
         # Their subtrees are disjoint.
-        for judged in await together(sift(node, len(heap)) for node in level):
-            comparisons.judged += judged
+        for scored in await gather(sift(node, len(heap)) for node in level):
+            comparisons.scored += scored
     best_first: list[int] = []
     while heap and len(best_first) < comparisons.settings.k:
         best_first.append(heap[0])
         last = heap.pop()
         if heap and len(best_first) < comparisons.settings.k:
             heap[0] = last
-            comparisons.judged += await sift(0, len(heap))
+            comparisons.scored += await sift(0, len(heap))
     return best_first
 
 
@@ -204,7 +204,7 @@ async def _bubblesort(order: Sequence[int], comparisons: _Comparisons) -> list[i
         while True:
             start = max(start, place)
             best = start + await comparisons.best(
-                row[start : start + children + 1], comparisons.judged
+                row[start : start + children + 1], comparisons.scored
             )
             row[start], row[best] = row[best], row[start]
             if start == place:
@@ -223,7 +223,7 @@ async def _skipping_bubblesort(order: Sequence[int], comparisons: _Comparisons) 
         while True:
             start = max(start, place)
             window = row[start:end]
-            best = await comparisons.best(window, comparisons.judged)
+            best = await comparisons.best(window, comparisons.scored)
             if best:
                 row[start], row[start + best] = row[start + best], row[start]
                 if not changed and last_start != bottom and best == len(window) - 1:

@@ -21,7 +21,7 @@ from llmrankers_groupwise.data.run_files import RunEntry, write_ranking
 from llmrankers_groupwise.errors import InputError, SettingsError
 from llmrankers_groupwise.evaluation.measures import DEFAULT_MEASURES, check_measures, evaluate
 from llmrankers_groupwise.pipeline.results import Ranked, Ranker, Summary
-from llmrankers_groupwise.rankers.failures import Tally, check_failure_rate
+from llmrankers_groupwise.rankers.failures import FailureMonitor, check_failure_rate
 
 __all__ = ["Experiment"]
 
@@ -156,7 +156,7 @@ class Experiment:
     def _fill(self, summary: Summary, out: IO[str] | None) -> None:
         """Rerank everything into `out`, and note in the summary what came of it."""
         started = time.perf_counter()
-        summary.statuses = Tally().as_dict()
+        summary.statuses = FailureMonitor().as_dict()
         try:
             reranked = run_interruptibly(self._rerank(out, summary))
         finally:
@@ -166,7 +166,7 @@ class Experiment:
     async def _rerank(self, out: IO[str] | None, summary: Summary) -> dict[str, dict[str, float]]:
         """Write every ranking to `out`, and return the scores of the judged queries."""
         reranked: dict[str, dict[str, float]] = {}
-        tally = Tally(self.max_failure_rate)
+        tally = FailureMonitor(self.max_failure_rate)
         done_besides: list[Ranked] = []
         bar = tqdm(total=len(self._places()), unit="query", disable=not self.progress)
         try:
@@ -226,7 +226,7 @@ class Experiment:
             )
             if self.ranker.journal is not None:
                 self.ranker.journal.add_query(place, query, candidates)
-            ranking, usage = await self.ranker.rank(query, candidates)
+            ranking, usage = await self.ranker.rank_candidates(query, candidates)
             return Ranked(query, candidates, ranking, usage)
 
     def _measure(self, reranked: Mapping[str, Mapping[str, float]], summary: Summary) -> None:
@@ -258,12 +258,12 @@ class Experiment:
         return {"versions": versions(), "run": own | dict(self.settings), **self.ranker.describe()}
 
 
-def _count(ranked: Ranked, tally: Tally, summary: Summary) -> None:
+def _count(ranked: Ranked, tally: FailureMonitor, summary: Summary) -> None:
     """Add a query to what a run did."""
     tally.add(ranked.ranking)
     summary.statuses = tally.as_dict()
     summary.queries += 1
     summary.documents += len(ranked.ranking.documents)
     summary.groups += len(ranked.ranking.groups)
-    summary.spared += ranked.ranking.spared
+    summary.skipped_groups += ranked.ranking.skipped_groups
     summary.usage += ranked.usage

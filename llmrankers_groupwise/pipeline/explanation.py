@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from llmrankers_groupwise.methods.groupwise.method import GroupwiseSettings
 from llmrankers_groupwise.pipeline.results import Ranked
 from llmrankers_groupwise.pipeline.summary import SPARED
-from llmrankers_groupwise.types import Candidate, JudgedGroup, RankedDocument, Status
+from llmrankers_groupwise.types import Candidate, RankedDocument, ScoredGroup, Status
 
 __all__ = ["explanation", "moved"]
 
@@ -31,13 +31,13 @@ def explanation(ranked: Ranked, settings: GroupwiseSettings) -> str:
             f"{blocks[0]}\n\nit has no text: nothing was asked, and the first stage's order stands"
         )
     calibrates = settings.calibration != "none"
-    for title, judged, after in zip(
+    for title, scored, after in zip(
         _titles(ranking.groups), ranking.groups, ranking.calibrated, strict=True
     ):
-        block = _group(judged, after if calibrates else None, candidates)
-        blocks.append("\n".join([f"{title}: {judged.scores.status.value}", *block]))
-    if ranking.spared:
-        blocks.append(f"{ranking.spared:,} {SPARED}")
+        block = _group(scored, after if calibrates else None, candidates)
+        blocks.append("\n".join([f"{title}: {scored.scores.status.value}", *block]))
+    if ranking.skipped_groups:
+        blocks.append(f"{ranking.skipped_groups:,} {SPARED}")
     blocks.append("\n".join(_merged(ranked, settings)))
     return "\n\n".join(blocks)
 
@@ -63,11 +63,11 @@ def _named(settings: GroupwiseSettings) -> str:
     )
 
 
-def _titles(judged: Sequence[JudgedGroup]) -> list[str]:
+def _titles(scored: Sequence[ScoredGroup]) -> list[str]:
     """Which call each one was."""
-    repeats = {each.group.repeat for each in judged if each.group.round == "first"}
+    repeats = {each.group.repeat for each in scored if each.group.round == "first"}
     rounds = []
-    for each in judged:
+    for each in scored:
         many = each.group.round == "first" and len(repeats) > 1
         repeat = f", repeat {each.group.repeat + 1} of {len(repeats)}" if many else ""
         rounds.append(f"{each.group.round} round{repeat}")
@@ -80,25 +80,25 @@ def _titles(judged: Sequence[JudgedGroup]) -> list[str]:
 
 
 def _group(
-    judged: JudgedGroup, after: JudgedGroup | None, candidates: Sequence[Candidate]
+    scored: ScoredGroup, after: ScoredGroup | None, candidates: Sequence[Candidate]
 ) -> Iterator[str]:
     """A call's documents in prompt order with their scores, and what of the reply did not count."""
     head = ["label", "first stage", "score"] + ["calibrated"] * (after is not None)
     rows = []
-    for label, position in enumerate(judged.group.members, start=1):
-        row = [f"[{label}]", str(position + 1), _number(judged.scores.scores.get(label))]
+    for label, position in enumerate(scored.group.members, start=1):
+        row = [f"[{label}]", str(position + 1), _number(scored.scores.scores.get(label))]
         if after is not None:
             row.append(_number(after.scores.scores.get(label)))
         rows.append([*row, _line(candidates[position].doc_id)])
     yield from _table([*head, "document"], rows)
-    if judged.reply.error is not None:
-        yield f"  no answer: {_line(judged.reply.error)}"
-    elif judged.scores.missing:
-        labels = ", ".join(f"[{label}]" for label in judged.scores.missing)
+    if scored.reply.error is not None:
+        yield f"  no answer: {_line(scored.reply.error)}"
+    elif scored.scores.missing:
+        labels = ", ".join(f"[{label}]" for label in scored.scores.missing)
         yield f"  the reply has no score for {labels}"
-    for refused in judged.scores.refused:
+    for refused in scored.scores.refused:
         yield f"  not taken: {_line(refused)}"
-    if judged.scores.status is Status.FAILED:
+    if scored.scores.status is Status.FAILED:
         yield "  so this call says nothing of its documents"
 
 
@@ -118,7 +118,7 @@ def _merged(ranked: Ranked, settings: GroupwiseSettings) -> Iterator[str]:
         yield f"  variance: of a document's {scored} over its calls, - where it has only one"
     rows = []
     for rank, each in enumerate(documents, start=1):
-        score = _number(each.judged, 6 if settings.fusion == "rrf" else 4)
+        score = _number(each.model_score, 6 if settings.fusion == "rrf" else 4)
         row = [str(rank), str(each.first_stage_rank), moved(each, rank), score]
         if varies:
             row.append("-" if each.variance is None else _number(each.variance))
@@ -146,7 +146,7 @@ def _how(settings: GroupwiseSettings) -> str:
 
 
 def _why_unscored(document: RankedDocument, candidate: Candidate) -> str:
-    if document.judged is not None:
+    if document.model_score is not None:
         return ""
     why = "it has no text" if candidate.text is None else "no call scored it"
     return f"  ({why}: left to the first stage)"

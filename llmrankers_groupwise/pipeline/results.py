@@ -22,7 +22,9 @@ class Ranker(Protocol):
     def journal(self) -> Journal | None:
         """Where replies are kept."""
 
-    async def rank(self, query: Query, candidates: Sequence[Candidate]) -> tuple[Ranking, Usage]:
+    async def rank_candidates(
+        self, query: Query, candidates: Sequence[Candidate]
+    ) -> tuple[Ranking, Usage]:
         """The ranking of one query, and what it cost."""
 
     def truncate(self, text: str, length: int) -> str:
@@ -49,8 +51,8 @@ class Ranked:
 class Summary:
     """What a run did.
 
-    `documents` counts candidates, `statuses` groups, `spared` groups that were not asked about as
-    the ranking was stable without them; `skipped` says what had no text. Where there
+    `documents` counts candidates, `statuses` groups, `skipped_groups` groups that were not asked
+    about as the ranking was stable without them; `skipped` says what had no text. Where there
     are judgements, `measures` is measure -> {"before": value, "after": value}, a mean over all
     judged queries, of which those missing from the run count 0.
     """
@@ -58,7 +60,7 @@ class Summary:
     queries: int = 0
     documents: int = 0
     groups: int = 0
-    spared: int = 0
+    skipped_groups: int = 0
     statuses: Mapping[str, int] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0

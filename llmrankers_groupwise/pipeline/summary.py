@@ -25,8 +25,8 @@ def summary_table(summary: Summary) -> str:
         f"{summary.seconds:.1f} s",
         *([f"{usage.cut_passages:,} {CUT}"] if usage.cut_passages else []),
         *(
-            [f"{summary.spared:,} groups not asked about: the best were stable"]
-            * (summary.spared > 0)
+            [f"{summary.skipped_groups:,} groups not asked about: the best were stable"]
+            * (summary.skipped_groups > 0)
         ),
         *_kept(summary),
     ]

@@ -32,7 +32,7 @@ def from_grouprank(content: bytes) -> str:
     """GroupRank's prompts, which are constants of the authors' Python code.
 
     That code puts two newlines behind every document, the last one included, makes each run of
-    newlines in a document a blank, and cuts documents to 3,000 characters.
+    newlines in a document a space, and cuts documents to 3,000 characters.
     """
     constants = _attributes(content, class_name="GroupReranker")
     for name in ("group_system_prompt", "group_user_prompt"):
@@ -85,7 +85,7 @@ def from_rank_llm(content: bytes) -> str:
     """A template of rank_llm for listwise prompts in one turn, a YAML file.
 
     rank_llm sends prefix, one body for each passage, and suffix, joined without anything between.
-    It also makes every run of white space in a passage one blank, of which `passage_in_a_line`
+    It also makes every run of white space in a passage one space, of which `passage_in_a_line`
     does the newlines.
 
     Raises:

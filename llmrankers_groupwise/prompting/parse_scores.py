@@ -21,7 +21,11 @@ from dataclasses import dataclass, field
 from llmrankers_groupwise.types import MAX_SCORE, GroupScores, Reply, Status
 
 __all__ = [
-    "are_probabilities", "blank_with_mean", "expected_score", "parse_scores", "read_reply",
+    "are_probabilities",
+    "expected_score",
+    "parse_scores",
+    "read_reply",
+    "slot_with_mean",
     "without_reasoning",
 ]  # fmt: skip
 
@@ -30,18 +34,22 @@ _PROBABILITY_SLACK = 1e-3
 
 
 def read_reply(reply: Reply, n: int) -> GroupScores:
-    """The scores of a group of n from an engine's reply: from its blanks, if it has them."""
+    """The scores of a group of n from an engine's reply: from its slots, if it has them."""
     if reply.error is not None:
         return _group_scores(_Answer(), n)
-    read = parse_scores(reply.text, n) if reply.blanks is None else _read_blanks(reply.blanks, n)
+    read = (
+        parse_scores(reply.text, n)
+        if reply.slot_probabilities is None
+        else _read_slots(reply.slot_probabilities, n)
+    )
     if reply.forced and not read.missing:
         return dataclasses.replace(read, status=Status.FORCED)
     return read
 
 
-def _read_blanks(blanks: Sequence[Sequence[float]], n: int) -> GroupScores:
+def _read_slots(slot_probabilities: Sequence[Sequence[float]], n: int) -> GroupScores:
     answer = _Answer(exact=True)
-    for label, row in enumerate(blanks, start=1):
+    for label, row in enumerate(slot_probabilities, start=1):
         if len(row) == MAX_SCORE + 1 and are_probabilities(row):
             answer.scores[label] = min(expected_score(row), float(MAX_SCORE))
         else:
@@ -52,16 +60,16 @@ def _read_blanks(blanks: Sequence[Sequence[float]], n: int) -> GroupScores:
 
 
 def are_probabilities(row: Sequence[float]) -> bool:
-    """Whether these numbers are the probabilities of all choices of a blank."""
+    """Whether these numbers are the probabilities of all choices of a slot."""
     return abs(sum(row) - 1.0) < _PROBABILITY_SLACK and min(row) >= 0.0  # false of NaN, too
 
 
 def expected_score(probabilities: Sequence[float]) -> float:
-    """Expected value of one blank from the probabilities of the choices 0..10: no ties."""
+    """Expected value of one slot from the probabilities of the choices 0..10: no ties."""
     return sum(score * p for score, p in zip(range(MAX_SCORE + 1), probabilities, strict=True))
 
 
-def blank_with_mean(score: float, choices: int = MAX_SCORE + 1) -> tuple[float, ...]:
+def slot_with_mean(score: float, choices: int = MAX_SCORE + 1) -> tuple[float, ...]:
     """Probabilities of choices 0.. with mean `score`, on the one or two numbers next to it."""
     low = min(int(score), choices - 2)
     row = [0.0] * choices

@@ -55,7 +55,7 @@ class PromptFile:
     are read by `parsing.parse_scores` instead. `sha256` is of the file's bytes.
 
     A checkpoint that was trained so wants its passages cut to `passage_characters`, and each run
-    of newlines in them made a blank (`passage_in_a_line`). `answer_start` stands between the
+    of newlines in them made a space (`passage_in_a_line`). `answer_start` stands between the
     reasoning and the answer; None means "<answer>" if prompt_user speaks of it, else nothing.
     """
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from llmrankers_groupwise.prompting.prompt_file import PromptFile
 from llmrankers_groupwise.types import Message, Origin, Request, ScoreForm, Wanted
 
-__all__ = ["neutralise", "render"]
+__all__ = ["escape_markers", "render"]
 
 
 def render(
@@ -36,10 +36,10 @@ def render(
     """
     passages = [prompt.shown(passage) for passage in passages]
     docs = prompt.doc_separator.join(
-        prompt.doc_prefix.format(num=number) + neutralise(passage)
+        prompt.doc_prefix.format(num=number) + escape_markers(passage)
         for number, passage in enumerate(passages, start=1)
     )
-    user = prompt.prompt_user.format(query=neutralise(query), num=len(passages), docs=docs)
+    user = prompt.prompt_user.format(query=escape_markers(query), num=len(passages), docs=docs)
     messages: list[Message] = [{"role": "user", "content": user}]
     if prompt.prompt_system:
         messages.insert(0, {"role": "system", "content": prompt.prompt_system})
@@ -86,7 +86,7 @@ _CONTROL = re.compile(
 )
 
 
-def neutralise(text: str) -> str:
+def escape_markers(text: str) -> str:
     """Text in which nothing passes for a label, an answer tag or a chat template's control token.
 
     Each keeps its words but loses its brackets: `[3]` becomes `(3)`, `</answer>` `(/answer)`.

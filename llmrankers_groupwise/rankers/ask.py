@@ -7,19 +7,19 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 
-from llmrankers_groupwise.concurrency import WAITED, Eventually, together
+from llmrankers_groupwise.concurrency import SEQUENTIAL_CALLS, AsyncLazy, gather
 from llmrankers_groupwise.engines.base import Engine, engine_identity
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.journal.journal import Journal
 from llmrankers_groupwise.journal.keys import drawn, question_key
 from llmrankers_groupwise.types import Reply, Request, Sampling, Usage
 
-__all__ = ["Asker"]
+__all__ = ["EngineCaller"]
 
 logger = logging.getLogger(__name__)
 
 
-class Asker:
+class EngineCaller:
     """Asks an engine on behalf of one query: `replies = await asker(requests)`.
 
     A request that the engine cannot answer comes back as a Reply with `error` set and leaves the
@@ -38,21 +38,21 @@ class Asker:
         engine: Engine,
         sampling: Sampling,
         journal: Journal | None = None,
-        identity: Eventually[Mapping[str, object]] | None = None,
+        identity: AsyncLazy[Mapping[str, object]] | None = None,
     ) -> None:
         self._engine = engine
         self._sampling = sampling
         self._journal = journal
-        self._identity = identity or Eventually(lambda: engine_identity(engine))
+        self._identity = identity or AsyncLazy(lambda: engine_identity(engine))
         self.usage = Usage()
-        self._before = WAITED.get()
+        self._before = SEQUENTIAL_CALLS.get()
 
     async def __call__(self, requests: Sequence[Request]) -> list[Reply]:
         """One reply for each request, in order; all are in flight together."""
-        replies = await together(self._answer(request) for request in requests)
+        replies = await gather(self._answer(request) for request in requests)
         if replies:
-            WAITED.set(WAITED.get() + 1)
-            self.usage.rounds = max(self.usage.rounds, WAITED.get() - self._before)
+            SEQUENTIAL_CALLS.set(SEQUENTIAL_CALLS.get() + 1)
+            self.usage.rounds = max(self.usage.rounds, SEQUENTIAL_CALLS.get() - self._before)
         return replies
 
     async def _answer(self, request: Request) -> Reply:
@@ -94,15 +94,17 @@ class Asker:
 
 
 def _check(request: Request, reply: Reply, engine: Engine) -> None:
-    """An engine answers with a Reply, and fills all blanks or none, a probability per choice."""
+    """An engine answers with a Reply, and fills all slots or none, a probability per choice."""
     if not isinstance(reply, Reply):
         raise TypeError(f"{type(engine).__name__}.answer returned {reply!r}, which is no Reply")
-    if reply.blanks is None:
+    if reply.slot_probabilities is None:
         return
     form = request.fallback if reply.forced and request.form is None else request.form
     wanted = len(form.labels) if form else 0
-    if len(reply.blanks) != wanted:
-        raise EngineError(f"the engine filled {len(reply.blanks)} blanks, the request has {wanted}")
+    if len(reply.slot_probabilities) != wanted:
+        raise EngineError(
+            f"the engine filled {len(reply.slot_probabilities)} slots, the request has {wanted}"
+        )
     choices = len(form.choices) if form else 0
-    if any(len(row) != choices for row in reply.blanks):
-        raise EngineError(f"the engine filled a blank without {choices} probabilities")
+    if any(len(row) != choices for row in reply.slot_probabilities):
+        raise EngineError(f"the engine filled a slot without {choices} probabilities")

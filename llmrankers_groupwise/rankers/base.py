@@ -12,7 +12,7 @@ from typing import Any, Self, TypedDict
 
 from llmrankers.rankers import LlmRanker, SearchResult
 
-from llmrankers_groupwise.concurrency import Eventually, run_in_background, together
+from llmrankers_groupwise.concurrency import AsyncLazy, gather, run_in_background
 from llmrankers_groupwise.engines.base import (
     Engine,
     EngineSettings,
@@ -23,9 +23,9 @@ from llmrankers_groupwise.errors import InputError, SettingsError
 from llmrankers_groupwise.journal.journal import Journal
 from llmrankers_groupwise.methods.registry import METHODS
 from llmrankers_groupwise.prompting.prompt_file import PromptFile, load_prompt
-from llmrankers_groupwise.rankers.ask import Asker
+from llmrankers_groupwise.rankers.ask import EngineCaller
 from llmrankers_groupwise.rankers.checkpoints import trained_prompt
-from llmrankers_groupwise.rankers.failures import RecentFailures
+from llmrankers_groupwise.rankers.failures import RollingFailureMonitor
 from llmrankers_groupwise.types import Candidate, Query, Ranking, Sampling, Scoring, Usage
 
 __all__ = [
@@ -143,8 +143,8 @@ class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type 
         journal = options.get("journal")
         self.journal = None if journal is None else Journal(journal)
         self._preset: str | None = None
-        self._identity = Eventually(lambda: engine_identity(self.engine))
-        self._recent = RecentFailures(options.get("max_failure_rate", 0.1))
+        self._identity = AsyncLazy(lambda: engine_identity(self.engine))
+        self._recent = RollingFailureMonitor(options.get("max_failure_rate", 0.1))
         self._set_totals(Usage())
         if options.get("verbose"):
             log_exchanges()
@@ -183,7 +183,9 @@ class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type 
             (Query(str(index), query), self._candidates(ranking))
             for index, (query, ranking) in enumerate(batch)
         ]
-        answers = run_in_background(together(self.rank(*question) for question in questions))
+        answers = run_in_background(
+            gather(self.rank_candidates(*question) for question in questions)
+        )
         total = Usage()
         for _, usage in answers:
             total += usage
@@ -194,12 +196,14 @@ class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type 
             for (_, results), (answer, _) in zip(batch, answers, strict=True)
         ]
 
-    async def rank(self, query: Query, candidates: Sequence[Candidate]) -> tuple[Ranking, Usage]:
+    async def rank_candidates(
+        self, query: Query, candidates: Sequence[Candidate]
+    ) -> tuple[Ranking, Usage]:
         """The ranking of one query, and what it cost: the asynchronous form, for many at once.
 
         Candidates (`types.Candidate`) come best first; those with text None keep their place.
         """
-        ask = Asker(self.engine, self.sampling, self.journal, self._identity)
+        ask = EngineCaller(self.engine, self.sampling, self.journal, self._identity)
         ranking = await METHODS[self.method].rank(query, candidates, ask, self.settings)
         return ranking, ask.usage
 

@@ -8,9 +8,9 @@ from collections import Counter, deque
 from collections.abc import Sequence
 
 from llmrankers_groupwise.errors import FailureRateError, SettingsError
-from llmrankers_groupwise.types import JudgedGroup, Ranking, Status
+from llmrankers_groupwise.types import Ranking, ScoredGroup, Status
 
-__all__ = ["RecentFailures", "Tally", "check_failure_rate"]
+__all__ = ["FailureMonitor", "RollingFailureMonitor", "check_failure_rate"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def check_failure_rate(max_failure_rate: float) -> None:
         raise SettingsError(f"max_failure_rate is {max_failure_rate}: give a number 0..1")
 
 
-class Tally:
+class FailureMonitor:
     """Counts groups by status over many rankings.
 
     Args:
@@ -58,10 +58,10 @@ class Tally:
 
     def add(self, ranking: Ranking) -> None:
         """Count a ranking's groups, and keep what was wrong with the first few failed ones."""
-        for judged in ranking.groups:
-            self.statuses[judged.scores.status] += 1
-            if judged.scores.status is Status.FAILED and len(self.examples) < _EXAMPLES:
-                self.examples[_why(judged)] = None
+        for scored in ranking.groups:
+            self.statuses[scored.scores.status] += 1
+            if scored.scores.status is Status.FAILED and len(self.examples) < _EXAMPLES:
+                self.examples[_why(scored)] = None
 
     def check(self, *, at_end: bool = False) -> None:
         """Raise FailureRateError if too many groups failed.
@@ -90,7 +90,7 @@ class Tally:
         return {status.value: self.statuses[status] for status in Status}
 
 
-class RecentFailures:
+class RollingFailureMonitor:
     """Decides for call after call whether too many groups fail.
 
     A call is judged by its own groups where they are enough, else with the last ones before it. A
@@ -108,7 +108,7 @@ class RecentFailures:
         Raises:
             FailureRateError: too many of at least MIN_GROUPS groups failed, this call's among them.
         """
-        call, recent = Tally(self.max_failure_rate), Tally(self.max_failure_rate)
+        call, recent = FailureMonitor(self.max_failure_rate), FailureMonitor(self.max_failure_rate)
         for ranking in rankings:
             call.add(ranking)
         self._rankings.extend(ranking for ranking in rankings if ranking.groups)
@@ -116,18 +116,18 @@ class RecentFailures:
             recent.add(ranking)
         if call.failed:
             logger.warning("%d of %d groups failed: %s", call.failed, call.groups, call.example)
-        judged = call if call.groups >= MIN_GROUPS else recent
-        if call.failed > self.max_failure_rate * call.groups and judged.groups >= MIN_GROUPS:
-            judged.check(at_end=True)
+        scored = call if call.groups >= MIN_GROUPS else recent
+        if call.failed > self.max_failure_rate * call.groups and scored.groups >= MIN_GROUPS:
+            scored.check(at_end=True)
 
 
-def _why(judged: JudgedGroup) -> str:
+def _why(scored: ScoredGroup) -> str:
     """What was wrong with a failed group: the engine's error, or its reply as far as it helps."""
-    if judged.reply.error is not None:
-        return judged.reply.error
-    refused = judged.scores.refused
+    if scored.reply.error is not None:
+        return scored.reply.error
+    refused = scored.scores.refused
     why = f"unreadable reply ({refused[0]})" if refused else "a reply without scores"
-    text = " ".join(judged.reply.text.split())
+    text = " ".join(scored.reply.text.split())
     if len(text) > _SAMPLE:  # both ends: how it began, and where the answer should be
         text = f"{text[: _SAMPLE // 2]} [...] {text[-_SAMPLE // 2 :]}"
     return f"{why}: {text!r}"

@@ -12,38 +12,42 @@ from llmrankers_groupwise.journal.journal import ReadJournal, RecordedRun
 from llmrankers_groupwise.methods.base import MethodSettings
 from llmrankers_groupwise.methods.groupwise.method import GroupwiseSettings
 from llmrankers_groupwise.methods.registry import recorded_settings
-from llmrankers_groupwise.report.reranking import add_rounds, described_ranking, ranked_again
+from llmrankers_groupwise.report.reranking import (
+    annotate_rounds,
+    described_ranking,
+    rerank_from_replies,
+)
 from llmrankers_groupwise.types import GroupScores, Origin, Query, Reply
 
-__all__ = ["RunJournal", "described_question", "open_journal"]
+__all__ = ["RunJournal", "open_journal", "question_to_json"]
 
 _SAME = ("method", "settings", "prompt", "sampling")
 """What manifest and journal say alike of one run."""
 
 
-def described_question(
+def question_to_json(
     settings: MethodSettings | None, origin: Origin, reply: Reply
 ) -> dict[str, Any]:
     """A question and its reply, ready for JSON.
 
-    `says` names what the reply says of a document: a score, a probability, its place, or whether
-    it was chosen. `values` has that, or None, for each document in prompt order. Both and `status`
-    are None where it is not known how replies are read.
+    `value_name` is what the reply has for a document: a score, a probability, its place, or
+    whether it was chosen. `values` has that, or None, for each document in prompt order. Both and
+    `status` are None where it is not known how replies are read.
     """
-    says = values = read = None
+    value_name = values = read = None
     if settings is not None:
         read = settings.read(reply, len(origin.doc_ids))
-        says = settings.says
-        values = [_value(says, read, label) for label in range(1, len(origin.doc_ids) + 1)]
+        value_name = settings.value_name
+        values = [_value(value_name, read, label) for label in range(1, len(origin.doc_ids) + 1)]
     return {
         "repeat": origin.repeat,
         "docs": origin.doc_ids,
-        "says": says,
+        "says": value_name,
         "values": values,
         "status": None if read is None else read.status.value,
         "refused": () if read is None else read.refused,
         "text": reply.text,
-        "form": reply.blanks is not None,
+        "form": reply.slot_probabilities is not None,
         "error": reply.error,
         "finish_reason": reply.finish_reason,
         "prompt_tokens": reply.prompt_tokens,
@@ -51,14 +55,14 @@ def described_question(
     }
 
 
-def _value(says: str, read: GroupScores, label: int) -> float | None:
+def _value(value_name: str, read: GroupScores, label: int) -> float | None:
     """What is read of a document; of a choice that was made, 0 for those not chosen."""
     score = read.scores.get(label)
-    if says == "chosen" and read.scores:
+    if value_name == "chosen" and read.scores:
         return float(score is not None)
     if score is None:
         return None
-    if says == "place":  # read as a score: of n documents n for the first one
+    if value_name == "place":  # read as a score: of n documents n for the first one
         return 1.0 + sum(other > score for other in read.scores.values())
     return round(score, 4)
 
@@ -111,12 +115,12 @@ class RunJournal:
         settings, questions = self._settings, []
         for journal, run in self._parts:
             replies = dict(journal.replies(run.number, query_id))
-            questions = [described_question(settings, *each) for each in replies.items()]
+            questions = [question_to_json(settings, *each) for each in replies.items()]
             shown = journal.query(run.number, query_id) if replies else None
             if shown is not None and isinstance(settings, GroupwiseSettings):
                 query, candidates = shown
-                ranking = ranked_again(query, candidates, replies, settings)
-                add_rounds(questions, ranking, candidates, settings)
+                ranking = rerank_from_replies(query, candidates, replies, settings)
+                annotate_rounds(questions, ranking, candidates, settings)
                 return questions, described_ranking(ranking)
             if questions:
                 break

@@ -9,12 +9,12 @@ from llmrankers_groupwise.concurrency import run_in_background
 from llmrankers_groupwise.methods.groupwise.method import GroupwiseSettings, groupwise
 from llmrankers_groupwise.types import Candidate, Origin, Query, Ranking, Reply, Request
 
-__all__ = ["add_rounds", "described_ranking", "ranked_again"]
+__all__ = ["annotate_rounds", "described_ranking", "rerank_from_replies"]
 
 _CLOSE = 1e-3  # written scores are apart by 1e-6 where merged ones are equal
 
 
-def ranked_again(
+def rerank_from_replies(
     query: Query,
     candidates: Sequence[Candidate],
     replies: Mapping[Origin, Reply],
@@ -37,20 +37,23 @@ def described_ranking(ranking: Ranking) -> dict[str, Any]:
     """
     documents = sorted(ranking.documents, key=lambda each: each.first_stage_rank)
     made: dict[str, Any] = {"first_stage": [each.doc_id for each in documents]}
-    if any(each.judged is None or abs(each.judged - each.score) > _CLOSE for each in documents):
-        made["merged"] = [_short(each.judged) for each in documents]
+    if any(
+        each.model_score is None or abs(each.model_score - each.score) > _CLOSE
+        for each in documents
+    ):
+        made["merged"] = [_short(each.model_score) for each in documents]
     if any(each.variance is not None for each in documents):
         made["variances"] = [_short(each.variance) for each in documents]
     return made
 
 
-def add_rounds(
+def annotate_rounds(
     questions: Sequence[dict[str, Any]],
     ranking: Ranking,
     candidates: Sequence[Candidate],
     settings: GroupwiseSettings,
 ) -> None:
-    """Add to questions, as `described_question` has them, what became of them.
+    """Add to questions, as `question_to_json` has them, what became of them.
 
     `round` is "final" or "boundary" in a second round, "unused" where the ranking was merged
     without the question, and left out in the first round. `calibrated` has the calibrated scores,
@@ -61,13 +64,13 @@ def add_rounds(
         for each in ranking.calibrated
     }
     for question in questions:
-        judged = after.get((question["repeat"], question["docs"]))
-        kind = "unused" if judged is None else judged.group.round
+        scored = after.get((question["repeat"], question["docs"]))
+        kind = "unused" if scored is None else scored.group.round
         if kind != "first":
             question["round"] = kind
-        if judged is not None and settings.calibration != "none":
+        if scored is not None and settings.calibration != "none":
             labels = range(1, len(question["docs"]) + 1)
-            question["calibrated"] = [_short(judged.scores.scores.get(label)) for label in labels]
+            question["calibrated"] = [_short(scored.scores.scores.get(label)) for label in labels]
 
 
 def _short(value: float | None) -> float | None:

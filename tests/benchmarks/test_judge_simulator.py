@@ -144,7 +144,7 @@ def test_the_study_ranks_as_the_ranker_that_asks_the_simulated_engine(study, set
     engine = simulator.SimulatedEngine({"q": doc_ids}, qrels, given, seed=3)
     ranker = GroupwiseLlmRanker(engine=engine, group_size=8, seed=5, **settings)
     candidates = [Candidate(doc_id, "text", 0.0) for doc_id in doc_ids]
-    ranking, usage = asyncio.run(ranker.rank(Query("q", "a query"), candidates))
+    ranking, usage = asyncio.run(ranker.rank_candidates(Query("q", "a query"), candidates))
     of_plan = set(vars(plans.Plan(8)))
     plan = plans.Plan(8, **{name: x for name, x in settings.items() if name in of_plan})
     merge = plans.Merge(**{name: x for name, x in settings.items() if name not in of_plan})

@@ -244,7 +244,7 @@ def test_written_scores_strictly_decrease_even_of_equals(desk, method):
         (["--weights", "0", "0"], "not all of them 0"),
         (["--rrf_k", "-1"], "rrf_k is -1"),
         (["--depth", "0"], "--depth is 0"),
-        (["--tag", "a b"], "'a b' is no word without blanks"),
+        (["--tag", "a b"], "'a b' is not one word without spaces"),
         (["--method", "mean"], "invalid choice: 'mean'"),
         (["--method", "min_max", "--weights", "70", "30"], "divide the weights"),
     ],

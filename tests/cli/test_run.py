@@ -362,8 +362,8 @@ def test_a_setting_of_the_method_out_of_range_is_refused(desk, method, phrase):
         (["--max_failure_rate", "nan"], "max_failure_rate is nan: give a number 0..1"),
         (["--measures", "nDCG@10 foo"], "ir_measures has no measure 'foo'"),
         (["--measures", "nDCG@"], "ir_measures has no measure 'nDCG@'"),
-        (["--tag", "two words"], "'two words' is no word without blanks"),
-        (["--tag", ""], "'' is no word without blanks"),
+        (["--tag", "two words"], "'two words' is not one word without spaces"),
+        (["--tag", ""], "'' is not one word without spaces"),
         (["--scoring", "guess"], "--scoring: invalid choice: 'guess'"),
         (["--engine", "gpt"], "--engine: invalid choice: 'gpt'"),
         (["--engine_args", "threads"], "'threads' is not KEY=VALUE"),
@@ -489,7 +489,8 @@ def in_a_process_of_its_own(desk: Desk, preparation: str, engine: str):
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program), *arguments],
         cwd=desk.folder,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+        env=os.environ
+        | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}{os.pathsep}{Path(__file__).parent}"},
         capture_output=True,
         text=True,
         check=False,
@@ -761,7 +762,7 @@ def test_a_misspelt_or_misplaced_option_is_named_with_a_hint(capsys, words, hint
 def test_a_command_ended_by_a_time_limit_leaves_nothing_behind(desk):
     program = """
 import os, signal, sys
-from llmrankers_groupwise.engines import protocol
+from llmrankers_groupwise.engines import base
 from llmrankers_groupwise.testing import ScriptedEngine, json_reply
 
 class Ended(ScriptedEngine):
@@ -772,7 +773,7 @@ class Ended(ScriptedEngine):
         os.kill(os.getpid(), signal.SIGTERM)
         return json_reply([1] * len(request.labels))
 
-protocol.ENGINES = {**protocol.ENGINES, "ended": "__main__:Ended"}
+base.ENGINES = {**base.ENGINES, "ended": "__main__:Ended"}
 from llmrankers_groupwise.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -1050,7 +1051,7 @@ def test_a_shuffling_follows_from_the_seed_of_the_run(desk):
 
 DEPRECATED = """
 import sys, warnings
-from llmrankers_groupwise.engines import protocol
+from llmrankers_groupwise.engines import base
 from llmrankers_groupwise.testing import ScriptedEngine, json_reply
 
 def warning_reply(request):
@@ -1062,7 +1063,7 @@ class Warning_(ScriptedEngine):
     def __init__(self, settings):
         super().__init__(warning_reply)
 
-protocol.ENGINES = {**protocol.ENGINES, "warning": "__main__:Warning_"}
+base.ENGINES = {**base.ENGINES, "warning": "__main__:Warning_"}
 from llmrankers_groupwise.cli import command, main
 import numpy  # has filters of its own
 before = [*warnings.filters], warnings.showwarning

@@ -97,7 +97,9 @@ def filling(form: ScoreForm, *reasoning: tuple[int, str]) -> Dialogue:
         text += outcome.text + behind
     outcome = yield Fill(text, form)
     assert isinstance(outcome, Filled)
-    return Reply(text=text, blanks=outcome.blanks, finish_reason=outcome.text)
+    return Reply(
+        text=text, slot_probabilities=outcome.slot_probabilities, finish_reason=outcome.text
+    )
 
 
 def run(
@@ -113,8 +115,8 @@ def run(
 def check(model: Model, prompt: str, form: ScoreForm, reply: Reply) -> None:
     before = model.tokenizer.encode(prompt) + model.tokenizer.encode(reply.text)
     rows, text = filled_rows(model.network, model.tokenizer, before, form)
-    assert reply.blanks is not None
-    for found, expected in zip(reply.blanks, rows, strict=True):
+    assert reply.slot_probabilities is not None
+    for found, expected in zip(reply.slot_probabilities, rows, strict=True):
         assert found == pytest.approx(expected, abs=1e-4)
     assert reply.finish_reason == text
 
@@ -157,9 +159,9 @@ def test_forms_in_other_tokens_than_bytes_are_exact(kind: str) -> None:
     replies = run(model, [filling(FORMS[3]), filling(FORMS[0], (0, "It is.\n<answer>"))])
     for prompt, form, reply in zip(PROMPTS, (FORMS[3], FORMS[0]), replies, strict=False):
         ids = [*tokenizer.encode(prompt), *tokenizer.encode_behind(reply.text)]
-        assert reply.blanks is not None
+        assert reply.slot_probabilities is not None
         answers = []
-        for part, found in zip(model.forms.parts(form), reply.blanks, strict=True):
+        for part, found in zip(model.forms.parts(form), reply.slot_probabilities, strict=True):
             ids += part.fixed
             behind = [logits_behind(model.network, ids + part.shared)] * bool(part.shared)
             logits = torch.stack([logits_behind(model.network, ids), *behind])
@@ -190,7 +192,9 @@ def test_text_that_is_taken_back_is_forgotten(qwen2: Model) -> None:
         text = outcome.text[:keep] + "\n<answer>"
         outcome = yield Fill(text, FORMS[0])
         assert isinstance(outcome, Filled)
-        return Reply(text=text, blanks=outcome.blanks, finish_reason=outcome.text)
+        return Reply(
+            text=text, slot_probabilities=outcome.slot_probabilities, finish_reason=outcome.text
+        )
 
     kept = (0, 29, 30, 12)
     for prompt, reply in zip(PROMPTS, run(qwen2, [shortened(k) for k in kept]), strict=True):
@@ -206,7 +210,9 @@ def test_text_can_be_taken_back_twice_the_second_time_further(qwen2: Model) -> N
             text = (text + outcome.text)[:keep] + "."
         outcome = yield Fill(text, FORMS[0])
         assert isinstance(outcome, Filled)
-        return Reply(text=text, blanks=outcome.blanks, finish_reason=outcome.text)
+        return Reply(
+            text=text, slot_probabilities=outcome.slot_probabilities, finish_reason=outcome.text
+        )
 
     for prompt, reply in zip(PROMPTS, run(qwen2, [wavering() for _ in PROMPTS]), strict=True):
         check(qwen2, prompt, FORMS[0], reply)
@@ -266,7 +272,9 @@ def test_a_turn_that_was_ended_can_go_on(qwen2: Model, position: int) -> None:
             text += outcome.text
         outcome = yield Fill(text, FORMS[0])
         assert isinstance(outcome, Filled)
-        return Reply(text=text, blanks=outcome.blanks, finish_reason=outcome.text)
+        return Reply(
+            text=text, slot_probabilities=outcome.slot_probabilities, finish_reason=outcome.text
+        )
 
     replies = run(model, [insisting(), filling(FORMS[2], (60, ""))])
     assert steps[0].finished
@@ -308,13 +316,13 @@ def test_bytes_that_are_no_text_do_not_confuse_it(tmp_path: Path, tokenizer: Cha
         text += outcome.text
         outcome = yield Fill(text, FORMS[0])
         assert isinstance(outcome, Filled)
-        assert outcome.blanks is not None
-        return Reply(text=text, blanks=outcome.blanks)
+        assert outcome.slot_probabilities is not None
+        return Reply(text=text, slot_probabilities=outcome.slot_probabilities)
 
     replies = run(model, [rambling(keep) for keep in (40, 3, 17, 0)])
     assert any("\ufffd" in reply.text for reply in replies)
     for reply in replies:
-        assert all(sum(row) == pytest.approx(1.0) for row in reply.blanks or ())
+        assert all(sum(row) == pytest.approx(1.0) for row in reply.slot_probabilities or ())
 
 
 # --- Sampling -----------------------------------------------------------------------------------
@@ -331,9 +339,9 @@ def drawn(model: Model, prompts: Sequence[str], sampling: Sampling) -> list[str]
 def test_a_seed_draws_the_same_alone_and_in_company(qwen2: Model) -> None:
     state = torch.random.get_rng_state()
     sampling = Sampling(temperature=1.5, top_p=0.9, seed=3)
-    together = drawn(qwen2, PROMPTS, sampling)
-    assert together == [drawn(qwen2, [prompt], sampling)[0] for prompt in PROMPTS]
-    assert together != drawn(qwen2, PROMPTS, Sampling(temperature=1.5, top_p=0.9, seed=4))
+    gather = drawn(qwen2, PROMPTS, sampling)
+    assert gather == [drawn(qwen2, [prompt], sampling)[0] for prompt in PROMPTS]
+    assert gather != drawn(qwen2, PROMPTS, Sampling(temperature=1.5, top_p=0.9, seed=4))
     assert torch.equal(torch.random.get_rng_state(), state)
 
 

@@ -19,13 +19,13 @@ from llmrankers_groupwise.engines.llm.dialogue import (
     reply_to,
 )
 from llmrankers_groupwise.errors import EngineError
-from llmrankers_groupwise.prompting.parse_scores import blank_with_mean, parse_scores, read_reply
+from llmrankers_groupwise.prompting.parse_scores import parse_scores, read_reply, slot_with_mean
 from llmrankers_groupwise.prompting.prompt_file import load_prompt
 from llmrankers_groupwise.prompting.render import render
 from llmrankers_groupwise.types import Reply, Request, Sampling, Status, Wanted
 
 ANSWER = '<answer>{"[1]": 3, "[2]": 9}</answer>'
-FORM = Filled('{"[1]": 1, "[2]": 2}', 2, (blank_with_mean(1.0), blank_with_mean(2.0)))
+FORM = Filled('{"[1]": 1, "[2]": 2}', 2, (slot_with_mean(1.0), slot_with_mean(2.0)))
 Step = Write | Fill
 Outcome = Written | Filled
 
@@ -99,7 +99,9 @@ def test_a_form_is_filled_at_once(reasoning: int | None) -> None:
     asked = request(form=True)
     steps, reply = scripted(reply_to(asked, Sampling(reasoning_tokens=reasoning)), [FORM])
     assert steps == [Fill("<answer>", asked.form)]  # type: ignore[arg-type]
-    assert reply == Reply(text="<answer>" + FORM.text, blanks=FORM.blanks, completion_tokens=2)
+    assert reply == Reply(
+        text="<answer>" + FORM.text, slot_probabilities=FORM.slot_probabilities, completion_tokens=2
+    )
 
 
 def test_a_form_without_an_answer_tag_stands_alone() -> None:
@@ -198,7 +200,7 @@ def test_a_complete_text_is_the_reply() -> None:
 def test_a_complete_text_that_was_cut_off_behind_its_answer_is_kept() -> None:
     text = ANSWER + " Let me explain"
     _, reply = scripted(reply_to(request(form=False), Sampling(max_tokens=10)), [cut(text)])
-    assert (reply.text, reply.blanks, reply.finish_reason) == (text, None, "length")
+    assert (reply.text, reply.slot_probabilities, reply.finish_reason) == (text, None, "length")
 
 
 @pytest.mark.parametrize(
@@ -231,7 +233,11 @@ def test_what_leaves_labels_without_a_score_is_followed_by_the_form(
     steps, reply = scripted(reply_to(asked, Sampling(max_tokens=10)), [written, FORM])
     assert steps[1] == Fill(before, asked.fallback)  # type: ignore[arg-type]
     assert reply.text == before + FORM.text
-    assert (reply.blanks, reply.forced, reply.finish_reason) == (FORM.blanks, True, "length")
+    assert (reply.slot_probabilities, reply.forced, reply.finish_reason) == (
+        FORM.slot_probabilities,
+        True,
+        "length",
+    )
     assert reply.completion_tokens == 12
     assert parse_scores(reply.text, 2).scores == {1: 1.0, 2: 2.0}  # the old answer is gone
 
@@ -359,7 +365,7 @@ def test_a_dialogue_ends_within_its_budget_and_fills_behind_closed_reasoning(
         assert not is_open(fill.text, "think", thinking)
         assert not is_open(fill.text.rpartition("</think>")[2], "reason")
         assert reply.text == fill.text + FORM.text
-        assert reply.blanks == FORM.blanks
+        assert reply.slot_probabilities == FORM.slot_probabilities
     if form:
         assert fills
     elif not fills:

@@ -24,7 +24,7 @@ from llmrankers_groupwise.errors import EngineError, ModelError, SettingsError
 from llmrankers_groupwise.prompting.parse_scores import read_reply
 from llmrankers_groupwise.prompting.prompt_file import load_prompt
 from llmrankers_groupwise.prompting.render import render
-from llmrankers_groupwise.rankers.ask import Asker
+from llmrankers_groupwise.rankers.ask import EngineCaller
 from llmrankers_groupwise.types import Reply, Sampling
 
 TEXTS = [
@@ -45,7 +45,7 @@ def model() -> MiniLM:
 
 def answer(engine: EmbeddedEngine, passages: list[str], query: str = TEXTS[0]) -> Reply:
     request = render(query, passages, load_prompt("groupwise_scores"), form=True)
-    return asyncio.run(Asker(engine, Sampling())([request]))[0]
+    return asyncio.run(EngineCaller(engine, Sampling())([request]))[0]
 
 
 @pytest.mark.parametrize("max_tokens", [256, 512])
@@ -60,8 +60,8 @@ def test_vectors_are_those_of_sentence_transformers(max_tokens: int) -> None:
 
 def test_a_vector_does_not_depend_on_its_company(model: MiniLM) -> None:
     alone = np.concatenate([model.encode([text])[0] for text in TEXTS])
-    together, _ = model.encode(TEXTS * 5 + [f"{text} and more" for text in TEXTS])
-    np.testing.assert_array_equal(together[: len(TEXTS)], alone)
+    gather, _ = model.encode(TEXTS * 5 + [f"{text} and more" for text in TEXTS])
+    np.testing.assert_array_equal(gather[: len(TEXTS)], alone)
 
 
 def test_scores_are_ten_times_the_cosine() -> None:
@@ -94,8 +94,8 @@ def test_a_text_is_encoded_once_however_often_it_is_asked_about() -> None:
         render(TEXTS[0], passages, load_prompt("groupwise_scores"), form=True)
         for passages in (TEXTS[1:4], TEXTS[3:6], TEXTS[1:6])
     ]
-    asyncio.run(Asker(engine, Sampling())(requests))
-    asyncio.run(Asker(engine, Sampling())(requests))
+    asyncio.run(EngineCaller(engine, Sampling())(requests))
+    asyncio.run(EngineCaller(engine, Sampling())(requests))
     assert sorted(encoded) == sorted(TEXTS[:6])
     engine.close()
 
@@ -103,10 +103,14 @@ def test_a_text_is_encoded_once_however_often_it_is_asked_about() -> None:
 def test_the_cache_is_bounded_and_a_full_one_changes_nothing() -> None:
     small = EmbeddedEngine(EngineSettings(engine_args={"cached_texts": 2}))
     large = EmbeddedEngine()
-    assert answer(small, TEXTS[1:]).blanks == answer(large, TEXTS[1:]).blanks
+    assert (
+        answer(small, TEXTS[1:]).slot_probabilities == answer(large, TEXTS[1:]).slot_probabilities
+    )
     assert len(small._encoded) == 2
     assert all(each.vector.base is None for each in small._encoded.values())  # no array behind it
-    assert answer(small, TEXTS[1:]).blanks == answer(large, TEXTS[1:]).blanks
+    assert (
+        answer(small, TEXTS[1:]).slot_probabilities == answer(large, TEXTS[1:]).slot_probabilities
+    )
     small.close()
     large.close()
 
@@ -249,10 +253,10 @@ def test_the_probability_of_yes_is_the_cosine_and_a_grade_ten_times_it() -> None
     engine = EmbeddedEngine()
     words = [render(TEXTS[0], passage, prompt, form=True, choices=("No", "Yes"))
              for passage in passages]  # fmt: skip
-    replies = asyncio.run(Asker(engine, Sampling())(words))
+    replies = asyncio.run(EngineCaller(engine, Sampling())(words))
     for passage, reply in zip(passages, replies, strict=True):
         grade = read_reply(answer(engine, passage), 1).scores[1]
-        assert reply.blanks == (pytest.approx((1 - grade / 10, grade / 10)),)
+        assert reply.slot_probabilities == (pytest.approx((1 - grade / 10, grade / 10)),)
         assert reply.text == ('{"[1]": "Yes"}' if grade > 5 else '{"[1]": "No"}')
-    assert len({reply.blanks for reply in replies}) == 3
+    assert len({reply.slot_probabilities for reply in replies}) == 3
     engine.close()

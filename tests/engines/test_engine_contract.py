@@ -16,7 +16,7 @@ from llmrankers_groupwise.prompting.parse_orders import read_choice, read_order
 from llmrankers_groupwise.prompting.parse_scores import read_reply
 from llmrankers_groupwise.prompting.prompt_file import load_prompt
 from llmrankers_groupwise.prompting.render import render
-from llmrankers_groupwise.rankers.ask import Asker
+from llmrankers_groupwise.rankers.ask import EngineCaller
 from llmrankers_groupwise.testing import ScriptedEngine, filled_reply, json_reply
 from llmrankers_groupwise.types import (
     GroupScores,
@@ -44,7 +44,7 @@ SAMPLING = Sampling(max_tokens=40)
 def scripted(_: pytest.FixtureRequest) -> Engine:
     def answer(request: Request) -> Reply | str:
         if request.form is not None and request.form.of_words:
-            return Reply(blanks=((0.25, 0.75),))
+            return Reply(slot_probabilities=((0.25, 0.75),))
         scores = [float(len(passage) % 11) for passage in request.passages]
         if request.form is None:
             return json_reply([int(score) for score in scores])
@@ -129,7 +129,7 @@ def question(
 
 
 def ask(engine: Engine, requests: list[Request]) -> list[Reply]:
-    return asyncio.run(Asker(engine, SAMPLING)(requests))
+    return asyncio.run(EngineCaller(engine, SAMPLING)(requests))
 
 
 def test_it_keeps_the_protocol(asked: Asked) -> None:
@@ -144,10 +144,10 @@ def test_every_question_gets_its_own_answer(asked: Asked) -> None:
     assert [reply.error for reply in replies] == [None] * len(questions)
     for each, reply in zip(questions, replies, strict=True):
         if each.form is not None:
-            assert reply.blanks is not None
+            assert reply.slot_probabilities is not None
             assert not reply.forced
-        if reply.blanks is not None:
-            assert len(reply.blanks) == len(each.labels)
+        if reply.slot_probabilities is not None:
+            assert len(reply.slot_probabilities) == len(each.labels)
         assert not read_reply(reply, len(each.labels)).missing
     assert [reply.text for reply in replies[:6]] == [reply.text for reply in replies[6:12]]
 
@@ -157,14 +157,16 @@ def test_a_form_is_filled_or_refused_by_name(engine: Engine) -> None:
     without = render("q", PASSAGES, load_prompt("groupwise"), form=False)
     filled, written = ask(engine, [with_form, without])
     if "likelihood" in engine.scorings:
-        assert filled.blanks is not None
-        assert all(sum(row) == pytest.approx(1) for row in filled.blanks)
-        assert all(0 <= probability <= 1 for row in filled.blanks for probability in row)
+        assert filled.slot_probabilities is not None
+        assert all(sum(row) == pytest.approx(1) for row in filled.slot_probabilities)
+        assert all(
+            0 <= probability <= 1 for row in filled.slot_probabilities for probability in row
+        )
     else:
         assert "form" in (filled.error or "")
     if "generation" in engine.scorings:
         assert written.text
-        assert (written.blanks is not None) <= written.forced
+        assert (written.slot_probabilities is not None) <= written.forced
     else:
         assert "form" in (written.error or "")
 
@@ -177,8 +179,8 @@ def test_a_form_of_words_has_a_probability_for_each(engine: Engine) -> None:
         pytest.skip("it fills no forms")
     for reply in ask(engine, requests):
         assert reply.error is None
-        assert reply.blanks is not None
-        ((no, yes),) = reply.blanks
+        assert reply.slot_probabilities is not None
+        ((no, yes),) = reply.slot_probabilities
         assert no + yes == pytest.approx(1)
         assert min(no, yes) >= 0
         assert read_yes_no(reply) == GroupScores({1: yes}, (), Status.EXACT)
@@ -191,7 +193,7 @@ def test_an_order_or_a_choice_is_a_text(engine: Engine, wants: Wanted) -> None:
     (reply,) = ask(engine, [request])
     assert reply.error is None
     assert reply.text or reply.completion_tokens
-    assert (reply.blanks, reply.forced) == (None, False)
+    assert (reply.slot_probabilities, reply.forced) == (None, False)
     if "generation" not in engine.scorings:  # what writes no text says it in the form asked for
         read = read_order(reply, 6) if wants == "order" else read_choice(reply, 6)
         assert read.status is not Status.FAILED
@@ -202,9 +204,9 @@ def test_prompt_tokens_are_counted_and_do_not_depend_on_the_company(asked: Asked
     engine, scoring = asked
     alone = ask(engine, [question(scoring)])[0]
     others = [question(scoring, f"other {n}") for n in range(5)]
-    together = ask(engine, [*others, question(scoring)])
+    gather = ask(engine, [*others, question(scoring)])
     assert alone.prompt_tokens > 0
-    assert together[-1].prompt_tokens == alone.prompt_tokens
+    assert gather[-1].prompt_tokens == alone.prompt_tokens
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 7, 50, 100_000])

@@ -10,11 +10,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from llmrankers_groupwise.engines.llm.form_probabilities import (
-    Blank,
+    Slot,
     Token,
     form_regex,
     form_schema,
-    read_blanks,
+    read_slots,
     ten_share,
 )
 from llmrankers_groupwise.prompting.parse_scores import expected_score
@@ -29,11 +29,15 @@ def certain(*texts: str) -> list[Token]:
 
 
 def scores(tokens: Sequence[Token], form: ScoreForm = TWO) -> list[float] | None:
-    blanks = read_blanks(tokens, form)
-    return None if blanks is None else [expected_score(blank.row()) for blank in blanks]
+    slot_probabilities = read_slots(tokens, form)
+    return (
+        None
+        if slot_probabilities is None
+        else [expected_score(blank.row()) for blank in slot_probabilities]
+    )
 
 
-def row(blank: Blank) -> dict[int, float]:
+def row(blank: Slot) -> dict[int, float]:
     return {score: p for score, p in enumerate(blank.row()) if p}
 
 
@@ -116,12 +120,12 @@ def test_a_form_is_read_however_it_is_split(tokens: tuple[str, ...]) -> None:
     ],
 )
 def test_what_is_no_form_gives_no_blanks(tokens: tuple[str, ...]) -> None:
-    assert read_blanks(certain(*tokens), TWO) is None
+    assert read_slots(certain(*tokens), TWO) is None
 
 
 def test_a_form_of_which_no_choice_has_a_probability_gives_no_blanks() -> None:
     tokens = [*certain('{"[1]": ', "7", ', "[2]": '), Token("3", {}), *certain("}")]
-    assert read_blanks(tokens, TWO) is None
+    assert read_slots(tokens, TWO) is None
 
 
 def form_of_one(choice: str, probabilities: Mapping[str, float], *behind: Token) -> list[Token]:
@@ -130,10 +134,12 @@ def form_of_one(choice: str, probabilities: Mapping[str, float], *behind: Token)
     return [*certain(start), Token(choice, probabilities), *(behind or certain("}"))]
 
 
-def read_one(choice: str, probabilities: Mapping[str, float], *behind: Token) -> Blank:
-    blanks = read_blanks(form_of_one(choice, probabilities, *behind), ScoreForm(("[1]",)))
-    assert blanks is not None
-    return blanks[0]
+def read_one(choice: str, probabilities: Mapping[str, float], *behind: Token) -> Slot:
+    slot_probabilities = read_slots(
+        form_of_one(choice, probabilities, *behind), ScoreForm(("[1]",))
+    )
+    assert slot_probabilities is not None
+    return slot_probabilities[0]
 
 
 def test_probabilities_are_relative_to_the_choices() -> None:
@@ -171,7 +177,7 @@ def test_a_one_that_was_not_written_stays_open() -> None:
 
 
 def test_with_nothing_around_an_open_one_is_split_in_halves() -> None:
-    assert Blank((0.0,) * 11, 1.0, 0).row()[1] == 0.5
+    assert Slot((0.0,) * 11, 1.0, 0).row()[1] == 0.5
 
 
 def test_a_one_with_its_end_is_not_open() -> None:
@@ -208,9 +214,9 @@ def test_an_expected_score_is_wrong_by_nine_times_what_is_unsplit_at_most(
     if written in (1, 10):
         tokens.append(Token("0" if written == 10 else "}", {"0": truth[10], "}": truth[1]}))
     tokens += certain("}") if written != 1 else []
-    blanks = read_blanks(tokens, ScoreForm(("[1]",)))
-    assert blanks is not None
-    (blank,) = blanks
+    slot_probabilities = read_slots(tokens, ScoreForm(("[1]",)))
+    assert slot_probabilities is not None
+    (blank,) = slot_probabilities
     found = blank.row()
     assert sum(found) == pytest.approx(1.0)
     assert all(0.0 <= p <= 1.0 + 1e-9 for p in found)
@@ -245,11 +251,11 @@ def test_a_one_is_a_one_where_ten_has_a_token_of_its_own() -> None:
     nine = Token("9", {"9": 0.6, "8": 0.3, "1": 0.05, "10": 0.05})
     seven = Token("7", {"7": 0.9, "1": 0.1})
     tokens = [*certain('{"[1]": '), nine, *certain(', "[2]": '), seven, *certain("}")]
-    blanks = read_blanks(tokens, TWO)
-    assert blanks is not None
-    assert [blank.unsplit for blank in blanks] == [0.0, 0.0]
-    assert row(blanks[0]) == pytest.approx({9: 0.6, 8: 0.3, 1: 0.05, 10: 0.05})
-    assert row(blanks[1]) == pytest.approx({7: 0.9, 1: 0.1})
+    slot_probabilities = read_slots(tokens, TWO)
+    assert slot_probabilities is not None
+    assert [blank.unsplit for blank in slot_probabilities] == [0.0, 0.0]
+    assert row(slot_probabilities[0]) == pytest.approx({9: 0.6, 8: 0.3, 1: 0.05, 10: 0.05})
+    assert row(slot_probabilities[1]) == pytest.approx({7: 0.9, 1: 0.1})
 
 
 # --- Words --------------------------------------------------------------------------------------
@@ -258,8 +264,8 @@ WORDS = ScoreForm(("[1]",), ("No", "Yes"))
 
 
 def chances(*tokens: Token) -> list[float] | None:
-    blanks = read_blanks(tokens, WORDS)
-    return None if blanks is None else list(blanks[0].row())
+    slot_probabilities = read_slots(tokens, WORDS)
+    return None if slot_probabilities is None else list(slot_probabilities[0].row())
 
 
 def test_a_form_of_words_is_held_by_regex_and_schema() -> None:

@@ -84,7 +84,7 @@ def test_a_text_is_written_as_the_sampling_says(chat_server: Start, make: Make) 
     reply = ask(make(server), temperature=0.5, top_p=0.9, max_tokens=500, seed=7)
     assert scores(reply) == {1: 1, 2: 2, 3: 3}
     assert (reply.prompt_tokens, reply.completion_tokens) == (70, 30)
-    assert (reply.finish_reason, reply.forced, reply.blanks) == ("stop", False, None)
+    assert (reply.finish_reason, reply.forced, reply.slot_probabilities) == ("stop", False, None)
     messages = server.bodies[0].pop("messages")
     assert [message["role"] for message in messages] == ["system", "user"]
     assert server.bodies == [
@@ -172,9 +172,9 @@ def test_a_form_is_filled_by_schema_with_probabilities(chat_server: Start, make:
     server = chat_server([said(filled, tokens=form_tokens(filled))])
     engine = make(server)
     reply = ask(engine, question(form=True), seed=1)
-    assert reply.blanks is not None
-    assert [len(row) for row in reply.blanks] == [11, 11, 11]
-    assert all(sum(row) == pytest.approx(1) for row in reply.blanks)
+    assert reply.slot_probabilities is not None
+    assert [len(row) for row in reply.slot_probabilities] == [11, 11, 11]
+    assert all(sum(row) == pytest.approx(1) for row in reply.slot_probabilities)
     assert scores(reply) == {1: 9, 2: 0.9, 3: 0}
     body = server.bodies[0]
     assert (body["logprobs"], body["top_logprobs"], body["seed"]) == (True, 20, 1)
@@ -193,7 +193,7 @@ def test_a_form_of_words_has_their_probabilities(chat_server: Start, make: Make)
     request = render("bread", PASSAGES[:1], load_prompt("pointwise_yes_no"), form=True,
                      choices=("No", "Yes"))  # fmt: skip
     reply = ask(make(server), request)
-    assert reply.blanks == (pytest.approx((0.25, 0.75)),)
+    assert reply.slot_probabilities == (pytest.approx((0.25, 0.75)),)
     schema = server.bodies[0]["response_format"]["json_schema"]["schema"]
     assert schema["properties"] == {"[1]": {"type": "string", "enum": ["No", "Yes"]}}
 
@@ -207,7 +207,7 @@ def test_orders_and_choices_are_texts_whose_reasoning_is_closed(
     request = render("bread", PASSAGES, load_prompt("listwise"), wants=wants)
     reply = ask(make(server), request, reasoning_tokens=5, max_tokens=50)
     assert reply.text == "<think>first\n</think>\n\n[2] > [1] > [3]"
-    assert (reply.blanks, reply.forced, reply.finish_reason) == (None, False, "stop")
+    assert (reply.slot_probabilities, reply.forced, reply.finish_reason) == (None, False, "stop")
     assert [body["max_tokens"] for body in server.bodies] == [5, 45]
     assert all("response_format" not in body for body in server.bodies)
     assert "answer now" in server.bodies[1]["messages"][-1]["content"]
@@ -343,7 +343,7 @@ def test_it_is_found_out_once_by_fifty_at_a_time(
         answers = (engine.answer(question(form=True), Sampling()) for _ in range(50))
         return await asyncio.gather(*answers)
 
-    assert all(reply.blanks for reply in asyncio.run(fifty()))
+    assert all(reply.slot_probabilities for reply in asyncio.run(fifty()))
     assert sum("response_format" in body for body in server.bodies) == 1
     assert len(server.bodies) == 51
     assert len([record for record in caplog.records if "fills forms" in record.message]) == 1
@@ -423,7 +423,7 @@ def test_a_model_that_thinks_before_a_form_gets_room(chat_server: Start, make: M
     server = chat_server([cut, done, done])
     engine = make(server)
     reply = ask(engine, question(form=True), max_tokens=1000)
-    assert reply.blanks is not None
+    assert reply.slot_probabilities is not None
     assert reply.completion_tokens == 74
     ask(engine, question(form=True), max_tokens=1000)
     assert [body["max_tokens"] for body in server.bodies] == [64, 1064, 1064]
@@ -487,7 +487,7 @@ def test_a_refusal_that_nothing_helps_changes_nothing(chat_server: Start, make: 
     engine = make(chat_server(answer))
     with pytest.raises(EngineError, match="the text is bad"):
         ask(engine, question(form=True, passages=["x" * 6000]))
-    assert ask(engine, question(form=True)).blanks is not None
+    assert ask(engine, question(form=True)).slot_probabilities is not None
     assert engine.describe()["structured_outputs"] == "json_schema"
 
 
@@ -723,7 +723,7 @@ def test_a_tokenizer_counts_and_cuts(
     assert prompt.cut_passages == 3
     assert prompt.tokens == len(prompt.token_ids) <= 3500
     assert ask(engine, max_tokens=100).text
-    assert ask(engine, question(form=True)).blanks
+    assert ask(engine, question(form=True)).slot_probabilities
     assert engine.describe()["tokens"] == "counted"
 
 
@@ -808,7 +808,7 @@ def test_cancelling_ends_one_request_and_the_next_finds_out(chat_server: Start, 
         release.set()
         return await second
 
-    assert asyncio.run(cancel()).blanks is not None
+    assert asyncio.run(cancel()).slot_probabilities is not None
 
 
 def test_closing_fails_what_is_open(chat_server: Start, make: Make) -> None:

@@ -8,16 +8,16 @@ from support.chat_server import form_text, form_tokens, said
 from llmrankers_groupwise.engines.base import shown_args
 from llmrankers_groupwise.engines.llm.dialogue import Fill, Write
 from llmrankers_groupwise.engines.openai.wire_format import (
-    Accepted,
+    Capabilities,
     Completion,
     after_reply,
     answer_rows,
     chat_body,
     conversation,
+    drop_parameter,
     fits,
     merged,
     read_completion,
-    without,
     written_text,
 )
 from llmrankers_groupwise.prompting.prompt_file import load_prompt
@@ -85,13 +85,13 @@ def test_a_form_at_once_is_asked_for_only_if_the_prompt_does_not() -> None:
 
 
 def test_only_what_means_something_is_sent() -> None:
-    body = chat_body(question(), Write("", 10), Sampling(), Accepted())
+    body = chat_body(question(), Write("", 10), Sampling(), Capabilities())
     assert sorted(body) == ["max_tokens", "messages", "temperature"]
     body = chat_body(
         question(),
         Write("", 10, ("<answer>",)),
         Sampling(temperature=1.0, seed=3),
-        Accepted(length="max_completion_tokens", left_out=frozenset({"temperature", "stop"})),
+        Capabilities(length="max_completion_tokens", left_out=frozenset({"temperature", "stop"})),
     )
     assert sorted(body) == ["max_completion_tokens", "messages", "seed", "top_p"]
 
@@ -99,16 +99,16 @@ def test_only_what_means_something_is_sent() -> None:
 @pytest.mark.parametrize(
     ("accepted", "room", "longest"),
     [
-        (Accepted(), None, 64),
-        (Accepted(), 10, 64),
-        (Accepted(ways=("none",)), None, 164),
-        (Accepted(ways=("none",)), 120, 120),
-        (Accepted(ways=("none",)), -5, 64),
-        (Accepted(thinks=True), None, 164),
+        (Capabilities(), None, 64),
+        (Capabilities(), 10, 64),
+        (Capabilities(ways=("none",)), None, 164),
+        (Capabilities(ways=("none",)), 120, 120),
+        (Capabilities(ways=("none",)), -5, 64),
+        (Capabilities(thinks=True), None, 164),
     ],
 )
 def test_a_form_has_room_for_itself_or_for_thinking(
-    accepted: Accepted, room: int | None, longest: int
+    accepted: Capabilities, room: int | None, longest: int
 ) -> None:
     body = chat_body(question(), Fill("", FORM), Sampling(max_tokens=100), accepted, room)
     assert body["max_tokens"] == longest
@@ -205,7 +205,7 @@ def test_only_the_form_fits_the_form(text: str, fitting: bool) -> None:
 
 
 def test_a_form_that_is_cut_off_proves_nothing() -> None:
-    step, schema = Fill("", FORM), Accepted()
+    step, schema = Fill("", FORM), Capabilities()
     assert after_reply(schema, step, Completion('{"[1]"', finish_reason="length")) is None
     other = after_reply(schema, step, Completion("Well,", finish_reason="length"))
     assert other is not None
@@ -214,9 +214,9 @@ def test_a_form_that_is_cut_off_proves_nothing() -> None:
 
 def test_a_model_that_thinks_gets_room_once() -> None:
     step, empty = Fill("", FORM), Completion("", finish_reason="length")
-    assert after_reply(Accepted(), step, empty) == Accepted(thinks=True)
-    assert after_reply(Accepted(thinks=True), step, empty) is None
-    assert after_reply(Accepted(ways=("none",)), step, empty) is None
+    assert after_reply(Capabilities(), step, empty) == Capabilities(thinks=True)
+    assert after_reply(Capabilities(thinks=True), step, empty) is None
+    assert after_reply(Capabilities(ways=("none",)), step, empty) is None
 
 
 # What servers say, as seen in their code and in reports.
@@ -249,7 +249,7 @@ SENT = dict.fromkeys(
 def test_what_is_refused_is_left_out(
     text: str, parameter: str | None, less: dict[str, Any]
 ) -> None:
-    assert without(Accepted(), SENT, text, parameter) == Accepted(**less)
+    assert drop_parameter(Capabilities(), SENT, text, parameter) == Capabilities(**less)
 
 
 @pytest.mark.parametrize(
@@ -265,43 +265,43 @@ def test_what_is_refused_is_left_out(
     ],
 )  # fmt: skip
 def test_what_nothing_left_out_would_mend_is_left_alone(text: str, parameter: str | None) -> None:
-    assert without(Accepted(), SENT, text, parameter) is None
+    assert drop_parameter(Capabilities(), SENT, text, parameter) is None
 
 
 def test_what_several_learn_is_put_together() -> None:
-    known = Accepted(
+    known = Capabilities(
         ways=("none",), length="max_completion_tokens", left_out=frozenset({"seed"}), thinks=True
     )
-    learned = Accepted(ways=("regex", "none"), top_logprobs=5, left_out=frozenset({"stop"}))
-    assert merged(known, Accepted(), learned) == Accepted(
+    learned = Capabilities(ways=("regex", "none"), top_logprobs=5, left_out=frozenset({"stop"}))
+    assert merged(known, Capabilities(), learned) == Capabilities(
         ways=("none",),
         top_logprobs=5,
         length="max_completion_tokens",
         left_out=frozenset({"seed", "stop"}),
         thinks=True,
     )
-    assert merged(Accepted(), Accepted(), known) == known
+    assert merged(Capabilities(), Capabilities(), known) == known
 
 
 def test_nothing_is_left_out_twice() -> None:
     """As it would for ever where extra_body insists on a parameter."""
-    accepted = Accepted(
+    accepted = Capabilities(
         ways=("none",),
         top_logprobs=0,
         length="max_completion_tokens",
         left_out=frozenset({"temperature"}),
     )
     for text in ("json_schema", "logprobs", "max_completion_tokens", "temperature unsupported"):
-        assert without(accepted, SENT, text) is None
+        assert drop_parameter(accepted, SENT, text) is None
 
 
 def test_logprobs_that_are_wanted_are_kept() -> None:
-    wanted = Accepted(keep_logprobs=True)
-    assert without(wanted, SENT, "no logprobs here") is None
-    fewer = without(wanted, SENT, "top_logprobs at most 5")
+    wanted = Capabilities(keep_logprobs=True)
+    assert drop_parameter(wanted, SENT, "no logprobs here") is None
+    fewer = drop_parameter(wanted, SENT, "top_logprobs at most 5")
     assert fewer is not None
     assert fewer.top_logprobs == 5
-    assert without(fewer, SENT, "top_logprobs at most 1") is None
+    assert drop_parameter(fewer, SENT, "top_logprobs at most 1") is None
 
 
 def test_secrets_are_not_shown() -> None:

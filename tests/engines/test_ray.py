@@ -45,7 +45,7 @@ from llmrankers_groupwise.errors import (
 from llmrankers_groupwise.pipeline.experiment import Experiment
 from llmrankers_groupwise.prompting.prompt_file import load_prompt
 from llmrankers_groupwise.prompting.render import render
-from llmrankers_groupwise.rankers.ask import Asker
+from llmrankers_groupwise.rankers.ask import EngineCaller
 from llmrankers_groupwise.types import Reply, Request, Sampling
 
 pytest.importorskip("ray", reason="the extra [ray] is not installed")
@@ -82,7 +82,7 @@ def question(query: str = "q") -> Request:
 
 def ask(engine: Engine, *queries: str) -> list[str | None]:
     """What comes back: texts, or errors."""
-    replies = asyncio.run(Asker(engine, Sampling())([question(each) for each in queries]))
+    replies = asyncio.run(EngineCaller(engine, Sampling())([question(each) for each in queries]))
     return [reply.error or reply.text for reply in replies]
 
 

@@ -22,7 +22,7 @@ from llmrankers_groupwise.engines.transformers.loading import out_of_memory  # n
 from llmrankers_groupwise.errors import EngineError  # noqa: E402
 from llmrankers_groupwise.prompting.prompt_file import load_prompt  # noqa: E402
 from llmrankers_groupwise.prompting.render import render  # noqa: E402
-from llmrankers_groupwise.rankers.ask import Asker  # noqa: E402
+from llmrankers_groupwise.rankers.ask import EngineCaller  # noqa: E402
 from llmrankers_groupwise.types import Reply, Request, Sampling  # noqa: E402
 
 PASSAGES = [
@@ -64,11 +64,11 @@ def ask(
 
     samplings = samplings or (Sampling(),)
 
-    async def together() -> list[Reply]:
+    async def gather() -> list[Reply]:
         each = samplings * len(requests) if len(samplings) == 1 else samplings
         return await asyncio.gather(*map(engine.answer, requests, each))
 
-    return asyncio.run(together())
+    return asyncio.run(gather())
 
 
 def check(
@@ -86,8 +86,8 @@ def check(
     before = [*engine.prompt(asked, sampling).token_ids, *tokenizer.encode(text)]
     rows, text = filled_rows(network, tokenizer, before, form)
     assert reply.text.endswith(text)
-    assert reply.blanks is not None
-    for found, expected in zip(reply.blanks, rows, strict=True):
+    assert reply.slot_probabilities is not None
+    for found, expected in zip(reply.slot_probabilities, rows, strict=True):
         assert found == pytest.approx(expected, abs=1e-4)
 
 
@@ -105,7 +105,7 @@ def test_the_probability_of_yes_is_that_of_a_whole_forward_pass(
     for each, reply in zip(asked, replies, strict=True):
         before = [*engine.prompt(each, Sampling()).token_ids, *tokenizer.encode('{"[1]": "')]
         shares = word_shares(network, tokenizer, before, ("No", "Yes"))
-        assert reply.blanks == (pytest.approx(shares, abs=1e-4),)
+        assert reply.slot_probabilities == (pytest.approx(shares, abs=1e-4),)
         word = "Yes" if shares[1] > shares[0] else "No"
         assert reply.text == f'{{"[1]": "{word}"}}'
         seen.add(round(shares[1], 6))
@@ -119,7 +119,7 @@ def test_words_behind_reasoning_are_exact(engine: TransformersEngine, network: A
     before = [*engine.prompt(yes_or_no(PASSAGES[0]), Sampling(reasoning_tokens=9)).token_ids,
               *tokenizer.encode(text)]  # fmt: skip
     shares = word_shares(network, tokenizer, before, ("No", "Yes"))
-    assert reply.blanks == (pytest.approx(shares, abs=1e-4),)
+    assert reply.slot_probabilities == (pytest.approx(shares, abs=1e-4),)
     assert reply.forced
 
 
@@ -136,17 +136,21 @@ def test_probabilities_are_those_of_whole_forward_passes(
         assert (reply.forced, reply.finish_reason, reply.cut_passages) == (False, "stop", 0)
         assert reply.prompt_tokens == len(engine.prompt(request, Sampling()).token_ids)
         assert reply.completion_tokens == len(request.labels)
-    spread = [max(row) - min(row) for row in zip(*(replies[3].blanks or ()), strict=True)]
+    spread = [
+        max(row) - min(row) for row in zip(*(replies[3].slot_probabilities or ()), strict=True)
+    ]
     assert max(spread) > 0.01  # blanks differ, so that comparing them means something
 
 
 def test_company_changes_nothing(engine: TransformersEngine) -> None:
     asked = [question(n, query="a " * 40 * n) for n in (5, 1, 3)]
-    together = ask(engine, asked)
-    for request, in_company in zip(asked, together, strict=True):
+    gather = ask(engine, asked)
+    for request, in_company in zip(asked, gather, strict=True):
         (alone,) = ask(engine, [request])
         assert alone.text == in_company.text
-        for row, other in zip(alone.blanks or (), in_company.blanks or (), strict=True):
+        for row, other in zip(
+            alone.slot_probabilities or (), in_company.slot_probabilities or (), strict=True
+        ):
             assert row == pytest.approx(other, abs=1e-4)
 
 
@@ -186,7 +190,7 @@ def test_a_text_without_a_fallback_form_is_the_text(
     prompt = engine.prompt(asked, Sampling(max_tokens=12))
     ids = written(network, prompt.token_ids, 12, frozenset())
     assert reply.text == engine._prompter.tokenizer.decode(ids)
-    assert (reply.blanks, reply.forced, reply.finish_reason) == (None, False, "length")
+    assert (reply.slot_probabilities, reply.forced, reply.finish_reason) == (None, False, "length")
 
 
 def test_a_form_of_twenty_takes_twenty_passes_over_the_model(engine: TransformersEngine) -> None:
@@ -203,9 +207,9 @@ def test_seeded_replies_do_not_depend_on_company(engine: TransformersEngine) -> 
     asked = [question(n, form=False) for n in (1, 2, 3)]
     sampling = Sampling(temperature=1.0, max_tokens=20, seed=7)
     state = torch.random.get_rng_state()
-    together = [reply.text for reply in ask(engine, asked, sampling)]
-    assert together == [ask(engine, [each], sampling)[0].text for each in asked]
-    assert together != [r.text for r in ask(engine, asked, Sampling(temperature=1.0, max_tokens=20,
+    gather = [reply.text for reply in ask(engine, asked, sampling)]
+    assert gather == [ask(engine, [each], sampling)[0].text for each in asked]
+    assert gather != [r.text for r in ask(engine, asked, Sampling(temperature=1.0, max_tokens=20,
         seed=8))]  # fmt: skip
     assert torch.equal(torch.random.get_rng_state(), state)
 
@@ -217,7 +221,9 @@ def test_another_attention_gives_the_same(
     other = made(tiny_model, engine_args={"attn_implementation": attention, "dtype": "fp32"})
     ((reply,), (same,)) = ask(engine, [question()]), ask(other, [question()])
     assert other._model.network.config._attn_implementation == attention
-    for row, expected in zip(reply.blanks or (), same.blanks or (), strict=True):
+    for row, expected in zip(
+        reply.slot_probabilities or (), same.slot_probabilities or (), strict=True
+    ):
         assert row == pytest.approx(expected, abs=1e-4)
     other.close()
 
@@ -263,10 +269,10 @@ def test_prompt_and_answer_stay_within_the_models_length(
 def test_one_request_that_is_too_long_leaves_its_neighbours_alone(tiny_model: Path) -> None:
     engine = made(tiny_model, engine_args={"max_model_len": 1600})
     asked = [question(2), question(2, query="too long " * 500), question(1)]
-    replies = asyncio.run(Asker(engine, Sampling())(asked))
+    replies = asyncio.run(EngineCaller(engine, Sampling())(asked))
     assert [reply.error is None for reply in replies] == [True, False, True]
     assert "does not fit" in str(replies[1].error)
-    assert replies[0].blanks is not None
+    assert replies[0].slot_probabilities is not None
     engine.close()
 
 
@@ -333,7 +339,7 @@ def test_a_request_that_does_not_fit_into_memory_alone_is_an_error(tiny_model: P
     with pytest.raises(EngineError, match=r"out of memory with a prompt of [0-9]+ tokens"):
         ask(engine, [question(2)])
     hook.remove()
-    assert ask(engine, [question(2)])[0].blanks
+    assert ask(engine, [question(2)])[0].slot_probabilities
     engine.close()
 
 
@@ -348,7 +354,7 @@ def test_a_defect_is_not_taken_for_a_lack_of_memory(tiny_model: Path) -> None:
     with pytest.raises(RuntimeError, match="shapes"):
         ask(engine, [question(2)])
     hook.remove()
-    assert ask(engine, [question(2)])[0].blanks  # the thread lives on
+    assert ask(engine, [question(2)])[0].slot_probabilities  # the thread lives on
     engine.close()
 
 

@@ -21,7 +21,11 @@ from llmrankers.rankers import SearchResult  # noqa: E402
 
 from llmrankers_groupwise import GroupwiseLlmRanker  # noqa: E402
 from llmrankers_groupwise.engines.base import EngineSettings, resolve_engine  # noqa: E402
-from llmrankers_groupwise.engines.llm.prompt_builder import CHAT_ARGS, Prompter, check_chat_args  # noqa: E402
+from llmrankers_groupwise.engines.llm.prompt_builder import (  # noqa: E402
+    CHAT_ARGS,
+    PromptBuilder,
+    check_chat_args,
+)
 from llmrankers_groupwise.engines.transformers.engine import TransformersEngine  # noqa: E402
 from llmrankers_groupwise.errors import EngineError, FailureRateError, ModelError, SettingsError  # noqa: E402
 from llmrankers_groupwise.prompting.prompt_file import load_prompt  # noqa: E402
@@ -44,21 +48,21 @@ def replies(*requests: Request, **settings: Any) -> list[Reply]:
     """What an engine with these settings answers to the requests, or to one that is given."""
     engine = TransformersEngine(EngineSettings(**{"device": "cpu", **settings}))
 
-    async def together() -> Sequence[Reply]:
+    async def gather() -> Sequence[Reply]:
         asked = requests or (question(),)
         return await asyncio.gather(*(engine.answer(each, Sampling()) for each in asked))
 
     try:
-        return list(asyncio.run(together()))
+        return list(asyncio.run(gather()))
     finally:
         engine.close()
 
 
-def blanks(**settings: Any) -> list[float]:
+def slot_probabilities(**settings: Any) -> list[float]:
     """All probabilities of one reply, one after another."""
     (reply,) = replies(**settings)
-    assert reply.blanks is not None
-    return [probability for row in reply.blanks for probability in row]
+    assert reply.slot_probabilities is not None
+    return [probability for row in reply.slot_probabilities for probability in row]
 
 
 # --- Settings -----------------------------------------------------------------------------------
@@ -120,7 +124,7 @@ def test_template_arguments_that_are_the_engines_are_refused(tiny_model: Path) -
 def test_a_length_of_minus_one_is_none_given(tiny_model: Path) -> None:
     args = {**CHAT_ARGS, "max_model_len": -1}
     check_chat_args(args)
-    prompter = Prompter(EngineSettings(str(tiny_model)), args)
+    prompter = PromptBuilder(EngineSettings(str(tiny_model)), args)
     assert prompter.max_model_len == 8192
     prompter.limit_to(3000)
     prompter.limit_to(5000)
@@ -129,13 +133,13 @@ def test_a_length_of_minus_one_is_none_given(tiny_model: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", torch.bfloat16])
 def test_the_precision_can_be_chosen(tiny_model: Path, dtype: Any) -> None:
-    exact = blanks(model_name_or_path=str(tiny_model))
+    exact = slot_probabilities(model_name_or_path=str(tiny_model))
     settings = {"model_name_or_path": str(tiny_model), "engine_args": {"dtype": dtype}}
     engine = TransformersEngine(EngineSettings(**settings, device="cpu"))
     asyncio.run(engine.answer(question(), Sampling()))
     assert json.loads(json.dumps(engine.describe()))["dtype"] == str(dtype).rpartition(".")[2]
     engine.close()
-    assert blanks(**settings) == pytest.approx(exact, abs=0.05)
+    assert slot_probabilities(**settings) == pytest.approx(exact, abs=0.05)
 
 
 # --- Models -------------------------------------------------------------------------------------
@@ -167,7 +171,7 @@ def test_a_tokenizer_without_a_template(tmp_path: Path) -> None:
         replies(model_name_or_path=str(tmp_path))
     template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     args = {"chat_template": template}
-    assert replies(model_name_or_path=str(tmp_path), engine_args=args)[0].blanks
+    assert replies(model_name_or_path=str(tmp_path), engine_args=args)[0].slot_probabilities
 
 
 def test_a_tokenizer_of_its_own(tiny_model: Path, tmp_path: Path) -> None:
@@ -175,7 +179,7 @@ def test_a_tokenizer_of_its_own(tiny_model: Path, tmp_path: Path) -> None:
     (reply,) = replies(
         model_name_or_path=str(tmp_path / "bare"), tokenizer_name_or_path=str(tiny_model)
     )
-    assert reply.blanks
+    assert reply.slot_probabilities
 
 
 @pytest.mark.parametrize("missing", ["torch", "transformers"])
@@ -221,14 +225,14 @@ def save_adapter(model: Path, folder: Path, **settings: Any) -> Any:
 def test_an_adapter_scores_as_the_model_merged_with_it(tiny_model: Path, tmp_path: Path) -> None:
     adapted = save_adapter(tiny_model, tmp_path / "adapter")
     adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
-    merged = blanks(
+    merged = slot_probabilities(
         model_name_or_path=str(tmp_path / "merged"), tokenizer_name_or_path=str(tiny_model)
     )
-    by_adapter = blanks(
+    by_adapter = slot_probabilities(
         model_name_or_path=str(tiny_model), lora_name_or_path=str(tmp_path / "adapter")
     )
     assert by_adapter == pytest.approx(merged, abs=1e-5)
-    plain = blanks(model_name_or_path=str(tiny_model))
+    plain = slot_probabilities(model_name_or_path=str(tiny_model))
     assert max(abs(a - b) for a, b in zip(plain, by_adapter, strict=True)) > 0.01
 
 
@@ -420,7 +424,7 @@ def test_what_nobody_waits_for_is_not_generated(tiny_model: Path) -> None:
         return await last
 
     passes = at_pass(1 + 20, engine, cancel)
-    assert asyncio.run(cancel_while_running()).blanks
+    assert asyncio.run(cancel_while_running()).slot_probabilities
     assert [task.cancelled() for task in tasks] == [False, True, True, False]
     assert len(passes) == 1 + 20 + 1
     engine.close()
@@ -435,16 +439,16 @@ def test_what_cannot_be_loaded_is_not_tried_again(
             (tmp_path / path.name).write_bytes(path.read_bytes())
     engine = TransformersEngine(EngineSettings(str(tmp_path), device="cpu"))
 
-    async def together() -> Sequence[Reply | BaseException]:
+    async def gather() -> Sequence[Reply | BaseException]:
         answers = (engine.answer(question(), Sampling()) for _ in range(5))
         return await asyncio.gather(*answers, return_exceptions=True)
 
-    first, *others = asyncio.run(together())
+    first, *others = asyncio.run(gather())
     assert isinstance(first, ModelError)
     assert all(other is first for other in others)
     for path in tiny_model.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    assert all(answer is first for answer in asyncio.run(together()))
+    assert all(answer is first for answer in asyncio.run(gather()))
     engine.close()
 
 

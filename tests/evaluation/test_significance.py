@@ -112,10 +112,10 @@ def test_large_randomisation_tests_are_near_scipys():
 def test_a_test_depends_on_the_seed_and_on_no_other_test():
     rows = [[a - b for a, b in zip(values(43, seed, 0.05), values(43, 9), strict=True)]
             for seed in range(10, 13)]  # fmt: skip
-    together = randomisation_tests(rows, seed=1)
-    assert [randomisation_tests([row], seed=1)[0] for row in rows] == together
-    assert randomisation_tests(rows, seed=1) == together
-    assert randomisation_tests(rows, seed=2) != together
+    gather = randomisation_tests(rows, seed=1)
+    assert [randomisation_tests([row], seed=1)[0] for row in rows] == gather
+    assert randomisation_tests(rows, seed=1) == gather
+    assert randomisation_tests(rows, seed=2) != gather
 
 
 def test_the_smallest_p_value_of_draws_is_not_zero():

@@ -28,7 +28,7 @@ from llmrankers_groupwise.engines.base import ENGINES
 from llmrankers_groupwise.errors import EngineError, JournalError, ModelError
 from llmrankers_groupwise.journal.journal import Journal, ReadJournal
 from llmrankers_groupwise.pipeline.experiment import Experiment
-from llmrankers_groupwise.rankers.ask import Asker
+from llmrankers_groupwise.rankers.ask import EngineCaller
 from llmrankers_groupwise.testing import ScriptedEngine, json_reply
 from llmrankers_groupwise.types import Candidate, Origin, Query, Reply, Request, Sampling
 
@@ -247,7 +247,7 @@ def test_a_reply_is_on_disk_before_a_method_sees_it(tmp_path):
         engine=ScriptedEngine(script), journal=tmp_path / "j", group_size=10, final_round=5
     )
     with ranker:
-        asyncio.run(ranker.rank(Query("q", "bread"), candidates))
+        asyncio.run(ranker.rank_candidates(Query("q", "bread"), candidates))
     assert found == [3]
 
 
@@ -271,7 +271,7 @@ def test_two_rankers_of_a_process_take_turns_whichever_thread_closes(path):
         return ScriptedEngine(lambda request: json_reply([1] * len(request.passages)))
 
     async def rank(ranker: GroupwiseLlmRanker) -> int:
-        _, usage = await ranker.rank(Query("q", "bread"), [Candidate("d1", "a", 1.0)])
+        _, usage = await ranker.rank_candidates(Query("q", "bread"), [Candidate("d1", "a", 1.0)])
         return usage.reused
 
     first, second = (GroupwiseLlmRanker(engine=engine(), journal=path) for _ in range(2))
@@ -317,7 +317,8 @@ FLOATS = st.floats(allow_nan=False)
 REPLIES = st.builds(
     Reply,
     text=TEXTS,
-    blanks=st.none() | st.lists(st.lists(FLOATS, max_size=11).map(tuple), max_size=3).map(tuple),
+    slot_probabilities=st.none()
+    | st.lists(st.lists(FLOATS, max_size=11).map(tuple), max_size=3).map(tuple),
     forced=st.booleans(),
     cut_passages=st.integers(0, 10**6),
     prompt_tokens=st.integers(0, 2**62),
@@ -347,11 +348,11 @@ def test_no_number_comes_back_as_none(journal):
     nan = float("nan")
 
     async def ask() -> Reply:
-        return Reply(blanks=((nan, 1.0), (float("inf"), -0.0)), seconds=nan)
+        return Reply(slot_probabilities=((nan, 1.0), (float("inf"), -0.0)), seconds=nan)
 
     asyncio.run(journal.reply(KEY, ORIGIN, ask))
     found = kept(journal.path)
-    assert repr(found.blanks) == "((nan, 1.0), (inf, -0.0))"
+    assert repr(found.slot_probabilities) == "((nan, 1.0), (inf, -0.0))"
     assert repr(found.seconds) == "nan"
 
 
@@ -638,7 +639,7 @@ def test_repeats_are_asked_one_by_one_only_where_they_draw(journal):
     engine = ScriptedEngine(lambda request: json_reply([1, 2]))
 
     async def ask(temperature: float) -> int:
-        asker = Asker(engine, Sampling(temperature=temperature), journal)
+        asker = EngineCaller(engine, Sampling(temperature=temperature), journal)
         before = len(engine.requests)
         request = Request("q", ("a", "b"), ("[1]", "[2]"), ({"role": "user", "content": "?"},))
         origins = (dataclasses.replace(ORIGIN, repeat=repeat) for repeat in range(3))
@@ -656,7 +657,7 @@ def test_an_identity_that_cannot_be_had_ends_it(journal):
     engine = Unknown([])
     request = Request("q", ("a",), ("[1]",), ({"role": "user", "content": "?"},))
     with pytest.raises(ModelError, match="no such model"):
-        asyncio.run(Asker(engine, Sampling(), journal)([request]))
+        asyncio.run(EngineCaller(engine, Sampling(), journal)([request]))
     assert engine.requests == []
 
 

@@ -288,7 +288,7 @@ def test_a_model_that_is_not_named_is_asked_of_the_server(chat_server, ranker_of
 def test_it_is_asked_within_rank_too_on_the_background_loop_and_any_other(chat_server, ranker_of):
     server = chat_server(sane)
     ranker = ranker_of(server)
-    ranking, usage = asyncio.run(ranker.rank(Query("q", "bread"), CANDIDATES))
+    ranking, usage = asyncio.run(ranker.rank_candidates(Query("q", "bread"), CANDIDATES))
     assert usage.errors == 0
     results = ranker_of(server, "other").rerank_batch([("bread", [])])
     assert results == [[]]
@@ -307,7 +307,9 @@ def test_it_is_asked_within_rank_too_on_the_background_loop_and_any_other(chat_s
 
 def test_a_server_without_a_list_of_models_ends_the_run(chat_server, ranker_of):
     with pytest.raises(ModelError, match="give model_name_or_path"):
-        asyncio.run(ranker_of(chat_server(sane, None)).rank(Query("q", "bread"), CANDIDATES))
+        asyncio.run(
+            ranker_of(chat_server(sane, None)).rank_candidates(Query("q", "bread"), CANDIDATES)
+        )
 
 
 # --- What is wanted ---------------------------------------------------------------------------

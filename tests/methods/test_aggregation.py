@@ -13,16 +13,16 @@ from llmrankers_groupwise.methods.groupwise.aggregation import (
     interpolate,
     reciprocal_rank,
 )
-from llmrankers_groupwise.scores import mean_scores, min_max, ranked_positions, written_scores
-from llmrankers_groupwise.types import Candidate, Group, GroupScores, JudgedGroup, Status
+from llmrankers_groupwise.scores import mean_scores, min_max, ranked_positions, strictly_decreasing
+from llmrankers_groupwise.types import Candidate, Group, GroupScores, ScoredGroup, Status
 
 
-def judged(members, scores, repeat=0):
+def scored(members, scores, repeat=0):
     """A judged group with one score for each member, None where it has none."""
     given_scores = {label: score for label, score in enumerate(scores, 1) if score is not None}
     missing = tuple(label for label, score in enumerate(scores, 1) if score is None)
     status = Status.FAILED if not given_scores else Status.PARTIAL if missing else Status.EXACT
-    return JudgedGroup(Group(repeat, tuple(members)), GroupScores(given_scores, missing, status))
+    return ScoredGroup(Group(repeat, tuple(members)), GroupScores(given_scores, missing, status))
 
 
 def candidates(*scores):
@@ -37,30 +37,30 @@ scores_or_none = st.lists(st.none() | finite, max_size=40)
 
 
 def test_one_group_gives_each_member_its_score():
-    assert mean_scores(3, [judged([2, 0, 1], [7, 0, 10])]) == [0.0, 10.0, 7.0]
+    assert mean_scores(3, [scored([2, 0, 1], [7, 0, 10])]) == [0.0, 10.0, 7.0]
 
 
 def test_a_document_in_two_groups_gets_the_mean():
-    groups = [judged([0, 1], [7, 4]), judged([1, 0], [9, 2], repeat=1)]
+    groups = [scored([0, 1], [7, 4]), scored([1, 0], [9, 2], repeat=1)]
     assert mean_scores(2, groups) == [(7 + 2) / 2, (4 + 9) / 2]
 
 
 def test_the_mean_counts_appearances_with_a_score_only():
     groups = [
-        judged([0, 1], [8, 6]),
-        judged([0, 1], [None, 3], repeat=1),
-        judged([0, 1], [4, None], repeat=2),
+        scored([0, 1], [8, 6]),
+        scored([0, 1], [None, 3], repeat=1),
+        scored([0, 1], [4, None], repeat=2),
     ]
     assert mean_scores(2, groups) == [(8 + 4) / 2, (6 + 3) / 2]
 
 
 def test_overlapping_groups_of_one_repeat_are_averaged_too():
-    groups = [judged([0, 1], [3, 10]), judged([1, 2], [5, 1])]
+    groups = [scored([0, 1], [3, 10]), scored([1, 2], [5, 1])]
     assert mean_scores(3, groups) == [3.0, (10 + 5) / 2, 1.0]
 
 
 def test_a_score_of_zero_is_a_score():
-    assert mean_scores(2, [judged([0, 1], [0, None])]) == [0.0, None]
+    assert mean_scores(2, [scored([0, 1], [0, None])]) == [0.0, None]
 
 
 def test_without_groups_nothing_has_a_score():
@@ -123,7 +123,7 @@ def test_interpolation_without_any_score():
 
 
 def test_rrf_of_two_repeats():
-    groups = [judged([0, 1, 2], [5, 9, 1]), judged([0, 1, 2], [8, 2, 4], repeat=1)]
+    groups = [scored([0, 1, 2], [5, 9, 1]), scored([0, 1, 2], [8, 2, 4], repeat=1)]
     # repeat 0 ranks 1, 0, 2; repeat 1 ranks 0, 2, 1
     assert reciprocal_rank(3, groups) == pytest.approx(
         [
@@ -135,7 +135,7 @@ def test_rrf_of_two_repeats():
 
 
 def test_rrf_of_two_repeats_and_the_first_stage():
-    groups = [judged([0, 1, 2], [5, 9, 1]), judged([0, 1, 2], [8, 2, 4], repeat=1)]
+    groups = [scored([0, 1, 2], [5, 9, 1]), scored([0, 1, 2], [8, 2, 4], repeat=1)]
     assert reciprocal_rank(3, groups, 0.2) == pytest.approx(
         [
             0.4 / (60 + 2) + 0.4 / (60 + 1) + 0.2 / (60 + 1),
@@ -146,7 +146,7 @@ def test_rrf_of_two_repeats_and_the_first_stage():
 
 
 def test_rrf_ranks_all_groups_of_a_repeat_together():
-    groups = [judged([0, 2], [1, 7]), judged([1, 3], [9, 4])]
+    groups = [scored([0, 2], [1, 7]), scored([1, 3], [9, 4])]
     # one ranking: 1 (9), 2 (7), 3 (4), 0 (1)
     assert reciprocal_rank(4, groups) == pytest.approx(
         [1 / (60 + 4), 1 / (60 + 1), 1 / (60 + 2), 1 / (60 + 3)]
@@ -154,14 +154,14 @@ def test_rrf_ranks_all_groups_of_a_repeat_together():
 
 
 def test_rrf_gives_equal_scores_their_ranks_in_first_stage_order():
-    groups = [judged([2, 1, 0], [5, 5, 5])]
+    groups = [scored([2, 1, 0], [5, 5, 5])]
     assert reciprocal_rank(3, groups) == pytest.approx([1 / 61, 1 / 62, 1 / 63])
 
 
 def test_rrf_ranks_a_final_round_among_itself():
     groups = [
-        judged(range(5), [9, 0, 8, 0, 7]),
-        judged([0, 2, 4], [1, 3, 2], repeat=1),  # asked about the three best only
+        scored(range(5), [9, 0, 8, 0, 7]),
+        scored([0, 2, 4], [1, 3, 2], repeat=1),  # asked about the three best only
     ]
     first = {0: 1 / 61, 2: 1 / 62, 4: 1 / 63}
     final = {2: 1 / 61, 4: 1 / 62, 0: 1 / 63}
@@ -172,7 +172,7 @@ def test_rrf_ranks_a_final_round_among_itself():
 
 
 def test_rrf_does_not_score_what_had_no_score():
-    groups = [judged([0, 1, 2], [4, None, 6])]
+    groups = [scored([0, 1, 2], [4, None, 6])]
     assert reciprocal_rank(3, groups, 0.5) == pytest.approx(
         # ranks 1 and 3: document 1 keeps its place between them
         [0.5 / 63 + 0.5 / 61, None, 0.5 / 61 + 0.5 / 63]
@@ -181,9 +181,9 @@ def test_rrf_does_not_score_what_had_no_score():
 
 def test_rrf_keeps_a_document_in_front_whose_group_failed_in_one_repeat():
     groups = [
-        judged([0, 1, 2, 3], [10, 8, 2, 0]),
-        judged([0, 1], [None, None], repeat=1),
-        judged([2, 3], [2, 0], repeat=1),
+        scored([0, 1, 2, 3], [10, 8, 2, 0]),
+        scored([0, 1], [None, None], repeat=1),
+        scored([2, 3], [2, 0], repeat=1),
     ]
     # Document 0 beat 2 and 3 in every repeat that scored it; the failure of a group is no verdict.
     assert ranked_positions(range(4), reciprocal_rank(4, groups)) == [0, 1, 2, 3]
@@ -193,24 +193,24 @@ def test_rrf_keeps_a_document_in_front_whose_group_failed_in_one_repeat():
 
 
 def test_fusion_by_mean_alone_does_not_rescale():
-    groups = [judged([0, 1], [7, 4]), judged([0, 1], [2, 9], repeat=1)]
+    groups = [scored([0, 1], [7, 4]), scored([0, 1], [2, 9], repeat=1)]
     assert fused_scores(candidates(30.0, 10.0), groups) == [(7 + 2) / 2, (4 + 9) / 2]
 
 
 def test_fusion_by_mean_with_the_first_stage():
-    groups = [judged([0, 1, 2], [2, 10, 6])]
+    groups = [scored([0, 1, 2], [2, 10, 6])]
     # 2, 10, 6 -> 0, 1, 1/2; first stage 8, 4, 0 -> 1, 1/2, 0
     fused = fused_scores(candidates(8.0, 4.0, 0.0), groups, "mean", 0.25)
     assert fused == [0.25 * 1, 0.75 * 1 + 0.25 * 0.5, 0.75 * 0.5]
 
 
 def test_a_first_stage_weight_of_one_is_the_first_stage():
-    fused = fused_scores(candidates(8.0, 4.0, 0.0), [judged([0, 1, 2], [2, 10, 6])], "mean", 1.0)
+    fused = fused_scores(candidates(8.0, 4.0, 0.0), [scored([0, 1, 2], [2, 10, 6])], "mean", 1.0)
     assert fused == [1.0, 0.5, 0.0]
 
 
 def test_fusion_by_rrf_with_the_first_stage():
-    fused = fused_scores(candidates(8.0, 4.0), [judged([0, 1], [2, 10])], "rrf", 0.5)
+    fused = fused_scores(candidates(8.0, 4.0), [scored([0, 1], [2, 10])], "rrf", 0.5)
     assert fused == pytest.approx([0.5 / 62 + 0.5 / 61, 0.5 / 61 + 0.5 / 62])
 
 
@@ -260,14 +260,14 @@ def test_an_unscored_document_keeps_its_place_and_the_others_are_sorted_around_i
 
 
 def test_the_documents_of_a_failed_group_keep_their_first_stage_places():
-    groups = [judged([0, 2, 4], [None, None, None]), judged([1, 3, 5], [2, 10, 6])]
+    groups = [scored([0, 2, 4], [None, None, None]), scored([1, 3, 5], [2, 10, 6])]
     assert ranked_positions(range(6), mean_scores(6, groups)) == [0, 3, 2, 5, 4, 1]
 
 
 @pytest.mark.parametrize("fusion", ["mean", "rrf"])
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_when_all_groups_failed_the_order_is_the_first_stage(fusion, weight):
-    groups = [judged([2, 0], [None, None]), judged([1, 3], [None, None])]
+    groups = [scored([2, 0], [None, None]), scored([1, 3], [None, None])]
     fused = fused_scores(candidates(4.0, 3.0, 2.0, 1.0), groups, fusion, weight)
     assert ranked_positions(range(4), fused) == [0, 1, 2, 3]
 
@@ -321,12 +321,12 @@ def test_unscored_documents_never_move_and_scored_ones_descend(scores):
     ],
 )
 def test_written_scores_spelled_out(scores, expected):
-    assert written_scores(scores) == expected
+    assert strictly_decreasing(scores) == expected
 
 
 @given(scores_or_none)
 def test_written_scores_strictly_decrease_at_six_decimals(scores):
-    written = [float(f"{score:.6f}") for score in written_scores(scores)]
+    written = [float(f"{score:.6f}") for score in strictly_decreasing(scores)]
     assert len(written) == len(scores)
     assert all(above > below for above, below in pairwise(written))
 
@@ -334,10 +334,10 @@ def test_written_scores_strictly_decrease_at_six_decimals(scores):
 @given(st.lists(st.integers(-1000, 1000), unique=True))
 def test_written_scores_keep_values_that_decrease_already(values):
     scores = [float(value) for value in sorted(values, reverse=True)]
-    assert written_scores(scores) == scores
+    assert strictly_decreasing(scores) == scores
 
 
 @given(scores_or_none)
 def test_written_scores_never_rise_above_the_score_itself(scores):
-    for score, written in zip(scores, written_scores(scores), strict=True):
+    for score, written in zip(scores, strictly_decreasing(scores), strict=True):
         assert score is None or written <= round(score, 6) + 1e-9

@@ -18,7 +18,7 @@ from llmrankers_groupwise.methods.groupwise.calibration import (
 )
 from llmrankers_groupwise.methods.groupwise.grouping import make_groups
 from llmrankers_groupwise.scores import mean_scores, ranked_positions
-from llmrankers_groupwise.types import Group, GroupScores, JudgedGroup, Status
+from llmrankers_groupwise.types import Group, GroupScores, ScoredGroup, Status
 
 few = settings(max_examples=30, deadline=None)
 """Each example fits models with numpy, the first one imports it."""
@@ -31,12 +31,12 @@ SHIFT_FREE = ("zscore", "minmax", "borda")
 """To which a constant added to all scores of one group is nothing, whatever the groups."""
 
 
-def judged(members, scores, repeat=0):
+def scored(members, scores, repeat=0):
     """A judged group with one score for each member, None where it has none."""
     given_scores = {label: score for label, score in enumerate(scores, 1) if score is not None}
     missing = tuple(label for label, score in enumerate(scores, 1) if score is None)
     status = Status.FAILED if not given_scores else Status.PARTIAL if missing else Status.EXACT
-    return JudgedGroup(Group(repeat, tuple(members)), GroupScores(given_scores, missing, status))
+    return ScoredGroup(Group(repeat, tuple(members)), GroupScores(given_scores, missing, status))
 
 
 def scores_of(groups):
@@ -46,7 +46,7 @@ def scores_of(groups):
 
 @pytest.mark.parametrize("calibration", CALIBRATIONS[1:])
 def test_differences_of_the_last_bit_are_not_spread(calibration):
-    nearly = [judged([0, 1, 2], [9.999999999999998, 10.0, 10.0]), judged([3, 4], [0.0, 1e-174])]
+    nearly = [scored([0, 1, 2], [9.999999999999998, 10.0, 10.0]), scored([3, 4], [0.0, 1e-174])]
     for row in scores_of(calibrated(nearly, calibration)):
         assert len(set(row)) == 1
 
@@ -63,7 +63,7 @@ def some_judged(draw, n=12):
     for repeat in range(draw(st.integers(0, 5))):
         group = draw(members)
         score = st.none() | st.integers(0, 10)
-        groups.append(judged(group, [draw(score) for _ in group], repeat))
+        groups.append(scored(group, [draw(score) for _ in group], repeat))
     return groups
 
 
@@ -94,7 +94,7 @@ def test_the_order_of_groups_and_within_them_changes_nothing(calibration, groups
         labels = list(range(1, len(each.group.members) + 1))
         rng.shuffle(labels)
         turned.append(
-            judged(
+            scored(
                 [each.group.members[label - 1] for label in labels],
                 [each.scores.scores.get(label) for label in labels],
                 each.group.repeat,
@@ -140,7 +140,7 @@ def test_a_constant_added_to_a_groups_scores_is_nothing_to(calibration, groups, 
 
 def shifted_by(group, shift, factor=1.0):
     found = {label: factor * score + shift for label, score in group.scores.scores.items()}
-    return JudgedGroup(group.group, GroupScores(found, group.scores.missing, group.scores.status))
+    return ScoredGroup(group.group, GroupScores(found, group.scores.missing, group.scores.status))
 
 
 @pytest.mark.parametrize("strategy", ["random", "strided", "sorted", "snake"])
@@ -154,7 +154,7 @@ def test_an_ideal_judge_with_drift_is_put_right_by_anchors(calibration, strategy
     scale = calibration == "shared_scale"
     drifted = [
         shifted_by(
-            judged(each.members, [truth[x] for x in each.members]),
+            scored(each.members, [truth[x] for x in each.members]),
             rng.uniform(-500, 500),
             rng.uniform(0.7, 1.5) if scale else 1.0,
         )
@@ -173,7 +173,7 @@ def test_an_ideal_judge_is_left_as_it_is(calibration, strategy, seed, overlap, r
     n = 45
     truth = random.Random(seed).sample(range(100), n)
     groups = [
-        judged(each.members, [truth[x] for x in each.members], each.repeat)
+        scored(each.members, [truth[x] for x in each.members], each.repeat)
         for each in make_groups(
             n, strategy=strategy, overlap=overlap, num_repeat=repeats, seed=seed
         )
@@ -186,7 +186,7 @@ def test_an_ideal_judge_is_left_as_it_is(calibration, strategy, seed, overlap, r
 @given(seed=st.integers(0, 50))
 def test_an_ideal_judge_of_one_group_gives_the_true_order(calibration, seed):
     truth = random.Random(seed).sample(range(100), 15)
-    groups = [judged(range(15), truth)]
+    groups = [scored(range(15), truth)]
     assert order_of(15, calibrated(groups, calibration)) == sorted(
         range(15), key=lambda x: -truth[x]
     )
@@ -195,13 +195,13 @@ def test_an_ideal_judge_of_one_group_gives_the_true_order(calibration, seed):
 @pytest.mark.parametrize("calibration", CALIBRATIONS)
 def test_all_failed_and_nothing_at_all(calibration):
     assert calibrated([], calibration) == []
-    failed = [judged([0, 1], [None, None]), judged([2], [None])]
+    failed = [scored([0, 1], [None, None]), scored([2], [None])]
     assert calibrated(failed, calibration) == failed
 
 
 @pytest.mark.parametrize("calibration", CALIBRATIONS)
 def test_equal_scores_everywhere_leave_all_documents_equal(calibration):
-    groups = [judged([0, 1, 2], [7.3] * 3), judged([3, 4], [7.3] * 2), judged([5], [7.3])]
+    groups = [scored([0, 1, 2], [7.3] * 3), scored([3, 4], [7.3] * 2), scored([5], [7.3])]
     assert len({*mean_scores(6, calibrated(groups, calibration))}) == 1
 
 
@@ -209,12 +209,12 @@ def test_equal_scores_everywhere_leave_all_documents_equal(calibration):
 
 
 def test_none_changes_nothing():
-    groups = [judged([0, 1], [3, 9])]
+    groups = [scored([0, 1], [3, 9])]
     assert calibrated(groups) == groups
 
 
 def test_zscore():
-    groups = [judged([0, 1, 2, 3], [2, 4, 4, 6]), judged([4, 5], [5, 5]), judged([6], [9])]
+    groups = [scored([0, 1, 2, 3], [2, 4, 4, 6]), scored([4, 5], [5, 5]), scored([6], [9])]
     spread = math.sqrt((4 + 0 + 0 + 4) / 4)
     assert scores_of(calibrated(groups, "zscore")) == [
         pytest.approx([-2 / spread, 0.0, 0.0, 2 / spread]), [0.0, 0.0], [0.0],
@@ -222,19 +222,19 @@ def test_zscore():
 
 
 def test_minmax():
-    groups = [judged([0, 1, 2], [2, 4, 6]), judged([3, 4], [5, 5]), judged([5], [9])]
+    groups = [scored([0, 1, 2], [2, 4, 6]), scored([3, 4], [5, 5]), scored([5], [9])]
     assert scores_of(calibrated(groups, "minmax")) == [[0.0, 0.5, 1.0], [0.5, 0.5], [0.5]]
 
 
 def test_borda():
-    groups = [judged([0, 1, 2, 3, 4], [2, 4, 4, 6, 0]), judged([5], [9])]
+    groups = [scored([0, 1, 2, 3, 4], [2, 4, 4, 6, 0]), scored([5], [9])]
     assert scores_of(calibrated(groups, "borda")) == [
         [1 / 4, (2 + 1 / 2) / 4, (2 + 1 / 2) / 4, 1.0, 0.0], [0.5],
     ]  # fmt: skip
 
 
 def test_random_effects_take_off_what_means_differ_by_more_than_chance():
-    groups = [judged([0, 1, 2], [1, 2, 3]), judged([3, 4, 5], [7, 8, 9])]
+    groups = [scored([0, 1, 2], [1, 2, 3]), scored([3, 4, 5], [7, 8, 9])]
     # means 2 and 8, centre 5; within (1 + 0 + 1 + 1 + 0 + 1) / 4 = 1; chance 1 / 3
     drift = 18 - 1 / 3
     share = drift / (drift + 1 / 3)
@@ -245,12 +245,12 @@ def test_random_effects_take_off_what_means_differ_by_more_than_chance():
 
 
 def test_random_effects_leave_groups_alone_that_differ_by_chance():
-    groups = [judged([0, 1, 2], [1, 5, 9]), judged([3, 4, 5], [2, 6, 9])]
+    groups = [scored([0, 1, 2], [1, 5, 9]), scored([3, 4, 5], [2, 6, 9])]
     assert scores_of(calibrated(groups, "random_effects")) == [[1, 5, 9], [2, 6, 9]]
 
 
 def test_shared_shift_is_the_difference_on_shared_documents():
-    groups = [judged([0, 1, 2], [4, 6, 1]), judged([0, 1, 3], [7, 9, 5])]
+    groups = [scored([0, 1, 2], [4, 6, 1]), scored([0, 1, 3], [7, 9, 5])]
     # the second group is 3 above the first on 0 and 1: each moves half of it
     assert scores_of(calibrated(groups, "shared_shift")) == [
         pytest.approx([5.5, 7.5, 2.5]), pytest.approx([5.5, 7.5, 3.5]),
@@ -258,26 +258,26 @@ def test_shared_shift_is_the_difference_on_shared_documents():
 
 
 def test_shared_shift_goes_through_chains_of_groups():
-    groups = [judged([0, 1], [0, 0]), judged([1, 2], [4, 4]), judged([2, 3], [9, 9])]
+    groups = [scored([0, 1], [0, 0]), scored([1, 2], [4, 4]), scored([2, 3], [9, 9])]
     scores = mean_scores(4, calibrated(groups, "shared_shift"))
     assert scores == pytest.approx([scores[0]] * 4)
 
 
 @pytest.mark.parametrize("calibration", ["shared_shift", "shared_scale"])
 def test_without_shared_documents_nothing_changes(calibration):
-    groups = [judged([0, 1], [3, 9]), judged([2, 3], [0, 1])]
+    groups = [scored([0, 1], [3, 9]), scored([2, 3], [0, 1])]
     assert calibrated(groups, calibration) == groups
 
 
 def test_bradley_terry_needs_no_common_scale():
     # 0 beats 1 in one group, 1 beats 2 in the other, on scales that say the opposite
-    groups = [judged([0, 1], [2, 1]), judged([1, 2], [10, 9]), judged([0, 2], [1, 0])]
+    groups = [scored([0, 1], [2, 1]), scored([1, 2], [10, 9]), scored([0, 2], [1, 0])]
     assert order_of(3, groups) == [1, 2, 0]
     assert order_of(3, calibrated(groups, "bradley_terry")) == [1, 0, 2]
 
 
 def test_bradley_terry_where_one_pair_met_solves_its_equation():
-    (strengths,) = scores_of(calibrated([judged([0, 1], [8, 2])], "bradley_terry"))
+    (strengths,) = scores_of(calibrated([scored([0, 1], [8, 2])], "bradley_terry"))
     # z is 1 and -1; the gradient is 0 at t = 1 + 1 / (1 + e^(2t))
     assert strengths[0] == pytest.approx(1 + 1 / (1 + math.exp(2 * strengths[0])))
     assert strengths[1] == -strengths[0]
@@ -291,7 +291,7 @@ def test_bradley_terry_reaches_the_order_of_many_comparisons(seed):
     for repeat in range(40):
         members = rng.sample(range(10), 5)
         drift = rng.uniform(-9, 9)
-        groups.append(judged(members, [-x + drift for x in members], repeat))
+        groups.append(scored(members, [-x + drift for x in members], repeat))
     assert order_of(10, calibrated(groups, "bradley_terry")) == list(range(10))
 
 
@@ -299,7 +299,7 @@ def test_bradley_terry_reaches_the_order_of_many_comparisons(seed):
 
 
 def test_variances_are_over_the_groups_of_a_document():
-    groups = [judged([0, 1, 2], [4, 6, None]), judged([0, 2, 3], [7, 5, 1])]
+    groups = [scored([0, 1, 2], [4, 6, None]), scored([0, 2, 3], [7, 5, 1])]
     assert variances(5, groups) == [statistics.variance([4, 7]), None, None, None, None]
 
 
@@ -307,10 +307,10 @@ def test_variances_are_over_the_groups_of_a_document():
 
 
 def test_scores_are_drawn_to_the_line_of_the_first_stage_by_their_number():
-    groups = [judged([0, 1], [9, 1]), judged([0], [9])]
+    groups = [scored([0, 1], [9, 1]), scored([0], [9])]
     # two points lie on their line: nothing to draw to
     assert shrunk([9.0, 1.0], groups, 3.0) == pytest.approx([9.0, 1.0])
-    groups = [judged([0, 1, 2], [9, 1, 5]), judged([1], [1])]
+    groups = [scored([0, 1, 2], [9, 1, 5]), scored([1], [1])]
     line = statistics.linear_regression([0, -math.log(2), -math.log(3)], [9, 1, 5])
     expected = [line.intercept - line.slope * math.log(1 + x) for x in range(3)]
     assert shrunk([9.0, 1.0, 5.0], groups, 2.0) == pytest.approx(
@@ -319,12 +319,12 @@ def test_scores_are_drawn_to_the_line_of_the_first_stage_by_their_number():
 
 
 def test_a_first_stage_that_disagrees_draws_all_to_the_mean():
-    scores = shrunk([1.0, 5.0, 9.0], [judged([0, 1, 2], [1, 5, 9])], 1.0)
+    scores = shrunk([1.0, 5.0, 9.0], [scored([0, 1, 2], [1, 5, 9])], 1.0)
     assert scores == pytest.approx([(1 + 5) / 2, 5.0, (9 + 5) / 2])
 
 
 def test_equal_scores_are_told_apart_by_rank_where_ranks_tell_something():
-    scores = shrunk([9.0, 5.0, 5.0, 0.0], [judged(range(4), [9, 5, 5, 0])], 0.1)
+    scores = shrunk([9.0, 5.0, 5.0, 0.0], [scored(range(4), [9, 5, 5, 0])], 0.1)
     assert scores[1] > scores[2]
 
 
@@ -332,7 +332,7 @@ def test_equal_scores_are_told_apart_by_rank_where_ranks_tell_something():
 @given(st.lists(st.none() | st.integers(0, 10), max_size=8))
 def test_shrinkage_leaves_what_has_no_score_without(scores):
     given_scores = [None if score is None else float(score) for score in scores]
-    groups = [judged(range(len(scores)), scores)]
+    groups = [scored(range(len(scores)), scores)]
     assert [x is None for x in shrunk(given_scores, groups, 1.0)] == [x is None for x in scores]
     assert shrunk(given_scores, groups, 0.0) == given_scores
 

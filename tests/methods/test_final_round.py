@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.methods.groupwise.final_round import (
     check_second_round,
-    reordered,
-    second_round_groups,
-    spans,
+    final_round_groups,
+    rank_spans,
+    rerank_spans,
 )
-from llmrankers_groupwise.types import Group, GroupScores, JudgedGroup, Status
+from llmrankers_groupwise.types import Group, GroupScores, ScoredGroup, Status
 
 SETTINGS = st.fixed_dictionaries(
     {
@@ -38,26 +38,26 @@ SETTINGS = st.fixed_dictionaries(
     ],
 )
 def test_places_of_a_second_round(settings, expected):
-    assert spans(100, group_size=20, **settings) == expected
+    assert rank_spans(100, group_size=20, **settings) == expected
 
 
 def test_a_final_of_more_than_there_are_is_of_all():
-    assert spans(3, final_round=20, boundary=0, group_size=20) == [(0, 3)]
-    assert spans(0, final_round=20, boundary=5, group_size=20) == []
+    assert rank_spans(3, final_round=20, boundary=0, group_size=20) == [(0, 3)]
+    assert rank_spans(0, final_round=20, boundary=5, group_size=20) == []
 
 
 @given(st.integers(0, 130), SETTINGS)
 def test_places_are_in_the_list_and_of_no_more_than_a_group(n, settings):
-    for start, end in spans(n, **settings):
+    for start, end in rank_spans(n, **settings):
         assert 0 <= start < end <= n
         assert end - start <= 20
-    places = [x for start, end in spans(n, **settings) for x in range(start, end)]
+    places = [x for start, end in rank_spans(n, **settings) for x in range(start, end)]
     assert len(set(places)) == len(places)
 
 
 @given(st.integers(2, 130), st.integers(1, 129))
 def test_a_boundary_group_holds_both_sides_of_the_boundary(n, boundary):
-    for start, end in spans(n, final_round=0, boundary=boundary, group_size=6):
+    for start, end in rank_spans(n, final_round=0, boundary=boundary, group_size=6):
         assert start < boundary < end or end - start < 2
 
 
@@ -66,7 +66,7 @@ def test_a_boundary_group_holds_both_sides_of_the_boundary(n, boundary):
 
 def groups_of(order, askable=None, **settings):
     asked = set(order) if askable is None else askable
-    return second_round_groups(order, asked, first_repeat=3, **settings)
+    return final_round_groups(order, asked, first_repeat=3, **settings)
 
 
 def test_every_final_call_is_a_repeat_of_its_own_with_an_order_of_its_own():
@@ -111,29 +111,33 @@ def asked(*members, missing=()):
     """A second round's group, whose reply has a score for all but these."""
     scores = {label: 1.0 for label, member in enumerate(members, start=1) if member not in missing}
     lost = tuple(label for label in range(1, len(members) + 1) if label not in scores)
-    return JudgedGroup(Group(1, members, "final"), GroupScores(scores, lost, Status.PARTIAL))
+    return ScoredGroup(Group(1, members, "final"), GroupScores(scores, lost, Status.PARTIAL))
 
 
 def test_documents_are_sorted_again_within_their_span_only():
     scores = [1.0, 9.0, 3.0, 4.0, 8.0]
     everybody = [asked(0, 1, 2, 3, 4)]
-    assert reordered([0, 1, 2, 3, 4], scores, [(0, 2)], everybody) == [1, 0, 2, 3, 4]
-    assert reordered([0, 1, 2, 3, 4], scores, [(2, 5)], everybody) == [0, 1, 4, 3, 2]
-    assert reordered([0, 1, 2, 3, 4], scores, [(0, 2), (2, 5)], everybody) == [1, 0, 4, 3, 2]
-    assert reordered([0, 1, 2, 3, 4], scores, [], everybody) == [0, 1, 2, 3, 4]
+    assert rerank_spans([0, 1, 2, 3, 4], scores, [(0, 2)], everybody) == [1, 0, 2, 3, 4]
+    assert rerank_spans([0, 1, 2, 3, 4], scores, [(2, 5)], everybody) == [0, 1, 4, 3, 2]
+    assert rerank_spans([0, 1, 2, 3, 4], scores, [(0, 2), (2, 5)], everybody) == [1, 0, 4, 3, 2]
+    assert rerank_spans([0, 1, 2, 3, 4], scores, [], everybody) == [0, 1, 2, 3, 4]
 
 
 def test_a_document_without_a_score_keeps_its_place_in_the_span():
-    assert reordered([2, 0, 1], [1.0, 5.0, None], [(0, 3)], [asked(0, 1, 2)]) == [2, 1, 0]
+    assert rerank_spans([2, 0, 1], [1.0, 5.0, None], [(0, 3)], [asked(0, 1, 2)]) == [2, 1, 0]
 
 
 def test_a_document_that_was_asked_about_again_in_vain_keeps_its_place_too():
     """Its score is of the first round alone, and may be of another scale than the others'."""
     scores = [1.0, 2.0, 9.0]
-    assert reordered([0, 1, 2], scores, [(0, 3)], [asked(0, 1, 2, missing=(2,))]) == [1, 0, 2]
-    assert reordered([0, 1, 2], scores, [(0, 3)], [asked(0, 1, 2, missing=(0, 1, 2))]) == [0, 1, 2]
+    assert rerank_spans([0, 1, 2], scores, [(0, 3)], [asked(0, 1, 2, missing=(2,))]) == [1, 0, 2]
+    assert rerank_spans([0, 1, 2], scores, [(0, 3)], [asked(0, 1, 2, missing=(0, 1, 2))]) == [
+        0,
+        1,
+        2,
+    ]
     twice = [asked(0, 1, 2, missing=(2,)), asked(2, 1, 0)]
-    assert reordered([0, 1, 2], scores, [(0, 3)], twice) == [2, 1, 0]
+    assert rerank_spans([0, 1, 2], scores, [(0, 3)], twice) == [2, 1, 0]
 
 
 @given(
@@ -142,8 +146,8 @@ def test_a_document_that_was_asked_about_again_in_vain_keeps_its_place_too():
     SETTINGS,
 )
 def test_an_order_stays_a_permutation(order, scores, settings):
-    places = spans(len(order), **(settings | {"group_size": 6}))
-    assert sorted(reordered(order, scores, places, [asked(*range(12))])) == list(range(12))
+    places = rank_spans(len(order), **(settings | {"group_size": 6}))
+    assert sorted(rerank_spans(order, scores, places, [asked(*range(12))])) == list(range(12))
 
 
 # --- Errors -----------------------------------------------------------------------------------

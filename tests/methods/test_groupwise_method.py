@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmrankers_groupwise.concurrency import together
+from llmrankers_groupwise.concurrency import gather
 from llmrankers_groupwise.errors import EngineError, SettingsError
 from llmrankers_groupwise.methods.groupwise.method import GroupwiseSettings, groupwise
 from llmrankers_groupwise.prompting.prompt_file import load_prompt
 from llmrankers_groupwise.prompting.render import render
-from llmrankers_groupwise.rankers.ask import Asker
+from llmrankers_groupwise.rankers.ask import EngineCaller
 from llmrankers_groupwise.testing import ScriptedEngine, filled_reply, json_reply
 from llmrankers_groupwise.types import Candidate, Query, Reply, Sampling, ScoreForm, Status
 
@@ -30,7 +30,7 @@ class Rounds:
     def __init__(self, script):
         self.engine = ScriptedEngine(script)
         self.asked = []
-        self._ask = Asker(self.engine, Sampling())
+        self._ask = EngineCaller(self.engine, Sampling())
 
     async def __call__(self, requests):
         self.asked.append(list(requests))
@@ -75,7 +75,7 @@ def test_all_groups_of_all_repeats_are_asked_about_in_one_round():
     ranking = rank(candidates(*[3] * 45), ask, group_size=20, num_repeat=4)
     assert [len(requests) for requests in ask.asked] == [3 * 4]
     assert [len(request.passages) for request in ask.asked[0]] == [15] * 12
-    assert [judged.group.repeat for judged in ranking.groups] == [0] * 3 + [1] * 3 + [2] * 3 + [
+    assert [scored.group.repeat for scored in ranking.groups] == [0] * 3 + [1] * 3 + [2] * 3 + [
         3
     ] * 3
 
@@ -84,16 +84,16 @@ def test_requests_hold_the_query_and_the_texts_of_the_group_in_its_order():
     ask = Rounds(by_worth)
     ranking = rank(candidates(0, 1, 2, 3, 4), ask)
     (request,) = ask.asked[0]
-    (judged,) = ranking.groups
+    (scored,) = ranking.groups
     assert request.query == QUERY.text
-    assert request.passages == tuple(f"worth {position}" for position in judged.group.members)
+    assert request.passages == tuple(f"worth {position}" for position in scored.group.members)
     assert "how long does a flea live?" in request.messages[-1]["content"]
 
 
 def test_documents_are_ranked_by_their_scores():
     ranking = rank(candidates(2, 9, 5), Rounds(by_worth))
     assert ids(ranking) == ["d1", "d2", "d0"]
-    assert [document.judged for document in ranking.documents] == [9.0, 5.0, 2.0]
+    assert [document.model_score for document in ranking.documents] == [9.0, 5.0, 2.0]
     assert [document.score for document in ranking.documents] == [9.0, 5.0, 2.0]
     assert [document.first_stage_rank for document in ranking.documents] == [2, 3, 1]
 
@@ -102,7 +102,7 @@ def test_equal_scores_keep_the_first_stage_order_and_are_written_apart():
     ranking = rank(candidates(4, 7, 4, 7), Rounds(by_worth))
     assert ids(ranking) == ["d1", "d3", "d0", "d2"]
     assert [document.score for document in ranking.documents] == [7.0, 6.999999, 4.0, 3.999999]
-    assert [document.judged for document in ranking.documents] == [7.0, 7.0, 4.0, 4.0]
+    assert [document.model_score for document in ranking.documents] == [7.0, 7.0, 4.0, 4.0]
 
 
 def test_the_scores_of_repeats_are_averaged():
@@ -114,7 +114,7 @@ def test_the_scores_of_repeats_are_averaged():
 
     ranking = rank(candidates(6, 1, 8), Rounds(script), num_repeat=2, grouping="sorted")
     # by place 0, 1, 2; by worth 6, 1, 8
-    assert {document.doc_id: document.judged for document in ranking.documents} == {
+    assert {document.doc_id: document.model_score for document in ranking.documents} == {
         "d0": (0 + 6) / 2,
         "d1": (1 + 1) / 2,
         "d2": (2 + 8) / 2,
@@ -125,7 +125,7 @@ def test_the_first_stage_is_mixed_in_by_its_weight():
     ranking = rank(candidates(2, 10, 6), Rounds(by_worth), first_stage_weight=0.25)
     # scores 2, 10, 6 -> 0, 1, 1/2; first stage 100, 99, 98 -> 1, 1/2, 0
     assert ids(ranking) == ["d1", "d2", "d0"]
-    assert [document.judged for document in ranking.documents] == [
+    assert [document.model_score for document in ranking.documents] == [
         0.75 * 1 + 0.25 * 0.5,
         0.75 * 0.5 + 0.25 * 0,
         0.75 * 0 + 0.25 * 1,
@@ -135,7 +135,7 @@ def test_the_first_stage_is_mixed_in_by_its_weight():
 def test_rrf_fuses_the_rankings():
     ranking = rank(candidates(2, 10), Rounds(by_worth), fusion="rrf")
     assert ids(ranking) == ["d1", "d0"]
-    assert [document.judged for document in ranking.documents] == [1 / 61, 1 / 62]
+    assert [document.model_score for document in ranking.documents] == [1 / 61, 1 / 62]
 
 
 # --- Every candidate once ---------------------------------------------------------------------
@@ -155,8 +155,8 @@ def test_the_ranking_is_a_permutation_of_the_candidates(n, strategy, final_round
         final_round=final_round,
     )
     assert sorted(ids(ranking)) == sorted(document.doc_id for document in documents)
-    judged = [document.judged for document in ranking.documents]
-    assert judged == sorted(judged, reverse=True)
+    scored = [document.model_score for document in ranking.documents]
+    assert scored == sorted(scored, reverse=True)
     scores = [document.score for document in ranking.documents]
     assert all(above > below for above, below in pairwise(scores))
 
@@ -240,7 +240,7 @@ def test_a_document_without_text_keeps_its_place_and_is_not_asked_about(strategy
     ask = Rounds(by_worth)
     ranking = rank(candidates(1, None, 5, 9, None), ask, grouping=strategy)
     assert ids(ranking) == ["d3", "d1", "d2", "d0", "d4"]
-    assert [document.judged for document in ranking.documents] == [9.0, None, 5.0, 1.0, None]
+    assert [document.model_score for document in ranking.documents] == [9.0, None, 5.0, 1.0, None]
     assert sorted(ask.asked[0][0].passages) == ["worth 1", "worth 5", "worth 9"]
 
 
@@ -282,17 +282,17 @@ def test_a_group_that_cannot_be_read_falls_back_to_the_first_stage():
     ask = Rounds(failing_for("worth 1", "I cannot say."))
     ranking = rank(candidates(1, 2, 3, 9), ask, group_size=2, grouping="sorted")
     assert ids(ranking) == ["d0", "d1", "d3", "d2"]
-    assert [document.judged for document in ranking.documents] == [None, None, 9.0, 3.0]
-    assert [judged.scores.status for judged in ranking.groups] == [Status.FAILED, Status.EXACT]
-    assert [judged.reply.error for judged in ranking.groups] == [None, None]
+    assert [document.model_score for document in ranking.documents] == [None, None, 9.0, 3.0]
+    assert [scored.scores.status for scored in ranking.groups] == [Status.FAILED, Status.EXACT]
+    assert [scored.reply.error for scored in ranking.groups] == [None, None]
 
 
 def test_a_group_with_an_error_counts_as_failed_and_carries_the_error():
     ask = Rounds(failing_for("worth 9", EngineError("429 Too Many Requests")))
     ranking = rank(candidates(1, 2, 3, 9), ask, group_size=2, grouping="sorted")
     assert ids(ranking) == ["d1", "d0", "d2", "d3"]
-    assert [judged.scores.status for judged in ranking.groups] == [Status.EXACT, Status.FAILED]
-    assert [judged.reply.error for judged in ranking.groups] == [None, "429 Too Many Requests"]
+    assert [scored.scores.status for scored in ranking.groups] == [Status.EXACT, Status.FAILED]
+    assert [scored.reply.error for scored in ranking.groups] == [None, "429 Too Many Requests"]
     assert ranking.groups[1].scores.missing == (1, 2)
 
 
@@ -300,8 +300,8 @@ def test_a_reply_with_both_an_error_and_a_text_counts_as_failed():
     reply = Reply(text=json_reply([9, 1]), error="cut off")
     ranking = rank(candidates(1, 9), Rounds([reply]))
     assert ids(ranking) == ["d0", "d1"]
-    (judged,) = ranking.groups
-    assert (judged.scores.status, judged.reply.error) == (Status.FAILED, "cut off")
+    (scored,) = ranking.groups
+    assert (scored.scores.status, scored.reply.error) == (Status.FAILED, "cut off")
 
 
 def test_a_document_left_out_of_a_reply_keeps_its_place():
@@ -315,7 +315,7 @@ def test_a_failed_repeat_does_not_halve_the_scores_of_the_other():
     ask = Rounds([json_reply([2, 9, 4]), "I cannot say."])
     ranking = rank(candidates(0, 0, 0), ask, num_repeat=2, grouping="sorted")
     assert ids(ranking) == ["d1", "d2", "d0"]
-    assert [document.judged for document in ranking.documents] == [9.0, 4.0, 2.0]
+    assert [document.model_score for document in ranking.documents] == [9.0, 4.0, 2.0]
 
 
 @pytest.mark.parametrize("fusion", ["mean", "rrf"])
@@ -326,8 +326,8 @@ def test_when_every_group_fails_the_first_stage_stays(fusion, final_round):
         candidates(1, 2, 3, 4, 5), ask, group_size=3, fusion=fusion, final_round=final_round
     )
     assert ids(ranking) == ["d0", "d1", "d2", "d3", "d4"]
-    assert {judged.scores.status for judged in ranking.groups} == {Status.FAILED}
-    assert {judged.reply.error for judged in ranking.groups} == {"down"}
+    assert {scored.scores.status for scored in ranking.groups} == {Status.FAILED}
+    assert {scored.reply.error for scored in ranking.groups} == {"down"}
 
 
 # --- Calibration ------------------------------------------------------------------------------
@@ -400,14 +400,14 @@ def test_the_best_are_asked_about_once_more_as_one_group():
     assert [len(requests) for requests in ask.asked] == [4, 1]
     assert sorted(ask.asked[1][0].passages) == ["worth 7", "worth 8", "worth 9"]
     assert sorted(ranking.groups[-1].group.members) == [1, 3, 4]
-    assert [judged.group.repeat for judged in ranking.groups] == [0, 0, 1, 1, 2]
+    assert [scored.group.repeat for scored in ranking.groups] == [0, 0, 1, 1, 2]
 
 
 def test_the_final_scores_join_the_mean_as_one_more_appearance():
     documents = candidates(8, 6, 7, 1)
     ask = Rounds(final_scores({"worth 8": 5, "worth 6": 9, "worth 7": 6}))
     ranking = rank(documents, ask, num_repeat=2, final_round=3)
-    assert {document.doc_id: document.judged for document in ranking.documents} == {
+    assert {document.doc_id: document.model_score for document in ranking.documents} == {
         "d0": (8 + 8 + 5) / 3,
         "d1": (6 + 6 + 9) / 3,
         "d2": (7 + 7 + 6) / 3,
@@ -421,7 +421,11 @@ def test_the_final_round_can_turn_the_order_of_the_best():
     ask = Rounds(final_scores({"worth 8": 0, "worth 7": 9}))
     ranking = rank(candidates(8, 7, 1), ask, final_round=2)
     assert ids(ranking) == ["d1", "d0", "d2"]
-    assert [document.judged for document in ranking.documents] == [(7 + 9) / 2, (8 + 0) / 2, 1.0]
+    assert [document.model_score for document in ranking.documents] == [
+        (7 + 9) / 2,
+        (8 + 0) / 2,
+        1.0,
+    ]
 
 
 def test_final_calls_are_asked_together_and_each_joins_the_mean():
@@ -429,7 +433,7 @@ def test_final_calls_are_asked_together_and_each_joins_the_mean():
     ranking = rank(candidates(1, 8, 3, 9, 7, 2), ask, final_round=3, final_calls=2)
     assert [len(requests) for requests in ask.asked] == [1, 2]
     assert ranking.groups[1].group.members != ranking.groups[2].group.members
-    assert [judged.group.repeat for judged in ranking.groups] == [0, 1, 2]
+    assert [scored.group.repeat for scored in ranking.groups] == [0, 1, 2]
 
 
 def test_documents_around_a_rank_are_asked_about_once_more_and_stay_around_it():
@@ -450,7 +454,7 @@ def test_documents_outside_the_final_round_keep_their_place_below_it():
     ask = Rounds(final_scores({"worth 8": 0, "worth 7": 9}))
     ranking = rank(candidates(6, 8, 5, 7), ask, final_round=2)
     assert ids(ranking) == ["d3", "d1", "d0", "d2"]
-    assert [document.judged for document in ranking.documents] == [8.0, 4.0, 6.0, 5.0]
+    assert [document.model_score for document in ranking.documents] == [8.0, 4.0, 6.0, 5.0]
     assert [document.score for document in ranking.documents] == [8.0, 4.0, 3.999999, 3.999998]
 
 
@@ -553,15 +557,15 @@ def test_filled_blanks_rank_by_their_expected_scores():
     ask = Rounds([filled_reply([2.25, 7.5, 7.75])])
     ranking = rank(candidates(0, 0, 0), ask, scoring="likelihood", grouping="sorted")
     assert ids(ranking) == ["d2", "d1", "d0"]
-    assert [document.judged for document in ranking.documents] == [7.75, 7.5, 2.25]
+    assert [document.model_score for document in ranking.documents] == [7.75, 7.5, 2.25]
 
 
 def test_blanks_that_were_not_asked_for_are_an_error_of_the_group():
     ranking = rank(candidates(1, 9), Rounds([filled_reply([1, 9])]))
     assert ids(ranking) == ["d0", "d1"]
-    (judged,) = ranking.groups
-    assert judged.scores.status is Status.FAILED
-    assert judged.reply.error == "the engine filled 2 blanks, the request has 0"
+    (scored,) = ranking.groups
+    assert scored.scores.status is Status.FAILED
+    assert scored.reply.error == "the engine filled 2 slots, the request has 0"
 
 
 def test_a_defect_in_the_engine_is_not_taken_for_a_failed_group():
@@ -589,7 +593,7 @@ def test_repeats_are_asked_one_after_another_until_two_leave_the_best_as_they_we
     ask = Rounds(by_worth)
     ranking = rank(candidates(1, 5, 9, 2, 7), ask, num_repeat=10, group_size=3, until_stable=2)
     assert [len(requests) for requests in ask.asked] == [2, 2, 2]
-    assert (len(ranking.groups), ranking.spared) == (6, 14)
+    assert (len(ranking.groups), ranking.skipped_groups) == (6, 14)
     assert ids(ranking) == ["d2", "d4", "d1", "d3", "d0"]
 
 
@@ -598,7 +602,7 @@ def test_a_change_among_the_best_counts_the_repeats_anew():
     ask = Rounds(by_repeat(*turned))
     ranking = rank(candidates(0, 1, 2), ask, num_repeat=9, until_stable=1)
     # repeats 0 and 1 have d0 first, 2 turns it to d1, 3 and 4 leave it
-    assert (len(ask.asked), ranking.spared) == (5, 4)
+    assert (len(ask.asked), ranking.skipped_groups) == (5, 4)
     assert ids(ranking)[0] == "d1"
 
 
@@ -613,7 +617,7 @@ def test_an_order_that_keeps_changing_is_asked_about_in_every_repeat():
     scores = [{0: 0, 1: 10}, {0: 10, 1: 0}] * 2 + [{0: 0, 1: 10}]  # even, it is a tie of means
     ask = Rounds(by_repeat(*scores))
     ranking = rank(candidates(0, 1), ask, num_repeat=5, until_stable=2)
-    assert (len(ask.asked), ranking.spared) == (5, 0)
+    assert (len(ask.asked), ranking.skipped_groups) == (5, 0)
 
 
 def test_a_repeat_with_a_failed_group_proves_no_stability():
@@ -623,7 +627,7 @@ def test_a_repeat_with_a_failed_group_proves_no_stability():
     ask = Rounds(script)
     ranking = rank(candidates(1, 5, 9), ask, num_repeat=9, until_stable=1)
     # 0 answers, 1 and 2 fail, 3 and 4 leave the best as they were
-    assert (len(ask.asked), ranking.spared) == (5, 4)
+    assert (len(ask.asked), ranking.skipped_groups) == (5, 4)
 
 
 def test_the_ranking_is_that_of_the_repeats_that_were_asked():
@@ -631,7 +635,7 @@ def test_the_ranking_is_that_of_the_repeats_that_were_asked():
         return by_place(request)
 
     stable = rank(candidates(*range(30)), Rounds(script), num_repeat=8, until_stable=30)
-    repeats = len({judged.group.repeat for judged in stable.groups})
+    repeats = len({scored.group.repeat for scored in stable.groups})
     whole = rank(candidates(*range(30)), Rounds(script), num_repeat=repeats)
     assert stable.documents == whole.documents
 
@@ -660,8 +664,8 @@ def test_requests_say_whose_they_are():
     ranking = rank(candidates(0, 1, 2), ask, num_repeat=2, final_round=2)
     origins = [request.origin for requests in ask.asked for request in requests]
     assert [(each.query_id, each.repeat) for each in origins] == [("q1", 0), ("q1", 1), ("q1", 2)]
-    for origin, judged in zip(origins, ranking.groups, strict=True):
-        assert origin.doc_ids == tuple(f"d{member}" for member in judged.group.members)
+    for origin, scored in zip(origins, ranking.groups, strict=True):
+        assert origin.doc_ids == tuple(f"d{member}" for member in scored.group.members)
 
 
 # --- Ties -------------------------------------------------------------------------------------
@@ -699,18 +703,18 @@ def test_an_unknown_rule_for_ties_is_refused():
      ({"num_repeat": 9, "until_stable": 5}, 3)],
 )  # fmt: skip
 def test_rounds_are_calls_that_wait_for_one_another(settings, rounds):
-    ask = Asker(ScriptedEngine(by_worth), Sampling())
+    ask = EngineCaller(ScriptedEngine(by_worth), Sampling())
     rank(candidates(*range(30)), ask, group_size=10, **settings)
     assert ask.usage.rounds == rounds
     assert ask.usage.calls > rounds
 
 
 def test_rounds_beside_one_another_count_once():
-    ask = Asker(ScriptedEngine(by_worth), Sampling())
+    ask = EngineCaller(ScriptedEngine(by_worth), Sampling())
     requests = [request_about("worth 1"), request_about("worth 2")]
 
     async def two_then_one():
-        await together([ask(requests[:1]), ask(requests[1:])])
+        await gather([ask(requests[:1]), ask(requests[1:])])
         await ask(requests)
 
     asyncio.run(two_then_one())
@@ -718,7 +722,7 @@ def test_rounds_beside_one_another_count_once():
 
 
 def test_asking_nothing_is_no_round():
-    ask = Asker(ScriptedEngine(by_worth), Sampling())
+    ask = EngineCaller(ScriptedEngine(by_worth), Sampling())
     assert asyncio.run(ask([])) == []
     assert ask.usage.rounds == 0
 

@@ -74,7 +74,7 @@ def test_every_document_is_shown_and_ranked_once(n):
     assert len(shown) == (n if n > 1 else 0)
     assert usage.calls == usage.rounds == len(windows(n, 20, 10))
     assert [each.score for each in ranking.documents] == [float(n - place) for place in range(n)]
-    assert all(each.judged is None for each in ranking.documents)
+    assert all(each.model_score is None for each in ranking.documents)
 
 
 @pytest.mark.parametrize("n", [19, 20, 21, 95, 100])

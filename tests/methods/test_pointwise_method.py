@@ -12,7 +12,7 @@ from llmrankers_groupwise.errors import EngineError, SettingsError
 from llmrankers_groupwise.methods.groupwise.method import GroupwiseSettings
 from llmrankers_groupwise.methods.pointwise import PointwiseSettings, pointwise, read_yes_no
 from llmrankers_groupwise.prompting.prompt_file import load_prompt
-from llmrankers_groupwise.rankers.ask import Asker
+from llmrankers_groupwise.rankers.ask import EngineCaller
 from llmrankers_groupwise.testing import ScriptedEngine, filled_reply
 from llmrankers_groupwise.types import GroupScores, Reply, Request, Sampling, ScoreForm, Status
 
@@ -33,7 +33,7 @@ def likelihood(request: Request) -> Reply:
     """Every third document is good, the later the better; of 3 the others are."""
     chance = (number(request) % 3) / 4 + number(request) / 1000
     if request.form is not None and request.form.of_words:
-        return Reply(blanks=((1 - chance, chance),))
+        return Reply(slot_probabilities=((1 - chance, chance),))
     return filled_reply([10 * chance])
 
 
@@ -103,21 +103,29 @@ def test_the_form_of_words_is_written_in_quotes():
 
 
 def test_the_score_is_the_probability_of_yes_and_the_expected_grade():
-    engine = ScriptedEngine([Reply(blanks=((0.9, 0.1),)), Reply(blanks=((0.3, 0.7),))])
+    engine = ScriptedEngine(
+        [Reply(slot_probabilities=((0.9, 0.1),)), Reply(slot_probabilities=((0.3, 0.7),))]
+    )
     ranking, _ = rank("pointwise", 2, engine, made())
-    assert [(each.doc_id, each.judged) for each in ranking.documents] == [("d1", 0.7), ("d0", 0.1)]
+    assert [(each.doc_id, each.model_score) for each in ranking.documents] == [
+        ("d1", 0.7),
+        ("d0", 0.1),
+    ]
     row = [0.0] * 11
     row[3], row[10] = 0.5, 0.5
-    engine = ScriptedEngine([filled_reply([6.0]), Reply(blanks=(tuple(row),))])
+    engine = ScriptedEngine([filled_reply([6.0]), Reply(slot_probabilities=(tuple(row),))])
     ranking, _ = rank("pointwise", 2, engine, made("graded"))
-    assert [(each.doc_id, each.judged) for each in ranking.documents] == [("d1", 6.5), ("d0", 6.0)]
+    assert [(each.doc_id, each.model_score) for each in ranking.documents] == [
+        ("d1", 6.5),
+        ("d0", 6.0),
+    ]
 
 
 def test_words_are_sorted_and_equal_ones_go_by_first_stage():
     replies = ["No", "yes", "No.", "Yes.", "<think>no</think>\nYes"]
     ranking, _ = rank("pointwise", 5, ScriptedEngine(replies), made(scoring="generation"))
     assert order(ranking) == [1, 3, 4, 0, 2]
-    assert [each.judged for each in ranking.documents] == [1.0, 1.0, 1.0, 0.0, 0.0]
+    assert [each.model_score for each in ranking.documents] == [1.0, 1.0, 1.0, 0.0, 0.0]
 
 
 def test_a_document_whose_reply_cannot_be_read_keeps_its_place():
@@ -183,23 +191,33 @@ def test_an_error_fails_whatever_it_says():
 
 
 def test_a_form_behind_reasoning_that_was_cut_off_is_forced():
-    read = read_yes_no(Reply(blanks=((0.25, 0.75),), forced=True))
+    read = read_yes_no(Reply(slot_probabilities=((0.25, 0.75),), forced=True))
     assert read == GroupScores({1: 0.75}, (), Status.FORCED)
 
 
 NAN = float("nan")
 
 
-@pytest.mark.parametrize("blanks", [(), ((0.5,),), ((0.2, 0.2),), ((NAN, 1.0),), ((-0.5, 1.5),),
-                                    ((0.1,) * 10,), ((0.5, 0.5), (0.5, 0.5))])  # fmt: skip
-def test_blanks_that_are_no_probabilities_of_no_and_yes_fail(blanks):
-    read = read_yes_no(Reply(blanks=blanks))
+@pytest.mark.parametrize(
+    "slot_probabilities",
+    [
+        (),
+        ((0.5,),),
+        ((0.2, 0.2),),
+        ((NAN, 1.0),),
+        ((-0.5, 1.5),),
+        ((0.1,) * 10,),
+        ((0.5, 0.5), (0.5, 0.5)),
+    ],
+)
+def test_blanks_that_are_no_probabilities_of_no_and_yes_fail(slot_probabilities):
+    read = read_yes_no(Reply(slot_probabilities=slot_probabilities))
     assert (read.scores, read.missing, read.status) == ({}, (1,), Status.FAILED)
     assert "not those of No and Yes" in read.refused[0]
 
 
 def test_words_are_no_grade():
-    read = made("graded").read(Reply(blanks=((0.2, 0.8),)), 1)
+    read = made("graded").read(Reply(slot_probabilities=((0.2, 0.8),)), 1)
     assert read.status is Status.FAILED
     assert read.refused == ("[1]: 2 choices, not those 0..10",)
 
@@ -230,5 +248,7 @@ def test_grades_are_groupwise_scores_of_groups_of_one():
 
 def test_the_input_is_not_changed():
     given, copied = candidates(5), candidates(5)
-    asyncio.run(pointwise(QUERY, given, Asker(ScriptedEngine(likelihood), Sampling()), made()))
+    asyncio.run(
+        pointwise(QUERY, given, EngineCaller(ScriptedEngine(likelihood), Sampling()), made())
+    )
     assert given == copied

@@ -65,8 +65,8 @@ def test_groups_that_share_nothing_with_others_stay_as_they_are(scale):
 def test_many_groups_that_are_not_connected_are_calibrated_apart(groups, scale):
     _, there = made(1, groups, size=10, n=20)
     apart = [{x + 100 * part: y for x, y in row.items()} for part in range(3) for row in there]
-    together = by_shared(apart, scale=scale)
-    for part, row in zip(by_shared(there, scale=scale) * 3, together, strict=True):
+    gather = by_shared(apart, scale=scale)
+    for part, row in zip(by_shared(there, scale=scale) * 3, gather, strict=True):
         assert list(row.values()) == pytest.approx(list(part.values()), abs=1e-4)
 
 

@@ -533,7 +533,7 @@ def test_what_would_stop_a_run_is_found_out_before_anything_is_asked(
 def test_a_measure_with_a_cutoff_of_zero_is_an_error_and_no_crash(tmp_path):
     """trec_eval's own code does not survive it: tried in another process."""
     program = """
-        from llmrankers_groupwise.evaluation import check_measures
+        from llmrankers_groupwise.evaluation.measures import check_measures
         from llmrankers_groupwise.errors import SettingsError
         try:
             check_measures(["nDCG@0"])
@@ -931,5 +931,5 @@ def test_groups_spared_are_counted(tmp_path):
         ranker=ranker_of(num_repeat=10, until_stable=3),
         save_path=tmp_path / "out.trec",
     ).run()
-    assert (summary.groups, summary.spared) == (9, 21)
+    assert (summary.groups, summary.skipped_groups) == (9, 21)
     assert "21 groups not asked about" in summary_table(summary)

@@ -29,7 +29,7 @@ def ranked(*worths: int | None, script: Any = by_worth, **settings: Any) -> tupl
     with GroupwiseLlmRanker(
         engine=ScriptedEngine(script), **{"grouping": "sorted", **settings}
     ) as ranker:
-        return Ranked(query, candidates, *asyncio.run(ranker.rank(query, candidates))), (
+        return Ranked(query, candidates, *asyncio.run(ranker.rank_candidates(query, candidates))), (
             ranker.settings
         )
 
@@ -184,7 +184,7 @@ def test_calibrated_scores_are_those_that_were_merged(calibration):
             by_document.setdefault(each.group.members[label - 1], []).append(score)
     for document in ranking.documents:
         scores = by_document[document.first_stage_rank - 1]
-        assert document.judged == pytest.approx(sum(scores) / len(scores))
+        assert document.model_score == pytest.approx(sum(scores) / len(scores))
     shown = explanation(result, settings)
     assert ("calibrated  document" in shown) == (calibration != "none")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmrankers_groupwise.prompting.parse_scores import expected_score, parse_scores, read_reply
-from llmrankers_groupwise.testing import blank_with_mean, filled_reply, json_reply
+from llmrankers_groupwise.testing import filled_reply, json_reply, slot_with_mean
 from llmrankers_groupwise.types import Reply, Status
 
 EXACT, REPAIRED, PARTIAL, FAILED = Status.EXACT, Status.REPAIRED, Status.PARTIAL, Status.FAILED
@@ -338,7 +338,7 @@ def test_an_object_in_another_is_read_but_not_exact():
 
 def test_a_negative_probability_is_refused():
     row = (1.5, *(0.0,) * 9, -0.5)
-    assert read_reply(Reply(blanks=(row,)), 1).status is FAILED
+    assert read_reply(Reply(slot_probabilities=(row,)), 1).status is FAILED
 
 
 def test_the_reasoning_reaches_to_its_last_closing_tag():
@@ -536,33 +536,37 @@ def test_the_expected_score_is_the_sum_of_scores_by_their_probabilities():
 
 
 def test_blanks_give_expected_scores():
-    blanks = ((0.0,) * 7 + (0.25, 0.75, 0.0, 0.0), (1.0,) + (0.0,) * 10, (0.0,) * 10 + (1.0,))
-    read = read_reply(Reply(blanks=blanks), 3)
+    slot_probabilities = (
+        (0.0,) * 7 + (0.25, 0.75, 0.0, 0.0),
+        (1.0,) + (0.0,) * 10,
+        (0.0,) * 10 + (1.0,),
+    )
+    read = read_reply(Reply(slot_probabilities=slot_probabilities), 3)
     assert read.scores == pytest.approx({1: 7 * 0.25 + 8 * 0.75, 2: 0.0, 3: 10.0})
     assert (read.missing, read.status, read.refused) == ((), EXACT, ())
 
 
 def test_blanks_count_and_not_the_text_beside_them():
-    reply = Reply(text=OTHER_ANSWER, blanks=filled_reply([7, 0, 10]).blanks)
+    reply = Reply(text=OTHER_ANSWER, slot_probabilities=filled_reply([7, 0, 10]).slot_probabilities)
     assert read_reply(reply, 3).scores == pytest.approx(GOOD)
 
 
 def test_rounding_does_not_lift_a_score_over_ten():
     row = (0.0,) * 10 + (1.0000001,)
-    assert read_reply(Reply(blanks=(row,)), 1).scores == {1: 10.0}
+    assert read_reply(Reply(slot_probabilities=(row,)), 1).scores == {1: 10.0}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 2.0, 0.0, 0.5], ids=str)
 def test_a_row_that_is_no_distribution_is_refused_and_missing(value):
-    blanks = (blank_with_mean(7.0), (0.0,) * 10 + (value,), blank_with_mean(3.5))
-    read = read_reply(Reply(blanks=blanks), 3)
+    slot_probabilities = (slot_with_mean(7.0), (0.0,) * 10 + (value,), slot_with_mean(3.5))
+    read = read_reply(Reply(slot_probabilities=slot_probabilities), 3)
     assert read.scores == {1: 7.0, 3: 3.5}
     assert (read.missing, read.status) == ((2,), PARTIAL)
     assert read.refused == (f"[2]: probabilities that sum to {value}",)
 
 
 def test_when_every_row_is_refused_the_reply_is_failed():
-    read = read_reply(Reply(blanks=((float("nan"),) * 11,) * 2), 2)
+    read = read_reply(Reply(slot_probabilities=((float("nan"),) * 11,) * 2), 2)
     assert (dict(read.scores), read.missing, read.status) == ({}, (1, 2), FAILED)
 
 

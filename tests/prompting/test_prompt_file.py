@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from llmrankers_groupwise.errors import InputError, PromptError
 from llmrankers_groupwise.prompting.parse_scores import parse_scores
 from llmrankers_groupwise.prompting.prompt_file import bundled_prompts, load_prompt
-from llmrankers_groupwise.prompting.render import neutralise, render
+from llmrankers_groupwise.prompting.render import escape_markers, render
 from llmrankers_groupwise.types import ScoreForm, Status
 
 OF_LISTS = (
@@ -378,7 +378,7 @@ CONTROL_TOKENS = {
     ],
 )
 def test_a_control_token_loses_its_brackets_and_keeps_its_words(token):
-    plain = neutralise(f"before{token}after")
+    plain = escape_markers(f"before{token}after")
     words = token.strip("<>[]|｜")
     assert plain == f"before({words})after"
 
@@ -402,7 +402,7 @@ def test_a_control_token_loses_its_brackets_and_keeps_its_words(token):
     ],
 )
 def test_labels_and_answer_tags_lose_their_brackets(text, expected):
-    assert neutralise(text) == expected
+    assert escape_markers(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ def test_labels_and_answer_tags_lose_their_brackets(text, expected):
     ],
 )
 def test_a_marker_nested_in_another_does_not_survive(text, forbidden):
-    assert forbidden not in neutralise(text)
+    assert forbidden not in escape_markers(text)
 
 
 @pytest.mark.parametrize(
@@ -443,11 +443,11 @@ def test_a_marker_nested_in_another_does_not_survive(text, forbidden):
     ],
 )
 def test_ordinary_text_is_left_alone(text):
-    assert neutralise(text) == text
+    assert escape_markers(text) == text
 
 
 def test_an_index_that_looks_like_a_label_loses_its_brackets_too():
-    assert neutralise("array[10] as in [Smith 2009] [7]") == "array(10) as in [Smith 2009] (7)"
+    assert escape_markers("array[10] as in [Smith 2009] [7]") == "array(10) as in [Smith 2009] (7)"
 
 
 pieces = st.sampled_from(
@@ -462,18 +462,18 @@ texts = st.lists(pieces | st.text(max_size=2), max_size=25).map("".join)
 
 @given(texts)
 def test_neutralising_twice_changes_nothing_more(text):
-    assert neutralise(neutralise(text)) == neutralise(text)
+    assert escape_markers(escape_markers(text)) == escape_markers(text)
 
 
 @given(texts)
 def test_neutralising_changes_brackets_and_bars_only(text):
     kept = re.compile(r"[^<>\[\]|｜()]")
-    assert kept.findall(neutralise(text)) == kept.findall(text)
+    assert kept.findall(escape_markers(text)) == kept.findall(text)
 
 
 @given(texts)
 def test_no_marker_survives(text):
-    plain = neutralise(text)
+    plain = escape_markers(text)
     assert not re.search(r"\[\s*[0-9]+\s*\]", plain)
     assert not re.search(r"</?(answer|reason|think|s|eos)>", plain, re.IGNORECASE)
     assert not re.search(r"<[|｜]\w+[|｜]>|\[/?INST\]|<</?SYS>>", plain)
@@ -513,8 +513,8 @@ ADVERSARIAL = {
 @pytest.mark.parametrize("text", ADVERSARIAL.values(), ids=ADVERSARIAL.keys())
 def test_a_long_text_is_neutralised_to_its_end(in_a_process, text):
     code = (
-        "from llmrankers_groupwise.prompting.prompt_file import neutralise; "
-        "print(len(neutralise(text)))"
+        "from llmrankers_groupwise.prompting.render import escape_markers; "
+        "print(len(escape_markers(text)))"
     )
     assert 0 < int(in_a_process(code, text)) <= len(text)
 

@@ -61,7 +61,7 @@ def later_is_better(request: Request) -> str | Reply:
     if request.form is None:
         return "Yes" if numbers[0] > 2 else "No"
     if request.form.of_words:
-        return Reply(blanks=((1 - numbers[0] / 1000, numbers[0] / 1000),))
+        return Reply(slot_probabilities=((1 - numbers[0] / 1000, numbers[0] / 1000),))
     return filled_reply([number / 100 for number in numbers])
 
 

@@ -26,7 +26,7 @@ from llmrankers_groupwise.methods.listwise import ListwiseSettings
 from llmrankers_groupwise.methods.pointwise import PointwiseSettings
 from llmrankers_groupwise.methods.setwise import SetwiseSettings
 from llmrankers_groupwise.prompting.prompt_file import load_prompt
-from llmrankers_groupwise.report.calls import described_question
+from llmrankers_groupwise.report.calls import question_to_json
 from llmrankers_groupwise.report.page import ReportInputs, write_report
 from llmrankers_groupwise.testing import ScriptedEngine, json_reply
 from llmrankers_groupwise.types import Candidate, Origin, Query, Reply
@@ -147,7 +147,7 @@ def test_calibrated_scores_and_rounds_are_those_of_the_rankings_method(files, ht
         texts = {doc_id: " ".join(text.split()) for doc_id, text in TEXTS.items()}
         candidates = [Candidate(d, t, 20.0 - n) for n, (d, t) in enumerate(texts.items(), 1)]
         query = Query("q1", " ".join(QUERIES["q1"].split()))
-        ranking, _ = asyncio.run(ranker.rank(query, candidates))
+        ranking, _ = asyncio.run(ranker.rank_candidates(query, candidates))
     expected = {}
     for each in ranking.calibrated:
         doc_ids = tuple(candidates[member].doc_id for member in each.group.members)
@@ -164,7 +164,7 @@ def test_calibrated_scores_and_rounds_are_those_of_the_rankings_method(files, ht
     shown = {docs[number]: place for place, number in enumerate(made["first_stage"])}
     for document in ranking.documents:
         place = shown[document.doc_id]
-        for kind, value in (("merged", document.judged), ("variances", document.variance)):
+        for kind, value in (("merged", document.model_score), ("variances", document.variance)):
             assert made[kind][place] == (None if value is None else round(value, 4))
 
 
@@ -196,7 +196,7 @@ def test_other_methods_are_shown_by_their_replies_alone(files, html):
     assert len(questions) == len(TEXTS)
 
 
-FORM = Reply(blanks=((0.0,) * 7 + (1.0,) + (0.0,) * 3,))
+FORM = Reply(slot_probabilities=((0.0,) * 7 + (1.0,) + (0.0,) * 3,))
 
 
 @pytest.mark.parametrize(
@@ -207,19 +207,24 @@ FORM = Reply(blanks=((0.0,) * 7 + (1.0,) + (0.0,) * 3,))
         (ListwiseSettings, Reply("[2] > [1]"), "place", [2, 1, None]),
         (SetwiseSettings, Reply("<answer>[2]</answer>"), "chosen", [0, 1, 0]),
         (SetwiseSettings, Reply("none of them"), "chosen", [None, None, None]),
-        (PointwiseSettings, Reply(blanks=((0.25, 0.75),)), "probability of yes", [0.75]),
+        (
+            PointwiseSettings,
+            Reply(slot_probabilities=((0.25, 0.75),)),
+            "probability of yes",
+            [0.75],
+        ),
         (functools.partial(PointwiseSettings, method="graded"), FORM, "score", [7]),
     ],
 )
 def test_a_reply_is_shown_as_its_method_reads_it(settings, reply, says, values):
     origin = Origin("q1", ("a", "b", "c")[: len(values)])
-    question = described_question(settings(prompt=load_prompt("groupwise")), origin, reply)
+    question = question_to_json(settings(prompt=load_prompt("groupwise")), origin, reply)
     assert (question["says"], question["values"]) == (says, values)
-    assert question["form"] == (reply.blanks is not None)
+    assert question["form"] == (reply.slot_probabilities is not None)
 
 
 def test_a_reply_that_nobody_knows_to_read_is_shown_as_it_is():
-    question = described_question(None, Origin("q1", ("a", "b")), Reply("[2] > [1]"))
+    question = question_to_json(None, Origin("q1", ("a", "b")), Reply("[2] > [1]"))
     assert question["text"] == "[2] > [1]"
     assert (question["values"], question["status"]) == (None, None)
 

@@ -14,7 +14,7 @@ from ray.cluster_utils import Cluster
 from llmrankers_groupwise.engines.ray.engine import RayEngine
 from llmrankers_groupwise.prompting.prompt_file import load_prompt
 from llmrankers_groupwise.prompting.render import render
-from llmrankers_groupwise.rankers.ask import Asker
+from llmrankers_groupwise.rankers.ask import EngineCaller
 from llmrankers_groupwise.types import Sampling
 from support.ray_engines import Echo
 
@@ -24,7 +24,7 @@ QUERIES = [f"query {n}" for n in range(300)]
 async def unanswered(engine: RayEngine) -> list[str]:
     prompt = load_prompt("groupwise")
     questions = [render(query, ["a passage"], prompt, form=False) for query in QUERIES]
-    replies = await Asker(engine, Sampling())(questions)
+    replies = await EngineCaller(engine, Sampling())(questions)
     return [query for query, reply in zip(QUERIES, replies, strict=True) if reply.text != query]
 
 

@@ -42,7 +42,7 @@ def judge(request: Request) -> str | Reply:
     if request.wants == "choice":
         return f"<answer>{request.labels[best_first[0]]}</answer>"
     if request.form is not None and request.form.of_words:
-        return Reply(blanks=((1 - scores[0] / 8, scores[0] / 8),))
+        return Reply(slot_probabilities=((1 - scores[0] / 8, scores[0] / 8),))
     if request.form is None and request.fallback is None:
         return "Yes" if scores[0] > 3 else "No"
     if request.form is not None:
@@ -176,7 +176,9 @@ class Shop:
         self, *options: str, ends: str = "", method: Sequence[str] = (), before: str = ""
     ) -> subprocess.Popen[str]:
         """The command, started; `before` is Python that its process runs first."""
-        program = f"{before}\nimport sys, paid\nsys.exit(paid.command(sys.argv[1:]))"
+        program = (
+            f"{before}\nimport sys; from support import paid\nsys.exit(paid.command(sys.argv[1:]))"
+        )
         environment = os.environ | {
             "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
             "PAID": str(self.folder / "paid.log"),

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from llmrankers_groupwise.methods.registry import METHODS
-from llmrankers_groupwise.rankers.ask import Asker
+from llmrankers_groupwise.rankers.ask import EngineCaller
 from llmrankers_groupwise.testing import ScriptedEngine
 from llmrankers_groupwise.types import Candidate, Query, Ranking, Request, Sampling, Usage
 
@@ -39,7 +39,7 @@ def answering(oracle: Oracle) -> ScriptedEngine:
 def rank(
     method: str, n: int, engine: ScriptedEngine, settings: object, untold: Sequence[int] = ()
 ) -> tuple[Ranking, Usage]:
-    ask = Asker(engine, Sampling())
+    ask = EngineCaller(engine, Sampling())
     ranked = METHODS[method].rank(QUERY, candidates(n, untold), ask, settings)
     return asyncio.run(ranked), ask.usage
 

@@ -341,9 +341,9 @@ def test_texts_and_messages_are_the_same(reward: Reward) -> None:
 def test_every_completion_has_its_own_row(reward: Reward) -> None:
     golds, texts = [[3, 2, 1], [0, 9], [5]], [reply([1, 2, 3]), reply([9, 1]), reply([2])]
     relevant = [[True, False, True], [False, True], [True]]
-    together = reward(texts, gold=golds, relevant=relevant)
+    gather = reward(texts, gold=golds, relevant=relevant)
     alone = [one(reward, *each) for each in zip(texts, golds, relevant, strict=True)]
-    assert together == alone
+    assert gather == alone
 
 
 @named((*ALL, rank_r1))

@@ -16,7 +16,7 @@ from llmrankers_groupwise.training.data.lists import ListSettings
 from llmrankers_groupwise.training.data.load import load_rows
 from llmrankers_groupwise.training.data.pools import PoolSettings
 from llmrankers_groupwise.training.data.reasons import pair_agreement, reason_in
-from llmrankers_groupwise.training.data.student import Limits
+from llmrankers_groupwise.training.data.student import PromptLimits
 from llmrankers_groupwise.training.data.teachers import Teacher, Teaching
 from llmrankers_groupwise.training.rewards.rewards import grouprank_v3, ndcg_reward, rank_r1
 from llmrankers_groupwise.types import Reply
@@ -307,7 +307,7 @@ def test_a_teacher_that_ties_everything_makes_ties_that_are_counted(synthesize):
             return (
                 json_reply([5] * len(request.passages))
                 if not request.form
-                else Reply(blanks=((0.0,) * 5 + (1.0,) + (0.0,) * 5,))
+                else Reply(slot_probabilities=((0.0,) * 5 + (1.0,) + (0.0,) * 5,))
             )
 
     made, _ = synthesize(grader=Even())
@@ -341,7 +341,7 @@ def test_documents_that_are_equal_as_cut_are_one(synthesize):
         alike["candidates"][place + 10]["doc"]["contents"] = f"{beginning} and more"
         alike["candidates"][place + 20]["doc"]["contents"] = beginning.replace(" ", "  ")
     made, folder = synthesize(
-        alike, limits=Limits(passage_length=8), pools=PoolSettings(top=50, sampled=0)
+        alike, limits=PromptLimits(passage_length=8), pools=PoolSettings(top=50, sampled=0)
     )
     assert made.manifest["counts"]["duplicate_documents"] == 4
     (labels,) = rows_of(folder / "labels.jsonl")
@@ -349,19 +349,19 @@ def test_documents_that_are_equal_as_cut_are_one(synthesize):
 
 
 def test_prompts_over_the_limit_are_left_out_and_counted(synthesize):
-    made, folder = synthesize(limits=Limits(max_prompt_characters=1300))
+    made, folder = synthesize(limits=PromptLimits(max_prompt_characters=1300))
     rows = rows_of(folder / "sft.jsonl") + rows_of(folder / "rl.jsonl")
     assert made.manifest["counts"]["rows_too_long"] == 6 * QUERIES - len(rows) > 0
     assert {len(row["gold"]) <= 14 for row in rows} == {True}
 
 
 def test_prompts_are_cut_and_measured_by_the_students_tokenizer(synthesize, tiny_model):
-    limits = Limits(tokenizer_name_or_path=str(tiny_model), passage_length=20)
+    limits = PromptLimits(tokenizer_name_or_path=str(tiny_model), passage_length=20)
     _, folder = synthesize(limits=limits)
     for row in rows_of(folder / "sft.jsonl"):
         lines = [line for line in row["prompt"][1]["content"].splitlines() if line[:1] == "["]
         assert {len(line.split("] ", 1)[1]) for line in lines} == {20}  # a token is a byte
-    few = Limits(tokenizer_name_or_path=str(tiny_model), max_prompt_tokens=1500)
+    few = PromptLimits(tokenizer_name_or_path=str(tiny_model), max_prompt_tokens=1500)
     made, _ = synthesize(limits=few, name="few")
     assert made.manifest["counts"]["rows_too_long"] > 0
 
@@ -458,9 +458,9 @@ def test_settings_out_of_range_are_refused(wrong, problem):
 
 def test_limits_out_of_range_are_refused():
     with pytest.raises(SettingsError, match="passage_length is 0"):
-        Limits(passage_length=0)
+        PromptLimits(passage_length=0)
     with pytest.raises(SettingsError, match="max_prompt_tokens needs the tokenizer"):
-        Limits(max_prompt_tokens=100)
+        PromptLimits(max_prompt_tokens=100)
 
 
 @pytest.mark.parametrize(

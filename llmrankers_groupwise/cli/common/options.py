@@ -233,7 +233,7 @@ def positive(text: str) -> int:
 def word(text: str) -> str:
     """A text that is one word, as the last column of a run file."""
     if not text or any(character.isspace() for character in text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no word without blanks")
+        raise argparse.ArgumentTypeError(f"{text!r} is not one word without spaces")
     return text
 
 

@@ -35,7 +35,7 @@ from llmrankers_groupwise.pipeline.retrieval import (
 )
 from llmrankers_groupwise.training.data.lists import ListSettings
 from llmrankers_groupwise.training.data.pools import PoolSettings
-from llmrankers_groupwise.training.data.student import Limits
+from llmrankers_groupwise.training.data.student import PromptLimits
 from llmrankers_groupwise.training.data.synthesis import Synthesis
 from llmrankers_groupwise.training.data.teachers import Teaching
 from llmrankers_groupwise.training.data.write import Made
@@ -117,7 +117,7 @@ def run_synthesize(arguments: argparse.Namespace) -> None:
             deepest=arguments.pool_deepest,
             seed=arguments.seed,
         ),
-        limits=Limits(
+        limits=PromptLimits(
             tokenizer_name_or_path=arguments.student_tokenizer,
             query_length=arguments.query_length,
             passage_length=arguments.passage_length,

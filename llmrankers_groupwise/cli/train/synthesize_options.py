@@ -10,7 +10,7 @@ from llmrankers_groupwise.engines.base import ENGINES, EngineSettings
 from llmrankers_groupwise.training.data.lists import ListSettings
 from llmrankers_groupwise.training.data.pools import PoolSettings
 from llmrankers_groupwise.training.data.reasons import REASONS
-from llmrankers_groupwise.training.data.student import Limits
+from llmrankers_groupwise.training.data.student import PromptLimits
 from llmrankers_groupwise.training.data.teachers import Teacher
 from llmrankers_groupwise.types import Sampling
 
@@ -81,7 +81,7 @@ def add_teacher_options(parser: argparse.ArgumentParser) -> None:
     both = parser.add_argument_group("all teachers")
     _add_teacher(both, "", default="embedded")
     add = both.add_argument
-    limits = Limits()
+    limits = PromptLimits()
     for what, length in (("query", limits.query_length), ("passage", limits.passage_length)):
         add(
             f"--{what}_length",

@@ -17,7 +17,7 @@ from llmrankers_groupwise.data.manifest import versions
 from llmrankers_groupwise.data.passages import Passages
 from llmrankers_groupwise.data.run_files import Run, RunEntry, write_ranking
 from llmrankers_groupwise.errors import InputError
-from llmrankers_groupwise.scores import written_scores
+from llmrankers_groupwise.scores import strictly_decreasing
 from llmrankers_groupwise.types import RankedDocument
 
 __all__ = ["FILES", "Prepared", "Ranked", "prepare", "ranked_by_run", "ranked_by_search"]
@@ -79,7 +79,7 @@ def ranked_by_search(
 
 
 def ranked_by_run(run: Run, *, underscores: bool = False) -> Ranked:
-    """The queries of a run, in its order; on request with blanks of doc_ids as "_"."""
+    """The queries of a run, in its order; on request with spaces of doc_ids as "_"."""
     for query_id, entries in run.items():
         if underscores:
             yield query_id, [RunEntry(_plain(each.doc_id), each.score) for each in entries]
@@ -199,7 +199,7 @@ def _kept(topics: Topics, known: set[str], ranked: Ranked, hits: int, counted: P
 
 
 def _plain(doc_id: str) -> str:
-    """A doc_id as pyserini's BRIGHT indexes have it; others keep the blanks of a few."""
+    """A doc_id as pyserini's BRIGHT indexes have it; others keep the spaces of a few."""
     return doc_id.replace(" ", "_")
 
 
@@ -209,7 +209,7 @@ def _write_first_stage(folder: Path, kept: Ranked, passages: Passages, counted: 
     lacking: dict[str, str] = {}
     with _writing(folder, "run") as run, _writing(folder, "passages") as corpus:
         for query_id, entries in kept:
-            scores = written_scores([entry.score for entry in entries])
+            scores = strictly_decreasing([entry.score for entry in entries])
             ranking = [
                 RankedDocument(entry.doc_id, score, entry.score, rank)
                 for rank, (entry, score) in enumerate(zip(entries, scores, strict=True), 1)

@@ -106,7 +106,7 @@ def bright_topics(path: str | Path, *, underscores: bool = False) -> Topics:
 
     Args:
         path: plain, gzip or a pipe.
-        underscores: write blanks of document ids as "_", as pyserini's prebuilt indexes do.
+        underscores: write spaces of document ids as "_", as pyserini's prebuilt indexes do.
 
     Raises:
         FileError: a malformed record, or a document both relevant and excluded; names the line.
@@ -135,7 +135,7 @@ def bright_topics(path: str | Path, *, underscores: bool = False) -> Topics:
 
 def _example(line: str, path: Path, number: int, underscores: bool) -> tuple[str, _Example]:
     record = json_object(line, path, number)
-    query_id, query = json_id(record, ("id",), blanks=False), record.get("query")
+    query_id, query = json_id(record, ("id",), spaces=False), record.get("query")
     if query_id is None or not isinstance(query, str) or not query.strip():
         raise FileError(
             f'a record of BRIGHT has "id", "query", "gold_ids" and "excluded_ids"; this one has '

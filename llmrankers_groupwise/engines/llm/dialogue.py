@@ -67,7 +67,7 @@ class Filled:
 
     text: str
     tokens: int
-    blanks: tuple[tuple[float, ...], ...] | None = None
+    slot_probabilities: tuple[tuple[float, ...], ...] | None = None
 
 
 Dialogue = Generator[Write | Fill, Written | Filled, Reply]
@@ -173,7 +173,7 @@ def _fill(turn: _Turn, form: ScoreForm, *, forced: bool) -> Dialogue:
     assert isinstance(filled, Filled)
     return Reply(
         text=text + filled.text,
-        blanks=filled.blanks,
+        slot_probabilities=filled.slot_probabilities,
         forced=forced,
         completion_tokens=turn.tokens + filled.tokens,
         finish_reason="length" if forced else "stop",

@@ -1,13 +1,13 @@
-"""Choice probabilities of a form's blanks, from the tokens in which an engine wrote it.
+"""Choice probabilities of a form's slots, from the tokens in which an engine wrote it.
 
 Engines that constrain the answer on their side, by a regular expression or a JSON schema, write
-the form token by token and report for each token the most probable ones in its place. The blank's
+the form token by token and report for each token the most probable ones in its place. The slot's
 row is the probability of each choice among the choices.
 
 "10" is mostly written in two tokens of which the first is that of "1". Where the engine wrote
 another choice, the split of that token's probability p between 1 and 10 is not reported. It is
 then taken from the choices beside them: those around 10 (8 and 9) against those around 1 (0, 2 and
-3). The expected score is wrong by 9p at most, p being `Blank.unsplit`.
+3). The expected score is wrong by 9p at most, p being `Slot.unsplit`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 from llmrankers_groupwise.types import MAX_SCORE, ScoreForm
 
-__all__ = ["Blank", "Token", "form_regex", "form_schema", "literal", "read_blanks", "ten_share"]
+__all__ = ["Slot", "Token", "form_regex", "form_schema", "literal", "read_slots", "ten_share"]
 
 _ONE, _TEN = 1, 10
 
@@ -36,8 +36,8 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
-class Blank:
-    """One blank.
+class Slot:
+    """One slot.
 
     Attributes:
         known: the probability of each choice, less what is unsplit.
@@ -86,8 +86,8 @@ def form_schema(form: ScoreForm) -> dict[str, Any]:
     }
 
 
-def read_blanks(tokens: Sequence[Token], form: ScoreForm) -> list[Blank] | None:
-    """The blanks of a form as written, blanks between its parts or not; None if it is not one.
+def read_slots(tokens: Sequence[Token], form: ScoreForm) -> list[Slot] | None:
+    """The slots of a form as written, white space between its parts or not; None if it is not one.
 
     Tokens before and after the form do not matter; of several the last counts.
     """
@@ -103,23 +103,23 @@ def read_blanks(tokens: Sequence[Token], form: ScoreForm) -> list[Blank] | None:
     # A tokenizer with a token for 10 writes it in that one, and "1" is 1.
     splits = not any(text.strip() == "10" for token in tokens for text in token.probabilities)
     starts = list(itertools.accumulate((len(token.text) for token in tokens), initial=0))
-    blanks = []
+    slots = []
     for number in range(1, len(form.labels) + 1):
         place = found[-1].start(number)
         position = bisect.bisect_right(starts, place) - 1
         offset = place - starts[position]
         if form.of_words:
-            blank = _word_blank(tokens[position], position, offset, form.choices)
+            slot = _word_slot(tokens[position], position, offset, form.choices)
         else:
-            blank = _blank(tokens, position, offset, splits=splits)
-        if blank is None:
+            slot = _slot(tokens, position, offset, splits=splits)
+        if slot is None:
             return None
-        blanks.append(blank)
-    return blanks
+        slots.append(slot)
+    return slots
 
 
-def _word_blank(token: Token, position: int, offset: int, choices: Sequence[str]) -> Blank | None:
-    """The blank of words that begins in this token: the beginning of a word tells it."""
+def _word_slot(token: Token, position: int, offset: int, choices: Sequence[str]) -> Slot | None:
+    """The slot of words that begins in this token: the beginning of a word tells it."""
     masses = [0.0] * len(choices)
     for text, probability in token.probabilities.items():
         begun = text[offset:] if text.startswith(token.text[:offset]) else ""
@@ -129,11 +129,11 @@ def _word_blank(token: Token, position: int, offset: int, choices: Sequence[str]
     total = sum(masses)
     if total <= 0.0:
         return None
-    return Blank(tuple(mass / total for mass in masses), 0.0, position)
+    return Slot(tuple(mass / total for mass in masses), 0.0, position)
 
 
-def _blank(tokens: Sequence[Token], position: int, offset: int, *, splits: bool) -> Blank | None:
-    """The blank whose choice begins in the token at `position`, `offset` characters into it."""
+def _slot(tokens: Sequence[Token], position: int, offset: int, *, splits: bool) -> Slot | None:
+    """The slot whose choice begins in the token at `position`, `offset` characters into it."""
     token = tokens[position]
     before = token.text[:offset]
     masses = [0.0] * (MAX_SCORE + 1)
@@ -160,7 +160,7 @@ def _blank(tokens: Sequence[Token], position: int, offset: int, *, splits: bool)
         masses[_TEN] += open_mass * share
         open_mass = 0.0
     known = tuple(mass / total for mass in masses)
-    return Blank(known, open_mass / total, position, before + "1")
+    return Slot(known, open_mass / total, position, before + "1")
 
 
 _CHOICES = frozenset(str(score) for score in range(MAX_SCORE + 1))

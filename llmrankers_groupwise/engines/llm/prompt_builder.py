@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from llmrankers_groupwise.concurrency import Once
+from llmrankers_groupwise.concurrency import Lazy
 from llmrankers_groupwise.engines.base import EngineSettings
 from llmrankers_groupwise.engines.lengths import answer_budget, form_budget
 from llmrankers_groupwise.engines.llm.dialogue import CLOSE_THINKING, Dialogue, reply_to
@@ -15,7 +15,7 @@ from llmrankers_groupwise.engines.llm.tokenizer import ChatSettings, ChatTokeniz
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.types import Reply, Request, Sampling
 
-__all__ = ["CHAT_ARGS", "Prompter", "PromptingEngine", "check_chat_args", "finished"]
+__all__ = ["CHAT_ARGS", "LocalPromptEngine", "PromptBuilder", "check_chat_args", "finished"]
 
 CHAT_ARGS: Mapping[str, Any] = {
     "chat_template": None,
@@ -50,7 +50,7 @@ def check_chat_args(args: Mapping[str, Any]) -> None:
         )
 
 
-class Prompter:
+class PromptBuilder:
     """Makes prompts for one model. Its tokenizer is loaded when first needed, the model never.
 
     Args:
@@ -62,8 +62,8 @@ class Prompter:
         self._settings = settings
         self._args = args
         # Requests are prepared in many threads; what cannot be loaded is tried once.
-        self._tokenizer = Once(self._load_tokenizer)
-        self._model_length = Once(self._find_model_length)
+        self._tokenizer = Lazy(self._load_tokenizer)
+        self._model_length = Lazy(self._find_model_length)
         self._limit: int | None = None
 
     def prompt(self, request: Request, sampling: Sampling) -> Prompt:
@@ -145,10 +145,10 @@ class Prompter:
         }
 
 
-class PromptingEngine:
+class LocalPromptEngine:
     """What the engines of language models have in common: prompts, made without asking anyone.
 
-    `_prompter` is a Prompter, or what stands in for one where there is no tokenizer.
+    `_prompter` is a PromptBuilder, or what stands in for one where there is no tokenizer.
     """
 
     _prompter: Any

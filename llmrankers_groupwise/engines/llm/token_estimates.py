@@ -33,7 +33,7 @@ def estimated_tokens(text: str) -> int:
 
 
 class Estimator:
-    """What `prompter.Prompter` does for a model with a tokenizer, by estimates."""
+    """What `prompter.PromptBuilder` does for a model with a tokenizer, by estimates."""
 
     def __init__(self) -> None:
         self.max_model_len: int | None = None

@@ -108,7 +108,7 @@ class ChatTokenizer:
         return text
 
     def encode_behind(self, text: str) -> list[int]:
-        """Token ids of a text that goes on behind other text, where none puts a blank before it."""
+        """Token ids of a text that goes on behind other text, where none puts a space before it."""
         anchor = self.encode("0")
         whole = self.encode("0" + text)
         return whole[len(anchor) :] if whole[: len(anchor)] == anchor else self.encode(text)
@@ -136,7 +136,7 @@ class ChatTokenizer:
     def clean(self, text: str, keep: Collection[int] = ()) -> str:
         """Text that this tokenizer reads without any of its control tokens, but those to keep.
 
-        The brackets of one become round; one without brackets gets a blank inside.
+        The brackets of one become round; one without brackets gets a space inside.
         """
         for attempt in range(20):
             encoded = self._fast.encode(well_formed(text), add_special_tokens=False)

@@ -17,12 +17,12 @@ from urllib.parse import unquote, urlsplit
 
 from llmrankers_groupwise.engines.llm.dialogue import Fill, Write
 from llmrankers_groupwise.engines.openai.wire_format import (
-    Accepted,
+    Capabilities,
     Completion,
     after_reply,
+    drop_parameter,
     merged,
     read_completion,
-    without,
 )
 from llmrankers_groupwise.errors import (
     EngineError,
@@ -35,7 +35,7 @@ from llmrankers_groupwise.errors import (
 if TYPE_CHECKING:
     import openai
 
-__all__ = ["Address", "Dialect", "RefusedError", "Server", "nearest"]
+__all__ = ["ChatClient", "Endpoint", "Negotiator", "RefusedError", "nearest"]
 
 DEFAULT_KEY = "OPENAI_API_KEY"
 _DEFAULT_URL = "https://api.openai.com/v1"
@@ -65,7 +65,7 @@ class RefusedError(EngineError):
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class Endpoint:
     """A server's URL, and the secrets that open it, which show nowhere.
 
     Attributes:
@@ -81,7 +81,7 @@ class Address:
     login: str = field(default="", repr=False)
 
     @classmethod
-    def resolve(cls, base_url: str | None, key_name: str | None) -> Address:
+    def resolve(cls, base_url: str | None, key_name: str | None) -> Endpoint:
         """The address by these settings and the environment.
 
         Raises:
@@ -96,7 +96,7 @@ class Address:
         variable = key_name or DEFAULT_KEY
         key = os.environ.get(variable, "").strip()
         if not re.fullmatch("[!-~]*", key):
-            raise SettingsError(f"{variable} holds no key: it has blanks or special characters")
+            raise SettingsError(f"{variable} holds no key: it has spaces or special characters")
         base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
         if not key and (key_name is not None or base_url is None):
             raise SettingsError(
@@ -137,7 +137,7 @@ def _split_url(base_url: object) -> tuple[str, str]:
     return parts._replace(netloc=host).geturl().rstrip("/"), unquote(user)
 
 
-class Server:
+class ChatClient:
     """Asks one server, by the openai package's client with its retries.
 
     Everything but making it happens on one event loop.
@@ -151,7 +151,7 @@ class Server:
         MissingDependencyError: openai is not installed.
     """
 
-    def __init__(self, address: Address, *, timeout: float, max_retries: int) -> None:
+    def __init__(self, address: Endpoint, *, timeout: float, max_retries: int) -> None:
         self.address = address
         self._openai = _import_openai()
         self._timeout = timeout
@@ -315,7 +315,7 @@ def _import_openai() -> Any:
 logger = logging.getLogger(__name__)
 
 
-class Dialect:
+class Negotiator:
     """Completes steps with as much left out of a request as the server makes necessary.
 
     The first step of a kind goes alone, and what helped it is kept for the others. A reply that
@@ -330,7 +330,7 @@ class Dialect:
         settled: the kinds of steps of which the first is through.
     """
 
-    def __init__(self, server: Server, accepted: Accepted) -> None:
+    def __init__(self, server: ChatClient, accepted: Capabilities) -> None:
         self.accepted = accepted
         self.settled: set[type[Write] | type[Fill]] = set()
         self._server = server
@@ -339,7 +339,7 @@ class Dialect:
     async def complete(
         self,
         step: Write | Fill,
-        body: Callable[[Accepted], Mapping[str, Any]],
+        body: Callable[[Capabilities], Mapping[str, Any]],
         count: Callable[[Completion], None],
     ) -> Completion:
         """The completion for a step.
@@ -371,17 +371,17 @@ class Dialect:
     async def _complete(
         self,
         step: Write | Fill,
-        body: Callable[[Accepted], Mapping[str, Any]],
+        body: Callable[[Capabilities], Mapping[str, Any]],
         count: Callable[[Completion], None],
     ) -> Completion:
         tried = accepted = self.accepted
         while True:
             sent = body(accepted)
-            less: Accepted | None
+            less: Capabilities | None
             try:
                 completion = read_completion(await self._server.chat(sent))
             except RefusedError as refused:
-                less = without(accepted, sent, refused.said, refused.parameter)
+                less = drop_parameter(accepted, sent, refused.said, refused.parameter)
                 if less is None and refused.denied:
                     raise ModelError(str(refused)) from None
                 if less is None:
@@ -397,8 +397,8 @@ class Dialect:
 
     def _learn(
         self,
-        tried: Accepted,
-        accepted: Accepted,
+        tried: Capabilities,
+        accepted: Capabilities,
         sent: Mapping[str, Any],
         completion: Completion,
     ) -> None:

@@ -18,12 +18,16 @@ from llmrankers_groupwise import concurrency as background
 from llmrankers_groupwise.engines.base import EngineSettings, installed, resolved_args, shown_args
 from llmrankers_groupwise.engines.identity import shaping
 from llmrankers_groupwise.engines.llm.dialogue import Fill, Filled, Write, Written, lead
-from llmrankers_groupwise.engines.llm.prompt_builder import CHAT_ARGS, Prompter, PromptingEngine
+from llmrankers_groupwise.engines.llm.prompt_builder import (
+    CHAT_ARGS,
+    LocalPromptEngine,
+    PromptBuilder,
+)
 from llmrankers_groupwise.engines.llm.token_estimates import Estimator, estimated_tokens
 from llmrankers_groupwise.engines.llm.tokenizer import Prompt
-from llmrankers_groupwise.engines.openai.client import Address, Dialect, Server, nearest
+from llmrankers_groupwise.engines.openai.client import ChatClient, Endpoint, Negotiator, nearest
 from llmrankers_groupwise.engines.openai.wire_format import (
-    Accepted,
+    Capabilities,
     Completion,
     Way,
     answer_rows,
@@ -129,10 +133,10 @@ def _check_kinds(args: Mapping[str, Any]) -> None:
             raise SettingsError(f"{name} must be a table of names and values")
 
 
-def accepted_at_first(args: Mapping[str, Any]) -> Accepted:
+def accepted_at_first(args: Mapping[str, Any]) -> Capabilities:
     """What is tried first, and what is left to try if the server refuses it."""
     way = args["structured_outputs"]
-    return Accepted(
+    return Capabilities(
         ways=_WAYS if way == "auto" else (way,),
         top_logprobs=0 if args["logprobs"] is False else 20,
         keep_logprobs=args["logprobs"] is True,
@@ -144,10 +148,10 @@ def of_vllm(listed: Sequence[Mapping[str, Any]] | None) -> bool:
     return any(each.get("owned_by") == "vllm" for each in listed or ())
 
 
-def preferred(accepted: Accepted, listed: Sequence[Mapping[str, Any]] | None) -> Accepted:
+def preferred(accepted: Capabilities, listed: Sequence[Mapping[str, Any]] | None) -> Capabilities:
     """What to try first of a server with these models.
 
-    vLLM says that it is vLLM. Its schemas let a model write blanks without end between the parts
+    vLLM says that it is vLLM. Its schemas let a model write spaces without end between the parts
     of a form; its regular expressions do not.
     """
     if of_vllm(listed) and len(accepted.ways) > 1:
@@ -217,7 +221,7 @@ class _Exchange:
         self.completion_tokens += _estimate(completion) if written is None else written
 
 
-class OpenAIEngine(PromptingEngine):
+class OpenAIEngine(LocalPromptEngine):
     """Answers by a server of OpenAI's chat completions.
 
     A form that follows a text, and a text that goes on, are asked for by one more question behind
@@ -248,8 +252,8 @@ class OpenAIEngine(PromptingEngine):
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
         self._args = resolved_settings(settings)
-        address = Address.resolve(self._args["base_url"], self._args["api_key_env"])
-        self._server = Server(
+        address = Endpoint.resolve(self._args["base_url"], self._args["api_key_env"])
+        self._server = ChatClient(
             address, timeout=self._args["timeout"], max_retries=self._args["max_retries"]
         )
         self._prompter = _prompter(settings, self._args)
@@ -258,8 +262,8 @@ class OpenAIEngine(PromptingEngine):
         self._of_vllm = False
         self._model_len: int | None = None
         self._limit_to(self._args["max_model_len"])
-        self._dialect = Dialect(self._server, accepted_at_first(self._args))
-        self._process = background.HomeProcess()
+        self._dialect = Negotiator(self._server, accepted_at_first(self._args))
+        self._process = background.ForkGuard()
         self._closed = False
         # These belong to the background loop, as the client does.
         self._slots = asyncio.Semaphore(self._args["concurrency"])
@@ -341,7 +345,7 @@ class OpenAIEngine(PromptingEngine):
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
-        task.add_done_callback(background.heard)
+        task.add_done_callback(background.consume_exception)
         try:
             if self._closed:
                 raise asyncio.CancelledError
@@ -408,7 +412,9 @@ class OpenAIEngine(PromptingEngine):
         body = functools.partial(self._body, exchange, step)
         return _outcome(step, await self._dialect.complete(step, body, exchange.count))
 
-    def _body(self, exchange: _Exchange, step: Write | Fill, accepted: Accepted) -> dict[str, Any]:
+    def _body(
+        self, exchange: _Exchange, step: Write | Fill, accepted: Capabilities
+    ) -> dict[str, Any]:
         room = None
         if self._model_len is not None:
             used = exchange.prompt.tokens + self.count_tokens(step.text) + _FOLLOW_UP_TOKENS
@@ -424,13 +430,13 @@ class OpenAIEngine(PromptingEngine):
         return body
 
 
-def _prompter(settings: EngineSettings, args: dict[str, Any]) -> Prompter | Estimator:
+def _prompter(settings: EngineSettings, args: dict[str, Any]) -> PromptBuilder | Estimator:
     """What counts and cuts: by the tokenizer if there is one."""
     if settings.tokenizer_name_or_path is None:
         return Estimator()
     chat_args = {name: args.get(name, default) for name, default in CHAT_ARGS.items()}
     local = dataclasses.replace(settings, model_name_or_path=None)  # a name on the server
-    return Prompter(local, {**chat_args, "max_model_len": None})
+    return PromptBuilder(local, {**chat_args, "max_model_len": None})
 
 
 def _fills_at_once(step: Write | Fill, exchange: _Exchange) -> bool:

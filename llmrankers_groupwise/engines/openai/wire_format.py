@@ -16,25 +16,25 @@ from llmrankers_groupwise.engines.llm.form_probabilities import (
     Token,
     form_regex,
     form_schema,
-    read_blanks,
+    read_slots,
 )
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.files.text_files import well_formed
 from llmrankers_groupwise.types import Message, Request, Sampling, ScoreForm
 
 __all__ = [
-    "Accepted",
+    "Capabilities",
     "Completion",
     "Way",
     "after_reply",
     "answer_rows",
     "chat_body",
     "conversation",
+    "drop_parameter",
     "fits",
     "merged",
-    "next_way",
+    "next_form_mode",
     "read_completion",
-    "without",
     "written_text",
 ]
 
@@ -76,7 +76,7 @@ def chat_body(
     request: Request,
     step: Write | Fill,
     sampling: Sampling,
-    accepted: Accepted,
+    accepted: Capabilities,
     room: int | None = None,
 ) -> dict[str, Any]:
     """The body of a chat completion for one step of a dialogue, less the model.
@@ -112,7 +112,7 @@ def chat_body(
     return {name: value for name, value in body.items() if name not in accepted.left_out}
 
 
-def _form_parameters(form: ScoreForm, accepted: Accepted) -> dict[str, Any]:
+def _form_parameters(form: ScoreForm, accepted: Capabilities) -> dict[str, Any]:
     body: dict[str, Any] = {}
     if accepted.top_logprobs:
         body = {"logprobs": True, "top_logprobs": accepted.top_logprobs}
@@ -258,16 +258,16 @@ def written_text(completion: Completion, step: Write) -> str:
 
 
 def answer_rows(completion: Completion, form: ScoreForm) -> tuple[tuple[float, ...], ...] | None:
-    """The probabilities of each blank's choices; None where the tokens do not tell.
+    """The probabilities of each slot's choices; None where the tokens do not tell.
 
     Where "10" has two tokens, a row's mean can be off by 9 times the probability of a "1" that
-    was not written, at most; see `blanks`.
+    was not written, at most; see `slots`.
     """
     starts = [index for index, token in enumerate(completion.tokens) if "{" in token.text]
     if not starts:
         return None
-    blanks = read_blanks(completion.tokens[starts[-1] :], form)  # thinking may quote the form
-    return tuple(blank.row() for blank in blanks) if blanks is not None else None
+    slots = read_slots(completion.tokens[starts[-1] :], form)  # thinking may quote the form
+    return tuple(slot.row() for slot in slots) if slots is not None else None
 
 
 def fits(completion: Completion, form: ScoreForm) -> bool:
@@ -289,7 +289,9 @@ def fits(completion: Completion, form: ScoreForm) -> bool:
     )
 
 
-def after_reply(accepted: Accepted, step: Write | Fill, completion: Completion) -> Accepted | None:
+def after_reply(
+    accepted: Capabilities, step: Write | Fill, completion: Completion
+) -> Capabilities | None:
     """What to send instead after a reply that shows that the form was ignored; None if it is good.
 
     A text that does not fit shows it: a server that holds the model to a form cannot give one. No
@@ -300,7 +302,7 @@ def after_reply(accepted: Accepted, step: Write | Fill, completion: Completion) 
     if completion.finish_reason == "length" and not completion.text.strip():
         roomy = accepted.thinks or accepted.way == "none"
         return None if roomy else dataclasses.replace(accepted, thinks=True)
-    return None if fits(completion, step.form) else next_way(accepted)
+    return None if fits(completion, step.form) else next_form_mode(accepted)
 
 
 Way = Literal["json_schema", "regex", "none"]
@@ -308,7 +310,7 @@ Way = Literal["json_schema", "regex", "none"]
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class Capabilities:
     """What a server takes, as far as is known.
 
     Attributes:
@@ -333,7 +335,7 @@ class Accepted:
         return self.ways[0]
 
 
-def merged(known: Accepted, tried: Accepted, learned: Accepted) -> Accepted:
+def merged(known: Capabilities, tried: Capabilities, learned: Capabilities) -> Capabilities:
     """What is known when a request has found something out that others may have added to.
 
     Args:
@@ -380,9 +382,9 @@ _NAMES: Mapping[str, re.Pattern[str]] = {
 _VALUES = ("temperature", "top_p", "seed", "stop", "chat_template_kwargs")
 
 
-def without(
-    accepted: Accepted, sent: Mapping[str, Any], text: str, parameter: str | None = None
-) -> Accepted | None:
+def drop_parameter(
+    accepted: Capabilities, sent: Mapping[str, Any], text: str, parameter: str | None = None
+) -> Capabilities | None:
     """What to send after a refusal; None if it is not about a parameter that can be left out.
 
     Args:
@@ -406,9 +408,9 @@ def without(
     return None
 
 
-def _less(accepted: Accepted, name: str) -> Accepted | None:
+def _less(accepted: Capabilities, name: str) -> Capabilities | None:
     if name in ("response_format", "structured_outputs"):
-        return next_way(accepted)
+        return next_form_mode(accepted)
     if name in ("top_logprobs", "logprobs"):
         if accepted.keep_logprobs and (name == "logprobs" or accepted.top_logprobs <= 5):
             return None
@@ -420,7 +422,7 @@ def _less(accepted: Accepted, name: str) -> Accepted | None:
     return dataclasses.replace(accepted, left_out=accepted.left_out | {name})
 
 
-def next_way(accepted: Accepted) -> Accepted | None:
+def next_form_mode(accepted: Capabilities) -> Capabilities | None:
     """The next way of asking for a form; None if there is none left."""
     ways = accepted.ways[1:]
     return dataclasses.replace(accepted, ways=ways) if ways else None

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from llmrankers_groupwise.concurrency import HomeProcess, end_in_background, in_background
+from llmrankers_groupwise.concurrency import ForkGuard, end_in_background, in_background
 from llmrankers_groupwise.engines.base import (
     Engine,
     EngineSettings,
@@ -78,7 +78,7 @@ class RayEngine:
         self.prompt: Any = getattr(self._inner, "prompt", None)
         check_installed()
         self._pool = Pool(make, num_workers, gpus_per_worker, default_gpus, address)
-        self._process = HomeProcess()
+        self._process = ForkGuard()
         self._closed = False
 
     async def answer(self, request: Request, sampling: Sampling) -> Reply:

@@ -209,15 +209,15 @@ def _stopped(model: Model, tokens: Sequence[int], stop: Sequence[str]) -> bool:
 
 
 def _fill(model: Model, batch: Cache, rows: Sequence[Row]) -> None:
-    """The Fill step of every row: one pass over the model for each blank.
+    """The Fill step of every row: one pass over the model for each slot.
 
-    Each pass feeds the choice before, the fixed text up to the blank and, where "10" is two
+    Each pass feeds the choice before, the fixed text up to the slot and, where "10" is two
     tokens, the first of them on trial, whose logits tell 10 from 1; then that one is forgotten.
     """
     fills = [row.step for row in rows]
     forms = [each.form for each in fills if isinstance(each, Fill)]
     parts = [model.forms.parts(form) for form in forms]
-    blanks: list[list[tuple[float, ...]]] = [[] for _ in rows]
+    slots: list[list[tuple[float, ...]]] = [[] for _ in rows]
     answers: list[list[str]] = [[] for _ in rows]
     for number in range(max(map(len, parts))):
         feeds: list[list[int]] = []
@@ -231,10 +231,10 @@ def _fill(model: Model, batch: Cache, rows: Sequence[Row]) -> None:
             trial = len(part[number].shared)
             batch.forget(index, trial)
             probabilities, choice = part[number].read(logits[index, 1 - trial :])
-            blanks[index].append(probabilities)
+            slots[index].append(probabilities)
             answers[index].append(forms[index].choices[choice])
             row.unfed = list(part[number].choices[choice])
-    for row, form, filled, answer in zip(rows, forms, blanks, answers, strict=True):
+    for row, form, filled, answer in zip(rows, forms, slots, answers, strict=True):
         row.advance(Filled(form.filled(answer), len(answer), tuple(filled)))
 
 

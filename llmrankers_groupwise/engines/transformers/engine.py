@@ -1,7 +1,7 @@
 """The transformers engine: causal language models of the Hugging Face libraries, in this process.
 
 Requests that come in together are sorted by length and answered in micro-batches, on one
-key-value cache each. A form takes one pass over the model for each of its blanks, the first of
+key-value cache each. A form takes one pass over the model for each of its slots, the first of
 which is that over the prompt, and its probabilities are exact.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmrankers_groupwise.concurrency import Once
+from llmrankers_groupwise.concurrency import Lazy
 from llmrankers_groupwise.engines.base import EngineSettings, installed, resolved_args, shown_args
 from llmrankers_groupwise.engines.batching import Batcher
 from llmrankers_groupwise.engines.identity import model_identity, shaping
@@ -21,8 +21,8 @@ from llmrankers_groupwise.engines.lengths import answer_budget
 from llmrankers_groupwise.engines.llm.adapters import with_base
 from llmrankers_groupwise.engines.llm.prompt_builder import (
     CHAT_ARGS,
-    Prompter,
-    PromptingEngine,
+    LocalPromptEngine,
+    PromptBuilder,
     check_chat_args,
     finished,
 )
@@ -66,7 +66,7 @@ class _Job:
     cancelled: bool = False
 
 
-class TransformersEngine(PromptingEngine):
+class TransformersEngine(LocalPromptEngine):
     """Answers with a causal language model, loaded when first needed.
 
     Args:
@@ -95,8 +95,8 @@ class TransformersEngine(PromptingEngine):
         self._settings = settings
         self._args = resolved_args("transformers", settings.engine_args, _DEFAULTS)
         _check(self._args)
-        self._prompter = Prompter(settings, self._args)
-        self._loaded = Once(self._load)
+        self._prompter = PromptBuilder(settings, self._args)
+        self._loaded = Lazy(self._load)
         self._max_batch_tokens: int = self._args["max_batch_tokens"] or _BATCH_TOKENS
         self._batcher = Batcher(
             self._answer_all, max_batch=self._args["max_batch"], name="transformers-engine"

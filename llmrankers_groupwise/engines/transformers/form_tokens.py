@@ -1,4 +1,4 @@
-"""A score form in a model's tokens, blank by blank."""
+"""A score form in a model's tokens, slot by slot."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["FormTokens", "Part", "common_beginning"]
 
 @dataclass(frozen=True)
 class Part:
-    """What belongs to one blank.
+    """What belongs to one slot.
 
     Attributes:
         fixed: token ids of the text before it, as far as all choices have them in common.
         choices: the token ids of each choice behind them.
-        ends: ids of tokens that the text behind the blank can begin with.
+        ends: ids of tokens that the text behind the slot can begin with.
     """
 
     fixed: list[int]
@@ -80,7 +80,7 @@ class FormTokens:
         self._tokenizer = tokenizer
 
     def parts(self, form: ScoreForm) -> list[Part]:
-        """One part for each blank, in order."""
+        """One part for each slot, in order."""
         return list(self._parts(form))
 
     @functools.lru_cache(maxsize=256)  # noqa: B019  one object for the life of an engine

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llmrankers_groupwise.engines.base import EngineSettings
-from llmrankers_groupwise.engines.llm.prompt_builder import CHAT_ARGS, Prompter
+from llmrankers_groupwise.engines.llm.prompt_builder import CHAT_ARGS, PromptBuilder
 from llmrankers_groupwise.engines.llm.tokenizer import ChatTokenizer
 from llmrankers_groupwise.engines.transformers.engine import TransformersEngine
 
@@ -27,7 +27,7 @@ class LoadedEngine(TransformersEngine):
     def __init__(self, network: Any, tokenizer: ChatTokenizer) -> None:
         super().__init__(EngineSettings(model_name_or_path=str(network.config.name_or_path)))
         self._network = network
-        self._prompter: Prompter = _LoadedPrompter(network, tokenizer)
+        self._prompter: PromptBuilder = _LoadedPromptBuilder(network, tokenizer)
 
     def _load(self) -> Model:
         from llmrankers_groupwise.engines.transformers.cache import windows_of
@@ -41,7 +41,7 @@ class LoadedEngine(TransformersEngine):
         return Model(self._network, tokenizer, ends, FormTokens(tokenizer))
 
 
-class _LoadedPrompter(Prompter):
+class _LoadedPromptBuilder(PromptBuilder):
     """Makes prompts by a tokenizer that is in memory already."""
 
     def __init__(self, network: Any, tokenizer: ChatTokenizer) -> None:

@@ -13,24 +13,24 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmrankers_groupwise.concurrency import HomeProcess, Once, in_background
+from llmrankers_groupwise.concurrency import ForkGuard, Lazy, in_background
 from llmrankers_groupwise.engines.base import EngineSettings, installed, shown_args
 from llmrankers_groupwise.engines.identity import model_identity, shaping
 from llmrankers_groupwise.engines.lengths import form_budget
 from llmrankers_groupwise.engines.llm.adapters import with_base
 from llmrankers_groupwise.engines.llm.dialogue import Fill, Filled, Write, Written, lead
 from llmrankers_groupwise.engines.llm.form_probabilities import (
-    Blank,
+    Slot,
     Token,
     form_regex,
     literal,
-    read_blanks,
+    read_slots,
     ten_share,
 )
 from llmrankers_groupwise.engines.llm.prompt_builder import (
     CHAT_ARGS,
-    Prompter,
-    PromptingEngine,
+    LocalPromptEngine,
+    PromptBuilder,
     check_chat_args,
     finished,
 )
@@ -58,7 +58,7 @@ _SPEED_ARGS = (
 _TOP = 20  # log probabilities of a token; a form allows eleven choices in a place
 
 
-class VllmEngine(PromptingEngine):
+class VllmEngine(LocalPromptEngine):
     """Answers with vLLM, started when first needed. One engine serves all threads and loops.
 
     Args:
@@ -94,10 +94,10 @@ class VllmEngine(PromptingEngine):
         tolerance = self._own["ten_tolerance"]
         if isinstance(tolerance, bool) or not isinstance(tolerance, int | float):
             raise SettingsError(f"engine_args ten_tolerance is {tolerance!r}: give a number")
-        self._prompter = Prompter(settings, chat)
-        self._vllm = Once(self._start)
+        self._prompter = PromptBuilder(settings, chat)
+        self._vllm = Lazy(self._start)
         self._closed = False
-        self._process = HomeProcess()
+        self._process = ForkGuard()
 
     async def answer(self, request: Request, sampling: Sampling) -> Reply:
         """The reply to one request.
@@ -192,8 +192,8 @@ class VllmEngine(PromptingEngine):
             max_tokens=form_budget(form),
             logprobs=_TOP,
         )
-        blanks = read_blanks([self._token(each) for each in output.logprobs], form)
-        if blanks is None:
+        slots = read_slots([self._token(each) for each in output.logprobs], form)
+        if slots is None:
             raise EngineError(f"vLLM filled the form in as {output.text[:80]!r}")
         before = [*turn.token_ids, *output.token_ids]
         start = len(turn.token_ids)
@@ -201,33 +201,33 @@ class VllmEngine(PromptingEngine):
             *(
                 self._row(
                     vllm,
-                    blank,
-                    [*before[: start + blank.position], *self._one(blank, output.logprobs)],
+                    slot,
+                    [*before[: start + slot.position], *self._one(slot, output.logprobs)],
                     behind,
                 )
-                for blank, behind in zip(blanks, form.fixed[1:], strict=True)
+                for slot, behind in zip(slots, form.fixed[1:], strict=True)
             )
         )
-        asked_more = sum(self._unsure(blank) for blank in blanks)
+        asked_more = sum(self._unsure(slot) for slot in slots)
         return Filled(output.text, len(output.token_ids) + asked_more, tuple(rows))
 
-    def _unsure(self, blank: Blank) -> bool:
+    def _unsure(self, slot: Slot) -> bool:
         """Whether it matters that a "1" may be the beginning of 10."""
-        return bool((MAX_SCORE - 1) * blank.unsplit > self._own["ten_tolerance"])
+        return bool((MAX_SCORE - 1) * slot.unsplit > self._own["ten_tolerance"])
 
     async def _row(
-        self, vllm: Vllm, blank: Blank, before: Sequence[int], behind: str
+        self, vllm: Vllm, slot: Slot, before: Sequence[int], behind: str
     ) -> tuple[float, ...]:
-        """The blank's probabilities; whether a "1" goes on to 10 is asked where it matters.
+        """The slot's probabilities; whether a "1" goes on to 10 is asked where it matters.
 
         Args:
             vllm: is asked.
-            blank: as read from what vLLM wrote.
+            slot: as read from what vLLM wrote.
             before: all token ids up to the "1" that it may begin with.
             behind: the form's text behind it.
         """
-        if not self._unsure(blank):
-            return blank.row()
+        if not self._unsure(slot):
+            return slot.row()
         output = await vllm.generate(
             before,
             regex=f"0?{literal(behind)}",
@@ -235,13 +235,13 @@ class VllmEngine(PromptingEngine):
             max_tokens=1,
             logprobs=_TOP,
         )
-        return blank.row(ten_share(self._token(output.logprobs[0]).probabilities))
+        return slot.row(ten_share(self._token(output.logprobs[0]).probabilities))
 
-    def _one(self, blank: Blank, logprobs: Sequence[Mapping[int, Any]]) -> list[int]:
-        """The token that vLLM had for the "1" of a blank."""
+    def _one(self, slot: Slot, logprobs: Sequence[Mapping[int, Any]]) -> list[int]:
+        """The token that vLLM had for the "1" of a slot."""
         texts = self._prompter.tokenizer.texts
-        offered = logprobs[blank.position]
-        return [number for number in offered if texts.get(number) == blank.one][:1]
+        offered = logprobs[slot.position]
+        return [number for number in offered if texts.get(number) == slot.one][:1]
 
     def _token(self, position: Mapping[int, Any]) -> Token:
         """A written token, the first of its position, by what the tokenizer says it means."""

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from llmrankers_groupwise.errors import SettingsError
-from llmrankers_groupwise.scores import _TIES, RRF_K, mean_scores, min_max, ranked_positions
-from llmrankers_groupwise.types import Candidate, JudgedGroup
+from llmrankers_groupwise.scores import RRF_K, TIES, mean_scores, min_max, ranked_positions
+from llmrankers_groupwise.types import Candidate, ScoredGroup
 
 __all__ = ["Fusion", "check_fusion", "fused_scores", "interpolate", "reciprocal_rank"]
 
@@ -28,13 +28,13 @@ def check_fusion(fusion: str, first_stage_weight: float, ties: str = "first_stag
         raise SettingsError(f"fusion is {fusion!r}: give one of {', '.join(_FUSIONS)}")
     if not 0.0 <= first_stage_weight <= 1.0:
         raise SettingsError(f"first_stage_weight is {first_stage_weight}: give a number 0..1")
-    if ties not in _TIES:
-        raise SettingsError(f"ties is {ties!r}: give one of {', '.join(_TIES)}")
+    if ties not in TIES:
+        raise SettingsError(f"ties is {ties!r}: give one of {', '.join(TIES)}")
 
 
 def fused_scores(
     candidates: Sequence[Candidate],
-    judged: Sequence[JudgedGroup],
+    scored: Sequence[ScoredGroup],
     fusion: Fusion = "mean",
     first_stage_weight: float = 0.0,
 ) -> list[float | None]:
@@ -44,8 +44,8 @@ def fused_scores(
     first stage; "rrf" fuses the rankings of the repeats and, by its weight, of the first stage.
     """
     if fusion == "rrf":
-        return reciprocal_rank(len(candidates), judged, first_stage_weight)
-    means = mean_scores(len(candidates), judged)
+        return reciprocal_rank(len(candidates), scored, first_stage_weight)
+    means = mean_scores(len(candidates), scored)
     if first_stage_weight == 0.0:
         return means
     return interpolate(means, [candidate.score for candidate in candidates], first_stage_weight)
@@ -64,7 +64,7 @@ def interpolate(
 
 
 def reciprocal_rank(
-    n: int, judged: Sequence[JudgedGroup], first_stage_weight: float = 0.0
+    n: int, scored: Sequence[ScoredGroup], first_stage_weight: float = 0.0
 ) -> list[float | None]:
     """Reciprocal rank fusion, 1 / (60 + rank), of the repeats and of the first stage.
 
@@ -73,8 +73,8 @@ def reciprocal_rank(
     repeats that scored it, rather than summed, so that a missing score is not one of zero; the
     first stage joins by its weight (Cormack et al., SIGIR 2009).
     """
-    repeats: dict[int, list[JudgedGroup]] = defaultdict(list)
-    for each in judged:
+    repeats: dict[int, list[ScoredGroup]] = defaultdict(list)
+    for each in scored:
         repeats[each.group.repeat].append(each)
     reciprocals: list[list[float]] = [[] for _ in range(n)]
     for repeat in repeats.values():

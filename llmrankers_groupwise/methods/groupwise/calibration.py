@@ -20,7 +20,7 @@ from typing import Literal
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.methods.groupwise.score_models import Rows, bradley_terry, by_shared
 from llmrankers_groupwise.scores import min_max
-from llmrankers_groupwise.types import JudgedGroup
+from llmrankers_groupwise.types import ScoredGroup
 
 __all__ = [
     "Calibration",
@@ -77,16 +77,16 @@ def check_shrinkage(shrinkage: float, fusion: str) -> None:
 
 
 def calibrated(
-    judged: Sequence[JudgedGroup], calibration: Calibration = "none"
-) -> list[JudgedGroup]:
+    scored: Sequence[ScoredGroup], calibration: Calibration = "none"
+) -> list[ScoredGroup]:
     """The groups with their scores made comparable; see `Calibration`.
 
     In the order given. Labels without a score have none afterwards either.
     """
-    rows = [dict(each.scores.scores) for each in judged]
-    members = [each.group.members for each in judged]
+    rows = [dict(each.scores.scores) for each in scored]
+    members = [each.group.members for each in scored]
     if calibration == "none":
-        return list(judged)
+        return list(scored)
     by_position = [
         {position[label - 1]: round(score, _DIGITS) for label, score in row.items()}
         for position, row in zip(members, rows, strict=True)
@@ -100,25 +100,25 @@ def calibrated(
                 scores={label: round(new[position[label - 1]], _DIGITS) for label in row},
             ),
         )
-        for each, position, row, new in zip(judged, members, rows, changed, strict=True)
+        for each, position, row, new in zip(scored, members, rows, changed, strict=True)
     ]
 
 
-def variances(n: int, judged: Sequence[JudgedGroup]) -> list[float | None]:
+def variances(n: int, scored: Sequence[ScoredGroup]) -> list[float | None]:
     """How much a document's scores differ from group to group: their sample variance.
 
     By position; None where a document has fewer than two scores. It is the judge's confidence
     turned round: 0 for a document that is scored alike in every company.
     """
     scores: list[list[float]] = [[] for _ in range(n)]
-    for each in judged:
+    for each in scored:
         for label, score in each.scores.scores.items():
             scores[each.group.members[label - 1]].append(score)
     return [statistics.variance(each) if len(each) > 1 else None for each in scores]
 
 
 def shrunk(
-    scores: Sequence[float | None], judged: Sequence[JudgedGroup], weight: float
+    scores: Sequence[float | None], scored: Sequence[ScoredGroup], weight: float
 ) -> list[float | None]:
     """Scores drawn towards what the first stage expects of them: (c s + w p) / (c + w).
 
@@ -129,11 +129,11 @@ def shrunk(
 
     Args:
         scores: by position, None where unscored; they stay so.
-        judged: the groups that they came from.
+        scored: the groups that they came from.
         weight: 0 changes nothing.
     """
     counts = [0] * len(scores)
-    for each in judged:
+    for each in scored:
         for label in each.scores.scores:
             counts[each.group.members[label - 1]] += 1
     known = [(-math.log1p(x), score) for x, score in enumerate(scores) if score is not None]

@@ -11,9 +11,9 @@ from collections.abc import Container, Sequence
 
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.scores import ranked_positions, seeded
-from llmrankers_groupwise.types import Group, JudgedGroup
+from llmrankers_groupwise.types import Group, ScoredGroup
 
-__all__ = ["check_second_round", "reordered", "second_round_groups", "spans"]
+__all__ = ["check_second_round", "final_round_groups", "rank_spans", "rerank_spans"]
 
 
 def check_second_round(group_size: int, final_round: int, final_calls: int, boundary: int) -> None:
@@ -38,7 +38,9 @@ def check_second_round(group_size: int, final_round: int, final_calls: int, boun
         )
 
 
-def spans(n: int, *, final_round: int, boundary: int, group_size: int) -> list[tuple[int, int]]:
+def rank_spans(
+    n: int, *, final_round: int, boundary: int, group_size: int
+) -> list[tuple[int, int]]:
     """The places [start, end) that a second round asks about, the final's first.
 
     None is empty, and no place is in two: scores of two second groups could not be compared.
@@ -62,7 +64,7 @@ def spans(n: int, *, final_round: int, boundary: int, group_size: int) -> list[t
     return [(start, end) for start, end in found if end > start]
 
 
-def second_round_groups(
+def final_round_groups(
     order: Sequence[int],
     askable: Container[int],
     *,
@@ -79,7 +81,7 @@ def second_round_groups(
     Args:
         order: positions, best first by the first round.
         askable: those that can be asked about; a group has at least two of them.
-        final_round: how many of the best are asked about as one group; see `spans`.
+        final_round: how many of the best are asked about as one group; see `rank_spans`.
         final_calls: how often, each time in another order, as a judge may be biased by the
             order that it reads. A call costs one, whatever the list; a repeat costs one a group.
         boundary: a rank around which one group is asked about.
@@ -92,7 +94,7 @@ def second_round_groups(
     groups: list[Group] = []
     rng = seeded(seed, "final", query)
     for index, (start, end) in enumerate(
-        spans(len(order), final_round=final_round, boundary=boundary, group_size=group_size)
+        rank_spans(len(order), final_round=final_round, boundary=boundary, group_size=group_size)
     ):
         is_final = bool(final_round) and index == 0
         for _ in range(final_calls if is_final else 1):
@@ -109,11 +111,11 @@ def second_round_groups(
     return groups
 
 
-def reordered(
+def rerank_spans(
     order: Sequence[int],
     scores: Sequence[float | None],
     places: Sequence[tuple[int, int]],
-    judged: Sequence[JudgedGroup],
+    scored: Sequence[ScoredGroup],
     ties: Sequence[int] | None = None,
 ) -> list[int]:
     """An order in which the documents of each span of places were sorted again among themselves.
@@ -125,12 +127,12 @@ def reordered(
     Args:
         order: positions, best first by the first round.
         scores: by position, both rounds' merged.
-        places: as of `spans`.
-        judged: the second round's groups.
+        places: as of `rank_spans`.
+        scored: the second round's groups.
         ties: as in `fusion.ranked_positions`.
     """
     found = list(order)
-    again = {each.group.members[label - 1] for each in judged for label in each.scores.scores}
+    again = {each.group.members[label - 1] for each in scored for label in each.scores.scores}
     known = [score if x in again else None for x, score in enumerate(scores)]
     for start, end in places:
         found[start:end] = ranked_positions(found[start:end], known, ties)

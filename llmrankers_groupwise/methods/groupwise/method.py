@@ -26,9 +26,9 @@ from llmrankers_groupwise.methods.groupwise.calibration import (
 )
 from llmrankers_groupwise.methods.groupwise.final_round import (
     check_second_round,
-    reordered,
-    second_round_groups,
-    spans,
+    final_round_groups,
+    rank_spans,
+    rerank_spans,
 )
 from llmrankers_groupwise.methods.groupwise.grouping import Strategy, check_grouping, make_groups
 from llmrankers_groupwise.prompting.parse_scores import read_reply
@@ -40,12 +40,12 @@ from llmrankers_groupwise.types import (
     Candidate,
     Group,
     GroupScores,
-    JudgedGroup,
     Origin,
     Query,
     Ranking,
     Reply,
     Request,
+    ScoredGroup,
     Scoring,
     Status,
 )
@@ -119,7 +119,7 @@ class GroupwiseSettings:
             )
 
     @property
-    def says(self) -> str:
+    def value_name(self) -> str:
         """What a reply says of a document."""
         return "score"
 
@@ -129,8 +129,8 @@ class GroupwiseSettings:
         return self.calibration == "bradley_terry"
 
     def sorted_again(self, n: int) -> list[tuple[int, int]]:
-        """The places [start, end) of n that the second round sorts again; see `reordered`."""
-        return spans(
+        """The places [start, end) of n that the second round sorts again; see `rerank_spans`."""
+        return rank_spans(
             n,
             final_round=self.final_round,
             boundary=self.boundary,
@@ -159,41 +159,41 @@ async def groupwise(
     rng = seeded(settings.seed, "ties", query.text)
     ties = tie_order([str(each.doc_id) for each in candidates], settings.ties, rng)
 
-    async def judge(groups: Sequence[Group]) -> list[JudgedGroup]:
-        return await judging.judge(query, candidates, groups, ask, settings)
+    async def score_groups(groups: Sequence[Group]) -> list[ScoredGroup]:
+        return await judging.score_groups(query, candidates, groups, ask, settings)
 
-    def merged(judged: Sequence[JudgedGroup]) -> _Merged:
-        comparable = calibrated(judged, settings.calibration)
+    def merged(scored: Sequence[ScoredGroup]) -> _Merged:
+        comparable = calibrated(scored, settings.calibration)
         scores = _fused(candidates, comparable, settings)
         return _Merged(comparable, scores, ranked_positions(range(len(candidates)), scores, ties))
 
     if settings.until_stable:
-        judged = await _until_stable(
-            groups, judge, lambda j: merged(j).order[: settings.until_stable]
+        scored = await _until_stable(
+            groups, score_groups, lambda j: merged(j).order[: settings.until_stable]
         )
     else:
-        judged = await judge(groups)
-    spared = len(groups) - len(judged)
-    comparable, scores, order = merged(judged)
+        scored = await score_groups(groups)
+    skipped_groups = len(groups) - len(scored)
+    comparable, scores, order = merged(scored)
     if settings.final_round or settings.boundary:
-        second = await judge(_second_groups(query, candidates, order, settings))
-        judged += second
-        comparable, scores, _ = merged(judged)
-        order = reordered(order, scores, settings.sorted_again(len(order)), second, ties)
-    spread = variances(len(candidates), judged if settings.strengths else comparable)
-    return ranking_by_scores(candidates, order, scores, judged, spared, spread, comparable)
+        second = await score_groups(_second_groups(query, candidates, order, settings))
+        scored += second
+        comparable, scores, _ = merged(scored)
+        order = rerank_spans(order, scores, settings.sorted_again(len(order)), second, ties)
+    spread = variances(len(candidates), scored if settings.strengths else comparable)
+    return ranking_by_scores(candidates, order, scores, scored, skipped_groups, spread, comparable)
 
 
 class _Merged(NamedTuple):
     """Groups with comparable scores, one score of each position from them, positions best first."""
 
-    comparable: list[JudgedGroup]
+    comparable: list[ScoredGroup]
     scores: list[float | None]
     order: list[int]
 
 
 def _fused(
-    candidates: Sequence[Candidate], comparable: Sequence[JudgedGroup], settings: GroupwiseSettings
+    candidates: Sequence[Candidate], comparable: Sequence[ScoredGroup], settings: GroupwiseSettings
 ) -> list[float | None]:
     """One score per candidate, or None where no group scored it."""
     if not settings.shrinkage:
@@ -232,7 +232,7 @@ def _second_groups(
 
     Each group counts as a repeat, so that its scores join the mean as one more appearance.
     """
-    return second_round_groups(
+    return final_round_groups(
         order,
         {position for position, each in enumerate(candidates) if each.text is not None},
         final_round=settings.final_round,
@@ -247,22 +247,22 @@ def _second_groups(
 
 async def _until_stable(
     groups: Sequence[Group],
-    judge: Callable[[Sequence[Group]], Awaitable[list[JudgedGroup]]],
-    best_of: Callable[[Sequence[JudgedGroup]], list[int]],
-) -> list[JudgedGroup]:
+    score_groups: Callable[[Sequence[Group]], Awaitable[list[ScoredGroup]]],
+    best_of: Callable[[Sequence[ScoredGroup]], list[int]],
+) -> list[ScoredGroup]:
     """Judge the groups repeat by repeat, until the best documents no longer change.
 
     A repeat in which a group failed changes less for that reason alone, and proves nothing.
     """
-    judged: list[JudgedGroup] = []
+    scored: list[ScoredGroup] = []
     best: list[int] | None = None
     unchanged = 0
     for _, repeat in itertools.groupby(groups, key=lambda group: group.repeat):
-        new = await judge(list(repeat))
-        judged += new
-        before, best = best, best_of(judged)
+        new = await score_groups(list(repeat))
+        scored += new
+        before, best = best, best_of(scored)
         whole = all(each.scores.status is not Status.FAILED for each in new)
         unchanged = unchanged + 1 if whole and best == before else 0
         if unchanged == _UNCHANGED:
             break
-    return judged
+    return scored

@@ -67,7 +67,7 @@ class Pools:
 def make_pools(stage: FirstStage, settings: PoolSettings, *, allow_missing: bool = False) -> Pools:
     """Draw a pool for every query; of equal texts in a pool the best ranked one is kept.
 
-    Texts that differ in their blanks alone are equal.
+    Texts that differ in their spaces alone are equal.
 
     Args:
         stage: the candidates, best first.

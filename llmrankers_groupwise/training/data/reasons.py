@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from llmrankers_groupwise.concurrency import Eventually, run_interruptibly
+from llmrankers_groupwise.concurrency import AsyncLazy, run_interruptibly
 from llmrankers_groupwise.engines.base import Engine, engine_identity
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.journal.journal import Journal
@@ -18,18 +18,18 @@ from llmrankers_groupwise.methods.groupwise.method import GroupwiseSettings
 from llmrankers_groupwise.methods.setwise import SetwiseSettings
 from llmrankers_groupwise.prompting.prompt_file import PromptFile, load_prompt
 from llmrankers_groupwise.prompting.render import render
-from llmrankers_groupwise.rankers.ask import Asker
-from llmrankers_groupwise.rankers.failures import Tally
+from llmrankers_groupwise.rankers.ask import EngineCaller
+from llmrankers_groupwise.rankers.failures import FailureMonitor
 from llmrankers_groupwise.training.data.labels import Labelled, SubList
 from llmrankers_groupwise.training.data.teachers import Teacher, Teaching, naming
 from llmrankers_groupwise.types import (
     Group,
     GroupScores,
-    JudgedGroup,
     Origin,
     Ranking,
     Reply,
     Request,
+    ScoredGroup,
     Status,
     Usage,
 )
@@ -232,11 +232,11 @@ async def _asked(
     journal: Journal | None,
     max_failure_rate: float,
 ) -> Reasoned:
-    reasoned, tally = Reasoned(), Tally(max_failure_rate)
-    identity: Any = Eventually(lambda: engine_identity(engine))
+    reasoned, tally = Reasoned(), FailureMonitor(max_failure_rate)
+    identity: Any = AsyncLazy(lambda: engine_identity(engine))
 
     async def one(draft: Draft) -> tuple[Draft, Reply, Usage]:
-        ask = Asker(engine, teacher.sampling, journal, identity)
+        ask = EngineCaller(engine, teacher.sampling, journal, identity)
         (reply,) = await ask([question.request(draft)])
         return draft, reply, ask.usage
 
@@ -250,7 +250,7 @@ async def _asked(
         status = Status.FAILED if outcome == "failed" else Status.EXACT
         refused = ("it lacks reasoning in tags, or the answer",) if outcome == "failed" else ()
         scores = GroupScores({}, (), status, refused)
-        tally.add(Ranking((), (JudgedGroup(Group(0, ()), scores, reply),)))
+        tally.add(Ranking((), (ScoredGroup(Group(0, ()), scores, reply),)))
         tally.check()
 
     waiting: set[asyncio.Task[tuple[Draft, Reply, Usage]]] = set()

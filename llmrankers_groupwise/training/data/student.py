@@ -14,11 +14,11 @@ from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.training.data.rows import Row
 from llmrankers_groupwise.types import Candidate, Query
 
-__all__ = ["Limits", "Student", "prompt_tokens"]
+__all__ = ["PromptLimits", "Student", "prompt_tokens"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class PromptLimits:
     """How long texts and prompts may be.
 
     Attributes:
@@ -59,7 +59,7 @@ class Student:
         truncate: (text, tokens) -> its beginning, where the limits have no tokenizer.
     """
 
-    limits: Limits
+    limits: PromptLimits
     truncate: Callable[[str, int], str]
     _tokenizer: Any = field(init=False, default=None)
 

@@ -49,7 +49,7 @@ from llmrankers_groupwise.training.data.reasons import (
     reason_prompt,
 )
 from llmrankers_groupwise.training.data.rows import asks_for_reasoning, rl_row
-from llmrankers_groupwise.training.data.student import Limits, Student
+from llmrankers_groupwise.training.data.student import PromptLimits, Student
 from llmrankers_groupwise.training.data.teachers import (
     Judged,
     Teacher,
@@ -89,7 +89,7 @@ class Synthesis:
     reasoner: Teacher = field(default_factory=Teacher)
     lists: ListSettings = field(default_factory=ListSettings)
     pools: PoolSettings = field(default_factory=PoolSettings)
-    limits: Limits = field(default_factory=Limits)
+    limits: PromptLimits = field(default_factory=PromptLimits)
     teaching: Teaching = field(default_factory=Teaching)
     qrels: Qrels | None = None
     allow_missing: bool = False

@@ -15,7 +15,7 @@ from llmrankers_groupwise.data.run_files import write_ranking
 from llmrankers_groupwise.engines.base import installed
 from llmrankers_groupwise.prompting.prompt_file import PromptFile
 from llmrankers_groupwise.rankers.checkpoints import PROMPT
-from llmrankers_groupwise.scores import written_scores
+from llmrankers_groupwise.scores import strictly_decreasing
 from llmrankers_groupwise.training.data.labels import Kind, Labelled
 from llmrankers_groupwise.training.data.lists import ListSettings
 from llmrankers_groupwise.training.data.load import MANIFEST, ROW_FILES, file_sha256
@@ -174,7 +174,7 @@ def _labels(pool: Labelled) -> Row:
 def _write_pools(folder: Path, pools: Pools) -> None:
     with (folder / POOL).open("w", encoding="utf-8", newline="\n") as out:
         for query_id, entries in pools.stage.run.items():
-            scores = written_scores([entry.score for entry in entries])
+            scores = strictly_decreasing([entry.score for entry in entries])
             documents = [
                 RankedDocument(entry.doc_id, score, None, rank)
                 for rank, (entry, score) in enumerate(zip(entries, scores, strict=True), 1)

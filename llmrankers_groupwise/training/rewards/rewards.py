@@ -104,7 +104,7 @@ class GroupReward:
     """A weighted sum of parts where tags and JSON are right, a constant where they are not.
 
     Tags are right when the reply is one closed <reason> block and then one closed <answer> block,
-    with blanks around them at most and no other tag of these, or <think>, in them. (Our definition;
+    with spaces around them at most and no other tag of these, or <think>, in them. (Our definition;
     letters of either case, as for the parser.) What a thinking model writes of its own accord may
     stand before, up to the first </think>; its opening tag may have stood in the prompt. It does
     not take the place of the reason. JSON is right when the parser calls the answer block EXACT; it

@@ -15,7 +15,7 @@ from llmrankers_groupwise.errors import ModelError
 from llmrankers_groupwise.prompting.parse_scores import read_reply
 from llmrankers_groupwise.prompting.prompt_file import load_prompt
 from llmrankers_groupwise.prompting.render import render
-from llmrankers_groupwise.rankers.ask import Asker
+from llmrankers_groupwise.rankers.ask import EngineCaller
 from llmrankers_groupwise.types import Reply, Request, Sampling, Status
 
 pytest.importorskip("vllm", reason="vLLM has an environment of its own: make test-vllm")
@@ -29,7 +29,7 @@ def request(n: int, *, form: bool = True, prompt: str = "groupwise_scores") -> R
 
 
 def ask(engine: Engine, requests: list[Request], sampling: Sampling | None = None) -> list[Reply]:
-    return asyncio.run(Asker(engine, sampling or Sampling())(requests))
+    return asyncio.run(EngineCaller(engine, sampling or Sampling())(requests))
 
 
 @pytest.fixture(params=["json_schema", "regex"])
@@ -47,11 +47,11 @@ def test_scores_differ_from_exact_ones_by_the_stated_bound_at_most(
     ours, exact = ask(engine, requests), ask(transformers_engine, requests)
     for n, reply, other in zip((1, 6, 20), ours, exact, strict=True):
         assert reply.error is None
-        assert reply.blanks is not None
-        assert other.blanks is not None
+        assert reply.slot_probabilities is not None
+        assert other.slot_probabilities is not None
         assert read_reply(reply, n).status is Status.EXACT
         # The text may be another one from where the schema allows blanks; the first is not.
-        row, exact_row = reply.blanks[0], other.blanks[0]
+        row, exact_row = reply.slot_probabilities[0], other.slot_probabilities[0]
         unsure = exact_row[1] + exact_row[10]
         mean, exact_mean = (sum(i * p for i, p in enumerate(each)) for each in (row, exact_row))
         assert abs(mean - exact_mean) <= 9 * unsure + 0.05
@@ -66,9 +66,9 @@ def test_the_regular_expression_gives_the_distribution_of_transformers(
         (ours,), (exact,) = ask(engine, [request(9)]), ask(transformers_engine, [request(9)])
     finally:
         engine.close()
-    assert ours.blanks is not None
-    assert exact.blanks is not None
-    for row, exact_row in zip(ours.blanks, exact.blanks, strict=True):
+    assert ours.slot_probabilities is not None
+    assert exact.slot_probabilities is not None
+    for row, exact_row in zip(ours.slot_probabilities, exact.slot_probabilities, strict=True):
         for choice in (0, 2, 3, 4, 5, 6, 7, 8, 9):
             assert row[choice] == pytest.approx(exact_row[choice], abs=5e-3)
         assert row[1] + row[10] == pytest.approx(exact_row[1] + exact_row[10], abs=5e-3)

@@ -21,7 +21,7 @@ from llmrankers_groupwise.errors import EngineError, ModelError, SettingsError
 from llmrankers_groupwise.prompting.parse_scores import read_reply
 from llmrankers_groupwise.prompting.prompt_file import bundled_prompts, load_prompt
 from llmrankers_groupwise.prompting.render import render
-from llmrankers_groupwise.rankers.ask import Asker
+from llmrankers_groupwise.rankers.ask import EngineCaller
 from llmrankers_groupwise.types import Reply, Request, Sampling, Status, Wanted
 
 from .conftest import VLLM_ARGS
@@ -37,12 +37,12 @@ def request(n: int = 20, *, form: bool = True, prompt: str = "groupwise_scores")
 
 
 def ask(engine: Engine, requests: list[Request], sampling: Sampling | None = None) -> list[Reply]:
-    return asyncio.run(Asker(engine, sampling or Sampling())(requests))
+    return asyncio.run(EngineCaller(engine, sampling or Sampling())(requests))
 
 
 def scores(reply: Reply, n: int) -> list[float]:
     assert reply.error is None
-    assert reply.blanks is not None
+    assert reply.slot_probabilities is not None
     return [read_reply(reply, n).scores[label] for label in range(1, n + 1)]
 
 
@@ -69,12 +69,12 @@ def test_the_probability_of_yes_is_that_of_transformers(
     requests = [yes_or_no(passage) for passage in PASSAGES[:6]]
     ours, theirs = ask(vllm_engine, requests), ask(transformers_engine, requests)
     for one, other in zip(ours, theirs, strict=True):
-        assert one.blanks is not None
-        assert other.blanks is not None
-        assert sum(one.blanks[0]) == pytest.approx(1)
-        assert one.blanks[0] == pytest.approx(other.blanks[0], abs=0.01)
+        assert one.slot_probabilities is not None
+        assert other.slot_probabilities is not None
+        assert sum(one.slot_probabilities[0]) == pytest.approx(1)
+        assert one.slot_probabilities[0] == pytest.approx(other.slot_probabilities[0], abs=0.01)
         assert one.text == other.text
-    assert len({one.blanks for one in ours}) == len(requests)
+    assert len({one.slot_probabilities for one in ours}) == len(requests)
 
 
 @pytest.mark.parametrize("wants", ["order", "choice"])
@@ -87,7 +87,7 @@ def test_an_order_is_the_text_that_transformers_writes(
         (other,) = ask(transformers_engine, requests, sampling)
         half = "\ufffd"  # a character that was cut off, which vLLM keeps back
         assert one.text.rstrip(half) == other.text.rstrip(half) != ""
-        assert (one.blanks, one.forced) == (None, False)
+        assert (one.slot_probabilities, one.forced) == (None, False)
 
 
 def test_a_form_behind_reasoning_is_that_of_transformers(
@@ -149,9 +149,9 @@ def test_exactness_without_asking_about_ten_keeps_the_stated_bound(
     finally:
         vllm_engine._own["ten_tolerance"] = before
     (exact,) = ask(transformers_engine, [request(7)])
-    assert rough.blanks is not None
-    assert exact.blanks is not None
-    for row, exact_row in zip(rough.blanks, exact.blanks, strict=True):
+    assert rough.slot_probabilities is not None
+    assert exact.slot_probabilities is not None
+    for row, exact_row in zip(rough.slot_probabilities, exact.slot_probabilities, strict=True):
         both = exact_row[1] + exact_row[10]
         assert row[1] + row[10] == pytest.approx(both, abs=1e-3)
         mean, exact_mean = (sum(i * p for i, p in enumerate(each)) for each in (row, exact_row))
