@@ -23,7 +23,7 @@ from pathlib import Path
 
 import ir_measures
 
-from llmrankers_groupwise import GroupwiseLlmRanker, Reply, Request, Sampling
+from llmrankers_groupwise import Engine, GroupwiseLlmRanker, Reply, Request, Sampling
 from llmrankers_groupwise.data import FirstStage, JsonlPassages, RunFile, read_queries
 from llmrankers_groupwise.pipeline import Experiment
 from llmrankers_groupwise.pipeline.results import Ranked
@@ -126,7 +126,7 @@ def compare_readers(folder: Path, queries: int, rounds: int) -> None:
 # --- Reranking --------------------------------------------------------------------------------
 
 
-class InstantEngine:
+class InstantEngine(Engine):
     """Answers at once, and keeps nothing."""
 
     scorings: tuple[Scoring, ...] = ("generation", "likelihood")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmrankers_groupwise.engines.base import Engine
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.prompting.parse_scores import slot_with_mean
 from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
@@ -23,7 +24,7 @@ Answer = str | Reply | EngineError
 """What a script may answer: a reply's text, a whole Reply, or an error to raise."""
 
 
-class ScriptedEngine:
+class ScriptedEngine(Engine):
     """An engine that answers from a script and records what it was asked.
 
     Tokens are words: `count_tokens`, `truncate` and the token counts of replies split on spaces.
@@ -33,6 +34,8 @@ class ScriptedEngine:
             list runs out, asking raises AssertionError.
         scorings: what the engine claims to do, its default first.
     """
+
+    scorings: tuple[Scoring, ...] = ("generation", "likelihood")
 
     def __init__(
         self,

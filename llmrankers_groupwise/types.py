@@ -46,7 +46,11 @@ MAX_SCORE = 10
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query as it is shown to the engine."""
+    """A query as it is shown to the engine.
+
+    >>> Query("q1", "how do cats see at night").text
+    'how do cats see at night'
+    """
 
     query_id: str
     text: str
@@ -54,7 +58,11 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A document of the first-stage run. `text` is None where no passage could be found."""
+    """A document of the first-stage run. `text` is None where no passage could be found.
+
+    >>> Candidate("d1", "Cats see well in dim light.", 12.5).doc_id
+    'd1'
+    """
 
     doc_id: str
     text: str | None
@@ -132,6 +140,12 @@ class Request:
         origin: whose question it is.
         rerender: makes the request anew with other texts; an engine that cuts passages to its
             model's length, or knows control tokens of its own, asks for that.
+
+    >>> from llmrankers_groupwise.prompting import load_prompt, render
+    >>> passages = ["Cats see well in dim light.", "Bread needs yeast."]
+    >>> request = render("how do cats see", passages, load_prompt("groupwise"), form=False)
+    >>> request.labels, request.wants
+    (('[1]', '[2]'), 'scores')
     """
 
     query: str
@@ -157,6 +171,9 @@ class Sampling:
         reasoning_tokens: the longest reasoning, then closed if it is open; the answer follows.
             With a form, 0 or None fills it at once; for a text, None is no limit but max_tokens.
         seed: for drawing; None draws differently every time.
+
+    >>> Sampling(temperature=0.3, top_p=0.8, max_tokens=8000).temperature
+    0.3
     """
 
     temperature: float = 0.0
@@ -192,6 +209,11 @@ class Reply:
         seconds: wall time from asking to answer.
         error: set, and everything else empty, when the engine could not answer.
         reused: it was not asked for now, but had before, from the journal or by an equal question.
+
+    >>> from llmrankers_groupwise.prompting.parse_scores import read_reply
+    >>> reply = Reply('<answer>{"[1]": 9, "[2]": 0}</answer>', completion_tokens=17)
+    >>> dict(read_reply(reply, 2).scores)
+    {1: 9.0, 2: 0.0}
     """
 
     text: str = ""
@@ -250,6 +272,19 @@ class RankedDocument:
     `score` strictly decreases; `model_score` is the fused score it comes from, None for a document
     that no group scored; `first_stage_rank` counts from 1; `variance` is that of its calibrated
     scores over the groups it was in, None for fewer than two: the less, the surer.
+
+    >>> import asyncio
+    >>> from llmrankers_groupwise import Candidate, GroupwiseLlmRanker, Query
+    >>> candidates = [
+    ...     Candidate("d1", "Bread needs yeast.", 2.0),
+    ...     Candidate("d2", "Cats see well at night.", 1.0),
+    ... ]
+    >>> ranker = GroupwiseLlmRanker()
+    >>> question = Query("q1", "how do cats see at night")
+    >>> ranking, usage = asyncio.run(ranker.rank_candidates(question, candidates))
+    >>> best = ranking.documents[0]
+    >>> best.doc_id, best.first_stage_rank
+    ('d2', 2)
     """
 
     doc_id: str
@@ -265,6 +300,18 @@ class Ranking:
 
     `skipped_groups` counts groups that were not asked about, as the order was stable without them;
     `calibrated` are the groups with the scores that were merged, where a method calibrates.
+
+    >>> import asyncio
+    >>> from llmrankers_groupwise import Candidate, GroupwiseLlmRanker, Query
+    >>> candidates = [
+    ...     Candidate("d1", "Bread needs yeast.", 2.0),
+    ...     Candidate("d2", "Cats see well at night.", 1.0),
+    ... ]
+    >>> ranker = GroupwiseLlmRanker()
+    >>> question = Query("q1", "how do cats see at night")
+    >>> ranking, usage = asyncio.run(ranker.rank_candidates(question, candidates))
+    >>> [document.doc_id for document in ranking.documents], len(ranking.groups)
+    (['d2', 'd1'], 1)
     """
 
     documents: tuple[RankedDocument, ...]

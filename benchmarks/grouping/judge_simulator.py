@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from llmrankers_groupwise import Reply, Request, Sampling
+from llmrankers_groupwise import Engine, Reply, Request, Sampling
 from llmrankers_groupwise.types import MAX_SCORE, Group, GroupScores, ScoredGroup, Status
 
 CUT_OFF = "<reason>\nPassage [1] is about the query, and passage [2]"
@@ -137,7 +137,7 @@ class SimulatedJudge:
         return ScoredGroup(group, GroupScores(read, missing, status))
 
 
-class SimulatedEngine:
+class SimulatedEngine(Engine):
     """The same judge as an engine, so that the package itself asks it and reads its replies.
 
     Args:

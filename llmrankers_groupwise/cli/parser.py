@@ -1,4 +1,4 @@
-"""The grammar of `run-groupwise`; the options themselves are in `option_groups`."""
+"""The grammar of `run-groupwise`; the options themselves are in `common.options`."""
 
 from __future__ import annotations
 

@@ -6,21 +6,24 @@ import contextlib
 import difflib
 import json
 import re
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast
 
+from llmrankers_groupwise.engines.lengths import estimated_beginning, estimated_tokens
 from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.prompting.parse_orders import OrderRule
 from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
 
 __all__ = [
     "ENGINES",
     "Engine",
     "EngineSettings",
+    "PromptSize",
     "engine_class",
-    "engine_identity",
     "installed",
     "resolve_engine",
     "resolved_args",
@@ -28,18 +31,55 @@ __all__ = [
 ]
 
 
-@runtime_checkable
-class Engine(Protocol):
-    """Answers requests, any number at once, from any event loop or thread.
+@dataclass(frozen=True, slots=True)
+class PromptSize:
+    """What a request would cost.
 
-    `scorings` lists what it can do, its default first: "likelihood" is filling a request's
-    ScoreForm, "generation" writing a text. An engine that does not look at a request's messages
-    says so by `reads_prompts = False`, and one that looks at a request's origin alone by
-    `reads_texts = False`. One may have a method `identity()`; see `engine_identity`.
+    Attributes:
+        tokens: of its prompt.
+        estimated: whether these are an estimate.
+        cut_passages: how many passages would be cut to fit the model's length.
     """
 
-    scorings: tuple[Scoring, ...]
+    tokens: int
+    estimated: bool
+    cut_passages: int = 0
 
+
+class Engine(ABC):
+    """Answers requests, any number at once, from any event loop or thread.
+
+    A subclass needs `answer` alone. What else it can do it says by the attributes and methods
+    below; their defaults are those of a language model that writes texts, whose tokens are
+    estimated, one for every four bytes of UTF-8.
+
+    Attributes:
+        scorings: what it does, its default first: "likelihood" is to fill a request's ScoreForm,
+            "generation" to write a text.
+        reads_prompts: whether it looks at a request's messages.
+        reads_texts: whether it looks at more of a request than its origin.
+        order_rule: how the listwise method reads its replies unless it is told otherwise.
+
+    >>> import asyncio, json
+    >>> from llmrankers_groupwise import Candidate, Engine, GroupwiseLlmRanker, Query, Reply
+    >>> class LongestFirst(Engine):
+    ...     async def answer(self, request, sampling):
+    ...         scores = {label: min(10, len(text)) for label, text in
+    ...                   zip(request.labels, request.passages)}
+    ...         return Reply(json.dumps(scores))
+    >>> ranker = GroupwiseLlmRanker(engine=LongestFirst())
+    >>> candidates = [Candidate("d1", "short", 2.0), Candidate("d2", "much longer", 1.0)]
+    >>> ranking, usage = asyncio.run(ranker.rank_candidates(Query("q1", "a query"), candidates))
+    >>> [document.doc_id for document in ranking.documents]
+    ['d2', 'd1']
+    """
+
+    scorings: tuple[Scoring, ...] = ("generation",)
+    reads_prompts: bool = True
+    reads_texts: bool = True
+    order_rule: OrderRule = "labels"
+
+    @abstractmethod
     async def answer(self, request: Request, sampling: Sampling) -> Reply:
         """The reply to one request.
 
@@ -47,22 +87,49 @@ class Engine(Protocol):
             EngineError: this request cannot be answered; others may be.
         """
 
+    def prompt_size(self, request: Request, sampling: Sampling) -> PromptSize:
+        """What the request would cost; found without the model.
+
+        Raises:
+            EngineError: the prompt does not fit, whatever is cut.
+        """
+        texts = [request.query, *request.passages]
+        if self.reads_prompts:
+            texts = [message["content"] for message in request.messages]
+        return PromptSize(sum(map(self.count_tokens, texts)), estimated=True)
+
     def count_tokens(self, text: str) -> int:
         """How many of the model's tokens `text` has, special tokens not counted."""
+        return estimated_tokens(text)
 
     def truncate(self, text: str, length: int) -> str:
         """The longest beginning of `text` that has at most `length` tokens."""
+        return estimated_beginning(text, length)
 
     def describe(self) -> dict[str, object]:
         """Model, revision, versions and resolved settings, ready for JSON: for the manifest."""
+        return {"engine": type(self).__name__}
 
-    def close(self) -> None:
+    def identity(self) -> Mapping[str, object]:
+        """What shapes the replies, ready for JSON; the journal files them under it.
+
+        That is model, revision, adapter and arguments, but nothing that only shapes speed. It may
+        look at files or ask a server; it loads no model.
+        """
+        return self.describe()
+
+    def close(self) -> None:  # noqa: B027  nothing to free is usual
         """Free what the engine holds; open requests fail with EngineError."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What a user says about the model; an engine refuses by name what it has no use for."""
+    """What a user says about the model; an engine refuses by name what it has no use for.
+
+    >>> settings = EngineSettings("Qwen/Qwen3-4B", engine_args={"max_model_len": 16_384})
+    >>> settings.engine_args["max_model_len"]
+    16384
+    """
 
     model_name_or_path: str | None = None
     lora_name_or_path: str | None = None
@@ -94,9 +161,8 @@ def resolve_engine(engine: str | Engine, settings: EngineSettings) -> Engine:
         return engine_class(engine)(settings)
     if isinstance(engine, type) or not isinstance(engine, Engine):
         raise SettingsError(
-            f"engine is {engine!r}: give one of {', '.join(ENGINES)}, or an object (no class) with "
-            f"all that engines.protocol.Engine names: scorings, answer, count_tokens, truncate, "
-            f"describe, close"
+            f"engine is {engine!r}: give one of {', '.join(ENGINES)}, or an object of "
+            f"a subclass of llmrankers_groupwise.Engine, not the class"
         )
     if not isinstance(engine.scorings, tuple | list) or not engine.scorings:
         raise SettingsError(f"the engine's scorings are {engine.scorings!r}: make it a tuple")
@@ -159,17 +225,6 @@ def _is_secret(name: str, value: object) -> bool:
     return _SECRET.search(words.lower()) is not None
 
 
-def engine_identity(engine: Engine) -> Mapping[str, object]:
-    """What of an engine shapes its replies, ready for JSON; the journal files them under it.
-
-    That is what the engine's method `identity()` returns: model, revision, adapter and arguments,
-    but nothing that only shapes speed. It may look at files or ask a server; it loads no model.
-    Without that method it is all that the engine says in `describe()`.
-    """
-    identity: Callable[[], Mapping[str, object]] = getattr(engine, "identity", engine.describe)
-    return identity()
-
-
 def installed(*distributions: str) -> dict[str, str]:
     """The versions of those that are installed."""
     found = {}
@@ -179,8 +234,17 @@ def installed(*distributions: str) -> dict[str, str]:
     return found
 
 
-def engine_class(name: str) -> Callable[[EngineSettings], Engine]:
-    """What makes the engine of this name; its module is imported.
+class EngineClass(Protocol):
+    """What an engine is made by."""
+
+    scorings: tuple[Scoring, ...]
+
+    def __call__(self, settings: EngineSettings) -> Engine:
+        """The engine with these settings."""
+
+
+def engine_class(name: str) -> EngineClass:
+    """The class of this name, whose module is imported. It is made from EngineSettings.
 
     Raises:
         SettingsError: an unknown name.
@@ -188,4 +252,4 @@ def engine_class(name: str) -> Callable[[EngineSettings], Engine]:
     if name not in ENGINES:
         raise SettingsError(f"engine is {name!r}: give one of {', '.join(ENGINES)}, or an object")
     module, _, attribute = ENGINES[name].partition(":")
-    return cast("Callable[[EngineSettings], Engine]", getattr(import_module(module), attribute))
+    return cast("EngineClass", getattr(import_module(module), attribute))

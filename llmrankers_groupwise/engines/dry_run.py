@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmrankers_groupwise.engines.base import Engine
+from llmrankers_groupwise.engines.base import Engine, PromptSize
 from llmrankers_groupwise.engines.lengths import answer_budget
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.types import Reply, Request, Sampling, Wanted
@@ -61,11 +61,11 @@ class Sizes:
         }
 
 
-class DryRun:
+class DryRun(Engine):
     """Stands in for an engine: finds all passages equal and notes the calls' `sizes`.
 
-    Where the engine has `prompt(request, sampling)`, which makes the prompt without the model, as
-    the engines for language models do, the sizes are exact; else they are estimated.
+    The sizes are exact where the engine makes its prompts without the model, as those of language
+    models do; else they are estimated.
 
     Calls that follow from replies are those that follow from these: a final round is of the first
     stage's best, windows are of the list as it was, and a comparison's first passage is the best.
@@ -73,10 +73,10 @@ class DryRun:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._prompt = getattr(engine, "prompt", None)
         self.scorings = engine.scorings
-        self.reads_prompts: bool = getattr(engine, "reads_prompts", True)
-        self.sizes = Sizes(estimated=not callable(self._prompt))
+        self.reads_prompts = engine.reads_prompts
+        self.reads_texts = engine.reads_texts
+        self.sizes = Sizes()
 
     async def answer(self, request: Request, sampling: Sampling) -> Reply:
         """The lowest choice for every label, their order as it is, or the first one."""
@@ -89,22 +89,16 @@ class DryRun:
         return Reply(text=_dry_reply(request))
 
     def _measure(self, request: Request, sampling: Sampling) -> None:
-        if callable(self._prompt):
-            prompt = self._prompt(request, sampling)
-            # An engine that has no tokenizer knows an estimated length only.
-            self.sizes.estimated |= not prompt.token_ids
-            tokens = len(prompt.token_ids) or getattr(prompt, "estimate", 0)
-            self.sizes.prompt_tokens.append(tokens)
-            self.sizes.cut_passages += prompt.cut_passages
-        else:
-            self.sizes.prompt_tokens.append(sum(map(self.count_tokens, self._texts(request))))
+        size = self.prompt_size(request, sampling)
+        self.sizes.estimated |= size.estimated
+        self.sizes.prompt_tokens.append(size.tokens)
+        self.sizes.cut_passages += size.cut_passages
         if self.reads_prompts:
             self.sizes.max_completion_tokens += answer_budget(request, sampling, None)
 
-    def _texts(self, request: Request) -> list[str]:
-        if self.reads_prompts:
-            return [message["content"] for message in request.messages]
-        return [request.query, *request.passages]
+    def prompt_size(self, request: Request, sampling: Sampling) -> PromptSize:
+        """As the engine has it."""
+        return self._engine.prompt_size(request, sampling)
 
     def count_tokens(self, text: str) -> int:
         """As the engine counts."""

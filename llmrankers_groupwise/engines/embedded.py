@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from llmrankers_groupwise.engines.base import EngineSettings
+from llmrankers_groupwise.engines.base import Engine, EngineSettings
 from llmrankers_groupwise.engines.batching import Batcher
 from llmrankers_groupwise.engines.lengths import longest_beginning
 from llmrankers_groupwise.engines.minilm import WEIGHTS_SHA256, MiniLM, load_tokenizer, model_folder
@@ -49,7 +49,7 @@ class _Encoded:
     tokens: int
 
 
-class EmbeddedEngine:
+class EmbeddedEngine(Engine):
     """Fills score forms from embeddings, each text encoded once however often it is asked about.
 
     Args:

@@ -7,8 +7,18 @@ from collections.abc import Callable, Sequence
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.types import Request, Sampling, ScoreForm
 
-__all__ = ["answer_budget", "even_lengths", "form_budget", "longest_beginning", "rerendered"]
+__all__ = [
+    "answer_budget",
+    "estimated_beginning",
+    "estimated_tokens",
+    "even_lengths",
+    "form_budget",
+    "longest_beginning",
+    "rerendered",
+]
 
+_BYTES_PER_TOKEN = 4
+_CONTINUATION_BITS, _CONTINUATION = 0xC0, 0x80
 _TOKENS_PER_LABEL = 16  # of a form: '", "[20]": 10' has about nine
 
 
@@ -78,3 +88,22 @@ def rerendered(request: Request, query: str, passages: Sequence[str]) -> Request
             "be rendered anew: make requests by prompts.render"
         )
     return request.rerender(query, passages)
+
+
+def estimated_tokens(text: str) -> int:
+    """About how many tokens `text` has, one for every four bytes of UTF-8, rounded up."""
+    return -(-len(_utf8(text)) // _BYTES_PER_TOKEN)
+
+
+def estimated_beginning(text: str, length: int) -> str:
+    """The longest beginning of `text` that counts at most `length` estimated tokens."""
+    encoded, end = _utf8(text), length * _BYTES_PER_TOKEN
+    if len(encoded) <= end:
+        return text
+    while end and encoded[end] & _CONTINUATION_BITS == _CONTINUATION:  # within a character
+        end -= 1
+    return encoded[:end].decode("utf-8", "surrogatepass")
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

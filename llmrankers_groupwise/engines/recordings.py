@@ -45,7 +45,7 @@ class RecordingsEngine(ReplayEngine):
     """
 
     scorings: tuple[Scoring, ...] = ("generation",)
-    parsing: OrderRule = "rank_llm"
+    order_rule: OrderRule = "rank_llm"
     """As such recordings were read by those who made them."""
 
     def __init__(self, settings: EngineSettings) -> None:

@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
+from llmrankers_groupwise.engines.base import Engine
 from llmrankers_groupwise.errors import EngineError, JournalError
 from llmrankers_groupwise.types import Origin, Reply, Request, Sampling, Scoring
 
 __all__ = ["ReplayEngine"]
 
 
-class ReplayEngine:
+class ReplayEngine(Engine):
     """Answers a request with the reply that its origin had: same query, documents and repeat.
 
     Texts are not looked at, so they may be empty, and are never cut.

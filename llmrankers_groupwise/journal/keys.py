@@ -43,7 +43,7 @@ def question_key(
     questions are asked once whoever asks them.
 
     Args:
-        identity: who answers, as `engines.protocol.engine_identity` has it.
+        identity: who answers, as `engines.base.Engine.identity` has it.
         request: the question.
         sampling: as it is passed to the engine.
         prompts: whether the engine reads the messages and what the answer starts with, or query

@@ -40,7 +40,7 @@ class ListwiseSettings:
         window_size: the most documents of one call.
         step_size: how far the window slides; below window_size, so that the best go with it.
         num_repeat: how often the whole list is gone through.
-        parsing: how replies are read; see `orders.read_order`.
+        parsing: how replies are read; see `prompting.parse_orders.read_order`.
         upstream_behaviour: windows as llm-rankers lays them, which asks nothing about a list
             shorter than a window, and may never show the first documents of a longer one.
 

@@ -28,7 +28,7 @@ class Method:
     Attributes:
         about: what it does, in a line.
         rank: the function.
-        settings: the class of its settings, a dataclass that keeps `judging.MethodSettings`.
+        settings: the class of its settings, a dataclass that keeps `methods.base.MethodSettings`.
         worded: those of its settings that the question's words depend on: what was asked with one
             cannot be read with another.
     """

@@ -52,7 +52,7 @@ class PromptFile:
 
     `doc_prefix` and `doc_separator` default to what llm-rankers puts between labels and passages.
     `pattern` is the regular expression that upstream code reads replies with; groupwise replies
-    are read by `parsing.parse_scores` instead. `sha256` is of the file's bytes.
+    are read by `prompting.parse_scores.parse_scores` instead. `sha256` is of the file's bytes.
 
     A checkpoint that was trained so wants its passages cut to `passage_characters`, and each run
     of newlines in them made a space (`passage_in_a_line`). `answer_start` stands between the

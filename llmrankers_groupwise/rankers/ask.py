@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from llmrankers_groupwise.concurrency import SEQUENTIAL_CALLS, AsyncLazy, gather
-from llmrankers_groupwise.engines.base import Engine, engine_identity
+from llmrankers_groupwise.engines.base import Engine
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.journal.journal import Journal
 from llmrankers_groupwise.journal.keys import drawn, question_key
@@ -24,13 +24,13 @@ class EngineCaller:
 
     A request that the engine cannot answer comes back as a Reply with `error` set and leaves the
     others alone; any other exception is a defect, cancels the rest and propagates. `usage` counts
-    what was asked so far; for its `rounds`, ask beside one another by `background.together`.
+    what was asked so far; for its `rounds`, ask beside one another by `concurrency.gather`.
 
     Args:
         engine: who answers.
         sampling: how it draws tokens; a repeat draws from a seed of its own.
         journal: where replies are kept, and looked for first; None asks everything.
-        identity: the engine's `engines.protocol.engine_identity`, which the journal needs.
+        identity: the engine's identity, which the journal needs.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class EngineCaller:
         self._engine = engine
         self._sampling = sampling
         self._journal = journal
-        self._identity = identity or AsyncLazy(lambda: engine_identity(engine))
+        self._identity = identity or AsyncLazy(engine.identity)
         self.usage = Usage()
         self._before = SEQUENTIAL_CALLS.get()
 
@@ -69,11 +69,13 @@ class EngineCaller:
         """The journal's reply, or the engine's."""
         if self._journal is None:
             return await self._ask(request, sampling)
-        prompts, texts = (
-            getattr(self._engine, name, True) for name in ("reads_prompts", "reads_texts")
+        key = question_key(
+            await self._identity.value(),
+            request,
+            sampling,
+            prompts=self._engine.reads_prompts,
+            texts=self._engine.reads_texts,
         )
-        identity = await self._identity.value()
-        key = question_key(identity, request, sampling, prompts=prompts, texts=texts)
         return await self._journal.reply(key, request.origin, lambda: self._ask(request, sampling))
 
     async def _ask(self, request: Request, sampling: Sampling) -> Reply:

@@ -16,7 +16,6 @@ from llmrankers_groupwise.concurrency import AsyncLazy, gather, run_in_backgroun
 from llmrankers_groupwise.engines.base import (
     Engine,
     EngineSettings,
-    engine_identity,
     resolve_engine,
 )
 from llmrankers_groupwise.errors import InputError, SettingsError
@@ -44,7 +43,7 @@ class RankerOptions(TypedDict, total=False):
     """What every ranker can be given besides its method's settings.
 
     engine: an engine's name, by default "embedded", or an object that keeps
-        `engines.protocol.Engine`.
+        `engines.base.Engine`.
     engine_args: further settings for the engine, by its own names.
     cache_dir, device: passed to the engine.
     sampling: how the engine draws tokens.
@@ -74,7 +73,7 @@ def make_engine(
     """The engine that a ranker's options name or hold.
 
     Raises:
-        SettingsError, MissingDependencyError: as `engines.protocol.resolve_engine`.
+        SettingsError, MissingDependencyError: as `engines.base.resolve_engine`.
         TypeError: an option that rankers do not have, as of any function.
     """
     for name in options:
@@ -115,7 +114,7 @@ def resolve_prompt(engine: Engine, given: str | None, method: str, default: str)
     Raises:
         PromptError, SettingsError: as `load_prompt` and `trained_prompt`.
     """
-    if given and not getattr(engine, "reads_prompts", True):
+    if given and not engine.reads_prompts:
         logger.warning("this engine reads no prompt: prompt_file has no effect")
     return load_prompt(given or trained_prompt(engine, method) or default)
 
@@ -143,7 +142,7 @@ class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type 
         journal = options.get("journal")
         self.journal = None if journal is None else Journal(journal)
         self._preset: str | None = None
-        self._identity = AsyncLazy(lambda: engine_identity(self.engine))
+        self._identity = AsyncLazy(self.engine.identity)
         self._recent = RollingFailureMonitor(options.get("max_failure_rate", 0.1))
         self._set_totals(Usage())
         if options.get("verbose"):

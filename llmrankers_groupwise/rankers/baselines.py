@@ -34,10 +34,19 @@ class SetwiseLlmRanker(MethodRanker):
         scoring: "generation", as comparisons are answered in text.
         num_child, method, k, num_permutation, upstream_behaviour, seed: see
             `methods.setwise.SetwiseSettings`.
-        options: see `method_ranker.RankerOptions`.
+        options: see `rankers.base.RankerOptions`.
 
     Raises:
         SettingsError, PromptError, MissingDependencyError: before any model is asked.
+
+    >>> from llmrankers.rankers import SearchResult
+    >>> docs = [
+    ...     SearchResult("d1", 2.0, "Bread needs yeast."),
+    ...     SearchResult("d2", 1.0, "Cats see well at night."),
+    ... ]
+    >>> with SetwiseLlmRanker() as ranker:
+    ...     [doc.docid for doc in ranker.rerank("how do cats see at night", docs)]
+    ['d2', 'd1']
     """
 
     def __init__(
@@ -80,10 +89,19 @@ class ListwiseLlmRanker(MethodRanker):
         window_size, step_size, num_repeat, parsing, upstream_behaviour: see
             `methods.listwise.ListwiseSettings`; parsing None takes the engine's, which is
             "rank_llm" where recorded replies are replayed and "labels" otherwise.
-        options: see `method_ranker.RankerOptions`.
+        options: see `rankers.base.RankerOptions`.
 
     Raises:
         SettingsError, PromptError, MissingDependencyError: before any model is asked.
+
+    >>> from llmrankers.rankers import SearchResult
+    >>> docs = [
+    ...     SearchResult("d1", 2.0, "Bread needs yeast."),
+    ...     SearchResult("d2", 1.0, "Cats see well at night."),
+    ... ]
+    >>> with ListwiseLlmRanker() as ranker:
+    ...     [doc.docid for doc in ranker.rerank("how do cats see at night", docs)]
+    ['d2', 'd1']
     """
 
     def __init__(
@@ -103,13 +121,12 @@ class ListwiseLlmRanker(MethodRanker):
     ) -> None:
         _check_text("listwise", scoring)
         engine = make_engine(model_name_or_path, lora_name_or_path, tokenizer_name_or_path, options)
-        own: OrderRule = getattr(engine, "parsing", "labels")
         settings = ListwiseSettings(
             prompt=resolve_prompt(engine, prompt_file, "listwise", "listwise"),
             window_size=window_size,
             step_size=step_size,
             num_repeat=num_repeat,
-            parsing=parsing or own,
+            parsing=parsing or engine.order_rule,
             upstream_behaviour=upstream_behaviour,
         )
         super().__init__("listwise", settings, engine, options)
@@ -123,10 +140,19 @@ class PointwiseLlmRanker(MethodRanker):
             SetwiseLlmRanker.
         scoring: "generation" or "likelihood"; None takes likelihood where the engine does it.
         method: see `methods.pointwise.PointwiseSettings`.
-        options: see `method_ranker.RankerOptions`.
+        options: see `rankers.base.RankerOptions`.
 
     Raises:
         SettingsError, PromptError, MissingDependencyError: before any model is asked.
+
+    >>> from llmrankers.rankers import SearchResult
+    >>> docs = [
+    ...     SearchResult("d1", 2.0, "Bread needs yeast."),
+    ...     SearchResult("d2", 1.0, "Cats see well at night."),
+    ... ]
+    >>> with PointwiseLlmRanker() as ranker:
+    ...     [doc.docid for doc in ranker.rerank("how do cats see at night", docs)]
+    ['d2', 'd1']
     """
 
     def __init__(

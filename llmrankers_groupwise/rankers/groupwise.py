@@ -37,10 +37,19 @@ class GroupwiseLlmRanker(MethodRanker):
             first_stage_weight, shrinkage, ties, final_round, final_calls, boundary, until_stable,
             seed: see `methods.groupwise.GroupwiseSettings`.
         options: engine, engine_args, device, cache_dir, sampling, max_failure_rate, journal and
-            verbose; see `method_ranker.RankerOptions`.
+            verbose; see `rankers.base.RankerOptions`.
 
     Raises:
         SettingsError, PromptError, MissingDependencyError: before any model is asked.
+
+    >>> from llmrankers.rankers import SearchResult
+    >>> docs = [
+    ...     SearchResult("d1", 2.0, "Bread needs yeast."),
+    ...     SearchResult("d2", 1.0, "Cats see well at night."),
+    ... ]
+    >>> with GroupwiseLlmRanker() as ranker:
+    ...     [doc.docid for doc in ranker.rerank("how do cats see at night", docs)]
+    ['d2', 'd1']
     """
 
     def __init__(

@@ -146,7 +146,7 @@ def check_preset(name: str, engine: str | Engine, scoring: str | None) -> None:
     A scoring that was chosen in place of the preset's is left to the ranker's own check.
     """
     wanted = find_preset(name).options["scoring"]
-    able = getattr(engine_class(engine) if isinstance(engine, str) else engine, "scorings", ())
+    able = (engine_class(engine) if isinstance(engine, str) else engine).scorings
     if scoring == wanted and able and wanted not in able:
         who = f"engine {engine}" if isinstance(engine, str) else "this engine"
         raise SettingsError(

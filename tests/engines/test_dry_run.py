@@ -3,7 +3,6 @@
 import asyncio
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from support.desk import CORPUS, TEXTS, Desk, LongestFirst
@@ -17,9 +16,8 @@ from llmrankers_groupwise import (
 from llmrankers_groupwise.data.first_stage import FirstStage
 from llmrankers_groupwise.data.passages import MemoryPassages
 from llmrankers_groupwise.data.run_files import RunEntry
-from llmrankers_groupwise.engines.base import ENGINES, Engine, EngineSettings
+from llmrankers_groupwise.engines.base import ENGINES, Engine, EngineSettings, PromptSize
 from llmrankers_groupwise.engines.dry_run import DryRun
-from llmrankers_groupwise.engines.llm.tokenizer import Prompt
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.methods.pointwise import read_yes_no
 from llmrankers_groupwise.pipeline.experiment import Experiment
@@ -46,11 +44,11 @@ class Prompting(ScriptedEngine):
     def __init__(self, settings: EngineSettings | None = None) -> None:
         super().__init__(never)
 
-    def prompt(self, request: Request, sampling: Sampling) -> Prompt:
+    def prompt_size(self, request: Request, sampling: Sampling) -> PromptSize:
         if "long" in request.query:
             raise EngineError(f"{request.query!r} does not fit")
         words = sum(self.count_tokens(passage) for passage in request.passages)
-        return Prompt(request, (0,) * min(10 + words, 14), max(0, words - 4), False)
+        return PromptSize(min(10 + words, 14), estimated=False, cut_passages=max(0, words - 4))
 
 
 class NoPrompts(ScriptedEngine):
@@ -118,8 +116,8 @@ def test_calls_that_do_not_fit_are_counted_with_the_first_error():
 
 def test_a_prompt_of_which_only_the_length_is_known_is_an_estimate():
     class Guessing(Prompting):
-        def prompt(self, request: Request, sampling: Sampling) -> SimpleNamespace:
-            return SimpleNamespace(token_ids=(), estimate=7, cut_passages=0)
+        def prompt_size(self, request: Request, sampling: Sampling) -> PromptSize:
+            return PromptSize(7, estimated=True)
 
     sizes = measured(Guessing(), "q", "q")
     assert sizes["estimated"]

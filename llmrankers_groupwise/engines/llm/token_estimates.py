@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from llmrankers_groupwise.engines.lengths import (
     answer_budget,
+    estimated_beginning,
+    estimated_tokens,
     even_lengths,
     form_budget,
     rerendered,
@@ -20,20 +22,13 @@ from llmrankers_groupwise.engines.llm.tokenizer import Prompt
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.types import Message, Request, Sampling
 
-__all__ = ["Estimator", "estimated_tokens"]
+__all__ = ["Estimator"]
 
-_BYTES_PER_TOKEN = 4
 _TOKENS_PER_MESSAGE = 4  # role and markers
-_CONTINUATION_BITS, _CONTINUATION = 0xC0, 0x80
-
-
-def estimated_tokens(text: str) -> int:
-    """About how many tokens `text` has, rounded up."""
-    return -(-len(_utf8(text)) // _BYTES_PER_TOKEN)
 
 
 class Estimator:
-    """What `prompter.PromptBuilder` does for a model with a tokenizer, by estimates."""
+    """What `prompt_builder.PromptBuilder` does for a model with a tokenizer, by estimates."""
 
     def __init__(self) -> None:
         self.max_model_len: int | None = None
@@ -48,12 +43,7 @@ class Estimator:
 
     def truncate(self, text: str, length: int) -> str:
         """The longest beginning of `text` that counts at most `length` tokens."""
-        encoded, end = _utf8(text), length * _BYTES_PER_TOKEN
-        if len(encoded) <= end:
-            return text
-        while end and encoded[end] & _CONTINUATION_BITS == _CONTINUATION:  # within a character
-            end -= 1
-        return encoded[:end].decode("utf-8", "surrogatepass")
+        return estimated_beginning(text, length)
 
     def prompt(self, request: Request, sampling: Sampling) -> Prompt:
         """The request, its passages cut to leave room for the answer, the longest first.
@@ -104,7 +94,3 @@ def _prompt(request: Request, *, cut_passages: int) -> Prompt:
 
 def _tokens(messages: Sequence[Message]) -> int:
     return sum(estimated_tokens(each["content"]) + _TOKENS_PER_MESSAGE for each in messages)
-
-
-def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")

@@ -17,13 +17,14 @@ from typing import Any
 from llmrankers_groupwise import concurrency as background
 from llmrankers_groupwise.engines.base import EngineSettings, installed, resolved_args, shown_args
 from llmrankers_groupwise.engines.identity import shaping
+from llmrankers_groupwise.engines.lengths import estimated_tokens
 from llmrankers_groupwise.engines.llm.dialogue import Fill, Filled, Write, Written, lead
 from llmrankers_groupwise.engines.llm.prompt_builder import (
     CHAT_ARGS,
     LocalPromptEngine,
     PromptBuilder,
 )
-from llmrankers_groupwise.engines.llm.token_estimates import Estimator, estimated_tokens
+from llmrankers_groupwise.engines.llm.token_estimates import Estimator
 from llmrankers_groupwise.engines.llm.tokenizer import Prompt
 from llmrankers_groupwise.engines.openai.client import ChatClient, Endpoint, Negotiator, nearest
 from llmrankers_groupwise.engines.openai.wire_format import (

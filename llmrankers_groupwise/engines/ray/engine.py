@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from llmrankers_groupwise.concurrency import ForkGuard, end_in_background, in_background
 from llmrankers_groupwise.engines.base import (
     Engine,
     EngineSettings,
+    PromptSize,
     engine_class,
-    engine_identity,
     installed,
     resolve_engine,
 )
@@ -27,7 +26,7 @@ from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
 __all__ = ["RayEngine"]
 
 
-class RayEngine:
+class RayEngine(Engine):
     """Answers by copies of another engine, each an actor of Ray's; started when first needed.
 
     A request goes to the worker with the fewest open. A worker that dies is replaced and what it
@@ -73,9 +72,9 @@ class RayEngine:
         self._num_workers = num_workers
         self._inner = resolve_engine(make(), EngineSettings())
         self.scorings = self._inner.scorings
-        self.reads_prompts: bool = getattr(self._inner, "reads_prompts", True)
-        self.reads_texts: bool = getattr(self._inner, "reads_texts", True)
-        self.prompt: Any = getattr(self._inner, "prompt", None)
+        self.reads_prompts = self._inner.reads_prompts
+        self.reads_texts = self._inner.reads_texts
+        self.order_rule = self._inner.order_rule
         check_installed()
         self._pool = Pool(make, num_workers, gpus_per_worker, default_gpus, address)
         self._process = ForkGuard()
@@ -95,6 +94,10 @@ class RayEngine:
             raise ModelError("the engine is closed; make another")
         self._process.settle()
         return await in_background(self._pool.ask(request, sampling))
+
+    def prompt_size(self, request: Request, sampling: Sampling) -> PromptSize:
+        """What the request would cost, as the engine has it."""
+        return self._inner.prompt_size(request, sampling)
 
     def count_tokens(self, text: str) -> int:
         """How many of the model's tokens `text` has, special tokens not counted."""
@@ -118,7 +121,7 @@ class RayEngine:
 
     def identity(self) -> Mapping[str, object]:
         """The engine's: where it runs does not shape its replies."""
-        return engine_identity(self._inner)
+        return self._inner.identity()
 
     def close(self) -> None:
         """End the workers, and Ray's cluster if it is ours; open requests fail with EngineError."""

@@ -129,7 +129,7 @@ def rerank_spans(
         scores: by position, both rounds' merged.
         places: as of `rank_spans`.
         scored: the second round's groups.
-        ties: as in `fusion.ranked_positions`.
+        ties: as in `scores.ranked_positions`.
     """
     found = list(order)
     again = {each.group.members[label - 1] for each in scored for label in each.scores.scores}

@@ -143,7 +143,7 @@ class GroupwiseSettings:
         return render(query, passages, self.prompt, form=form, origin=origin)
 
     def read(self, reply: Reply, n: int) -> GroupScores:
-        """The scores in a reply; see `parsing.read_reply`."""
+        """The scores in a reply; see `prompting.parse_scores.read_reply`."""
         return read_reply(reply, n)
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from llmrankers_groupwise.concurrency import AsyncLazy, run_interruptibly
-from llmrankers_groupwise.engines.base import Engine, engine_identity
+from llmrankers_groupwise.engines.base import Engine
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.journal.journal import Journal
 from llmrankers_groupwise.methods.groupwise.method import GroupwiseSettings
@@ -233,7 +233,7 @@ async def _asked(
     max_failure_rate: float,
 ) -> Reasoned:
     reasoned, tally = Reasoned(), FailureMonitor(max_failure_rate)
-    identity: Any = AsyncLazy(lambda: engine_identity(engine))
+    identity: Any = AsyncLazy(engine.identity)
 
     async def one(draft: Draft) -> tuple[Draft, Reply, Usage]:
         ask = EngineCaller(engine, teacher.sampling, journal, identity)

@@ -111,7 +111,7 @@ def teaching_engines(teachers: Sequence[Teacher]) -> list[Engine]:
     """The engine of each; equal ones are one, so that no model is loaded twice.
 
     Raises:
-        SettingsError, MissingDependencyError: as `engines.protocol.resolve_engine`.
+        SettingsError, MissingDependencyError: as `engines.base.resolve_engine`.
     """
     made: list[tuple[Teacher, Engine]] = []
     for each in teachers:

@@ -6,7 +6,7 @@
 whether each counts as relevant. What else TRL passes is let through; when a reward is None, and
 how that is counted, is in `training.columns`.
 
-The parser of inference decides what a reply says (`parsing.parse_scores`). Only an EXACT reply has
+The parser of inference decides what a reply says (`prompting.parse_scores.parse_scores`). Only an EXACT reply has
 scores: each label once, with a whole number 0..10. A repaired one has none here, as the model is to
 learn what needs no repair. Without scores a part is 0, and no reply with scores is below that.
 """
