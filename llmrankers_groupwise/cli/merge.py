@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from llmrankers_groupwise.cli.common.output import (
     check_explain,
     check_other,
-    report,
+    print_summary,
     table_at_any_end,
 )
 from llmrankers_groupwise.concurrency import run_in_background
@@ -85,4 +85,4 @@ def _merge(
         summary = experiment.run()
     for each in explained:
         print(explanation(each, ranker.settings), end="\n\n")
-    report(arguments, summary, ranker.engine.describe())
+    print_summary(arguments, summary, ranker.engine.describe())

@@ -20,9 +20,9 @@ from llmrankers_groupwise.cli.common.options import (
 from llmrankers_groupwise.cli.common.output import (
     check_explain,
     check_other,
+    print_dry_run,
+    print_summary,
     replies_kept,
-    report,
-    report_dry,
     table_at_any_end,
 )
 from llmrankers_groupwise.data.qrels import Qrels, read_qrels
@@ -104,12 +104,12 @@ def run_run(arguments: argparse.Namespace) -> None:
             summary = experiment.run()
         engine = ranker.engine.describe()
     if dry:
-        report_dry(summary, dry.sizes, engine, as_json=arguments.json)
+        print_dry_run(summary, dry.sizes, engine, as_json=arguments.json)
         return
     if not arguments.json:
         for each in shown:
             _show(each, arguments, qrels, ranker.settings)
-    report(arguments, summary, engine)
+    print_summary(arguments, summary, engine)
 
 
 def _show(

@@ -115,7 +115,7 @@ class Experiment:
             return
         lengths = {"query_length": self.query_length, "passage_length": self.passage_length}
         described = {**self._described(), "queries": len(self.first_stage.run)}
-        asked = {**self.ranker.asked(), **lengths, "first_stage": self.first_stage.digest()}
+        asked = {**self.ranker.run_identity(), **lengths, "first_stage": self.first_stage.digest()}
         self.ranker.journal.begin(plain(asked), plain(described))
 
     def _places(self) -> range:

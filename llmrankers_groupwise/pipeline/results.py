@@ -33,7 +33,7 @@ class Ranker(Protocol):
     def describe(self) -> dict[str, Any]:
         """Engine, method and settings as resolved."""
 
-    def asked(self) -> dict[str, Any]:
+    def run_identity(self) -> dict[str, Any]:
         """What tells the ranker's questions from another one's, ready for JSON."""
 
 

@@ -222,7 +222,7 @@ class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type 
             "engine": self.engine.describe(),
         }
 
-    def asked(self) -> dict[str, object]:
+    def run_identity(self) -> dict[str, object]:
         """What tells this ranker's questions from another one's, ready for JSON.
 
         The settings of method, prompt and sampling, and what of the engine shapes replies. To be

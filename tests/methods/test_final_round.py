@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.methods.groupwise.final_round import (
-    check_second_round,
+    check_final_round,
     final_round_groups,
     rank_spans,
     rerank_spans,
@@ -176,5 +176,5 @@ def test_an_order_stays_a_permutation(order, scores, settings):
 def test_a_setting_out_of_range_is_refused(wrong, message):
     right = {"group_size": 20, "final_round": 5, "final_calls": 1, "boundary": 0}
     with pytest.raises(SettingsError) as caught:
-        check_second_round(**(right | wrong))
+        check_final_round(**(right | wrong))
     assert str(caught.value) == message

@@ -245,7 +245,7 @@ def test_setwise_is_told_apart_by_engine_and_settings():
         "upstream_behaviour": False, "seed": 3,
     }  # fmt: skip
     assert described["prompt"]["name"] == "setwise_best"
-    assert json.dumps(instance.asked())
+    assert json.dumps(instance.run_identity())
 
 
 PROMPTS = [

@@ -18,12 +18,19 @@ from llmrankers_groupwise.pipeline.results import Summary
 from llmrankers_groupwise.pipeline.summary import dry_table, summary_table
 
 __all__ = [
-    "check_apart", "check_explain", "check_other", "replies_kept", "report", "report_dry",
+    "check_apart",
+    "check_explain",
+    "check_other",
+    "print_dry_run",
+    "print_summary",
+    "replies_kept",
     "table_at_any_end",
 ]  # fmt: skip
 
 
-def report(arguments: argparse.Namespace, summary: Summary, engine: dict[str, object]) -> None:
+def print_summary(
+    arguments: argparse.Namespace, summary: Summary, engine: dict[str, object]
+) -> None:
     """The summary, as JSON or as text."""
     if arguments.json:
         print(json.dumps(summary.as_dict() | {"engine": engine}, ensure_ascii=False))
@@ -33,7 +40,9 @@ def report(arguments: argparse.Namespace, summary: Summary, engine: dict[str, ob
     print(f"saved {arguments.save_path}")
 
 
-def report_dry(summary: Summary, sizes: Sizes, engine: dict[str, object], *, as_json: bool) -> None:
+def print_dry_run(
+    summary: Summary, sizes: Sizes, engine: dict[str, object], *, as_json: bool
+) -> None:
     """What a run would ask."""
     if as_json:
         counted = {name: getattr(summary, name) for name in ("queries", "documents", "groups")}

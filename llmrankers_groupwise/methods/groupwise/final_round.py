@@ -13,10 +13,10 @@ from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.scores import ranked_positions, seeded
 from llmrankers_groupwise.types import Group, ScoredGroup
 
-__all__ = ["check_second_round", "final_round_groups", "rank_spans", "rerank_spans"]
+__all__ = ["check_final_round", "final_round_groups", "rank_spans", "rerank_spans"]
 
 
-def check_second_round(group_size: int, final_round: int, final_calls: int, boundary: int) -> None:
+def check_final_round(group_size: int, final_round: int, final_calls: int, boundary: int) -> None:
     """Raise SettingsError unless the settings can make a second round of any order."""
     if type(final_round) is not int or not (final_round == 0 or 2 <= final_round <= group_size):
         raise SettingsError(

@@ -1,7 +1,7 @@
 """Cut a candidate list of any length into groups of balanced size.
 
 Positions are 0-based first-stage ranks. Everything here is pure: the same arguments give the same
-groups on every machine, and no global random state is read or written. `second_round` makes the
+groups on every machine, and no global random state is read or written. `final_round` makes the
 groups that follow from scores.
 """
 

@@ -25,7 +25,7 @@ from llmrankers_groupwise.methods.groupwise.calibration import (
     variances,
 )
 from llmrankers_groupwise.methods.groupwise.final_round import (
-    check_second_round,
+    check_final_round,
     final_round_groups,
     rank_spans,
     rerank_spans,
@@ -109,7 +109,7 @@ class GroupwiseSettings:
         check_fusion(self.fusion, self.first_stage_weight, self.ties)
         check_calibration(self.calibration)
         check_shrinkage(self.shrinkage, self.fusion)
-        check_second_round(self.group_size, self.final_round, self.final_calls, self.boundary)
+        check_final_round(self.group_size, self.final_round, self.final_calls, self.boundary)
         if type(self.until_stable) is not int or self.until_stable < 0:
             raise SettingsError(f"until_stable is {self.until_stable!r}: give 0 for none, or more")
         if self.until_stable and self.num_repeat <= _UNCHANGED + 1:

@@ -4,11 +4,12 @@
 
 `gold[i]` holds the gold scores 0..10 of the documents of prompt i in prompt order, `relevant[i]`
 whether each counts as relevant. What else TRL passes is let through; when a reward is None, and
-how that is counted, is in `training.columns`.
+how that is counted, is in `training.rewards.columns`.
 
-The parser of inference decides what a reply says (`prompting.parse_scores.parse_scores`). Only an EXACT reply has
-scores: each label once, with a whole number 0..10. A repaired one has none here, as the model is to
-learn what needs no repair. Without scores a part is 0, and no reply with scores is below that.
+The parser of inference decides what a reply says (`prompting.parse_scores.parse_scores`). Only an
+EXACT reply has scores: each label once, with a whole number 0..10. A repaired one has none here, as
+the model is to learn what needs no repair. Without scores a part is 0, and no reply with scores is
+below that.
 """
 
 from __future__ import annotations
