@@ -23,7 +23,6 @@ from llmrankers_groupwise.journal.journal import (
     failure,
 )
 from llmrankers_groupwise.journal.keys import KEY_BYTES
-from llmrankers_groupwise.journal.sqlite_pages import rows_on_pages
 
 __all__ = ["Findings", "check_journal", "salvage"]
 
@@ -55,7 +54,7 @@ def check_journal(path: str | Path) -> Findings:
     with _opened(path, findings) as connection:
         if connection is not None:
             findings.problems += _problems(path, connection)
-        findings.replies = sum(1 for _ in _readable(path, connection, findings))
+        findings.replies = sum(1 for _ in _readable(connection, findings))
     return findings
 
 
@@ -99,7 +98,7 @@ def salvage(path: str | Path, copy: str | Path) -> Findings:
     with _opened(path, findings) as damaged, closing(connected(copy)) as whole:
         try:
             whole.executescript(f"BEGIN; {SCHEMA}")
-            for row in _readable(path, damaged, findings):
+            for row in _readable(damaged, findings):
                 whole.execute("INSERT OR IGNORE INTO replies VALUES (NULL, ?, ?, ?)", row)
                 findings.replies += 1
             whole.execute("COMMIT")
@@ -123,28 +122,17 @@ def _opened(path: Path, findings: Findings) -> Iterator[sqlite3.Connection | Non
             yield connection
 
 
-def _readable(
-    path: Path, connection: sqlite3.Connection | None, findings: Findings
-) -> Iterator[Row]:
-    """Key, failed and content of all replies that can be read; what cannot is noted.
-
-    First as SQLite finds them; where it cannot find all, then whatever else is on the pages.
-    """
+def _readable(connection: sqlite3.Connection | None, findings: Findings) -> Iterator[Row]:
+    """Key, failed and content of all replies that SQLite can read; what it cannot is noted."""
     lost = _Lost()
-    if connection is not None:
+    if connection is None:
+        lost.add(1, lost.most)
+    else:
         for number, *row in _by_number(connection, lost):
             if _whole(row):
                 yield row
             else:
                 lost.add(number, number)
-    if connection is None or lost.ranges:
-        found = () if connection is None else _by_number(connection, _Lost())
-        keys = {row[0] for _, *row in found if _whole(row)}  # of a damaged one only: they are many
-        for number, *row in rows_on_pages(path):
-            if _whole(row) and row[0] not in keys:
-                keys.add(row[0])
-                lost.found.add(number)
-                yield row
     findings.problems += lost.described()
 
 
@@ -179,10 +167,9 @@ def _between(connection: sqlite3.Connection, first: int, last: int, lost: _Lost)
 
 @dataclass
 class _Lost:
-    """Numbers of replies that could not be read, and those that were found otherwise."""
+    """Numbers of replies that could not be read."""
 
     ranges: list[tuple[int, int]] = field(default_factory=list)
-    found: set[object] = field(default_factory=set)
     most: int = 1
     """The highest number there could be."""
 
@@ -193,15 +180,10 @@ class _Lost:
 
     def described(self) -> list[str]:
         lines = []
-        for each in self.ranges:
-            first, last = each
-            while first in self.found:
-                first += 1
-            while last in self.found:
-                last -= 1
+        for first, last in self.ranges:
             if last >= self.most:
                 lines.append(f"replies from number {first} on cannot be read, if there are any")
-            elif first <= last:
+            else:
                 lines.append(f"replies {first} to {last} cannot be read")
         return lines
 

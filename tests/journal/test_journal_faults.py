@@ -355,8 +355,10 @@ def test_a_journal_cut_in_its_last_page_is_refused_and_what_is_there_is_saved(cu
             salvage(path, copy)
             saved = keys_of(copy)
             assert saved.items() <= kept.items()
-            physically = {key for key, reply in kept.items() if reply in content[:length]}
-            assert saved.keys() >= physically
+            on_whole_pages = {key for key, reply in kept.items() if reply in content[:there]}
+            assert len(on_whole_pages) > len(kept) // 2
+            # SQLite leaves a copy of a row behind where it splits a page.
+            assert len(on_whole_pages - saved.keys()) <= 1
             copy.unlink()
     assert [each.name for each in tmp_path.iterdir()] == ["cut"]
 
