@@ -16,6 +16,7 @@ from typing import Any
 from llmrankers_groupwise.engines.base import Engine
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.prompting.parse_scores import slot_with_mean
+from llmrankers_groupwise.prompting.tags import THINK, THINK_END, answered, reasoned
 from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
 
 __all__ = ["CHAT_TEMPLATE", "ScriptedEngine", "filled_reply", "json_reply", "save_random_model"]
@@ -93,7 +94,7 @@ def _in_order(answers: Iterable[Answer]) -> Callable[[Request], Answer]:
 def json_reply(scores: Sequence[float]) -> str:
     """The text of a reply that keeps the contract and gives these scores to labels 1..n."""
     entries = ", ".join(f'"[{label}]": {score}' for label, score in enumerate(scores, start=1))
-    return f"<reason>scripted</reason>\n<answer>{{{entries}}}</answer>"
+    return f"{reasoned('scripted')}\n{answered(f'{{{entries}}}')}"
 
 
 def filled_reply(scores: Sequence[float]) -> Reply:
@@ -176,7 +177,7 @@ def _byte_tokenizer(chat_template: str | None) -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
-    tokenizer.add_tokens([AddedToken(tag, special=False) for tag in ("<think>", "</think>")])
+    tokenizer.add_tokens([AddedToken(tag, special=False) for tag in (THINK, THINK_END)])
     fast: Any = PreTrainedTokenizerFast
     wrapped = fast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     wrapped.chat_template = chat_template

@@ -9,6 +9,7 @@ from typing import Any
 from llmrankers_groupwise.engines.base import Engine, PromptSize
 from llmrankers_groupwise.engines.lengths import answer_budget
 from llmrankers_groupwise.errors import EngineError
+from llmrankers_groupwise.prompting.tags import answered
 from llmrankers_groupwise.types import Reply, Request, Sampling, Wanted
 
 __all__ = ["DryRun", "Sizes"]
@@ -129,5 +130,5 @@ def _dry_reply(request: Request) -> str:
     if request.wants == "order":
         return " > ".join(labels)
     if request.wants == "choice":
-        return f"<answer>{labels[0]}</answer>"
+        return answered(labels[0])
     return form.filled([form.choices[0]] * len(labels)) if form else "No"

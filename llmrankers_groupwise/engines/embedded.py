@@ -23,6 +23,7 @@ from llmrankers_groupwise.engines.minilm import WEIGHTS_SHA256, MiniLM, load_tok
 from llmrankers_groupwise.errors import EngineError, SettingsError
 from llmrankers_groupwise.files.text_files import well_formed
 from llmrankers_groupwise.prompting.parse_scores import slot_with_mean
+from llmrankers_groupwise.prompting.tags import answered
 from llmrankers_groupwise.types import MAX_SCORE, Reply, Request, Sampling, Scoring
 
 __all__ = ["EmbeddedEngine"]
@@ -181,7 +182,7 @@ def _said(request: Request, scores: Sequence[float]) -> Reply:
     """All labels in the order of their scores, or the best one."""
     best_first = sorted(range(len(scores)), key=lambda index: -scores[index])
     labels = [request.labels[index] for index in best_first]
-    text = " > ".join(labels) if request.wants == "order" else f"<answer>{labels[0]}</answer>"
+    text = " > ".join(labels) if request.wants == "order" else answered(labels[0])
     return Reply(text=text)
 
 

@@ -14,13 +14,10 @@ from typing import Literal
 
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.methods.base import ranking_by_scores, score_groups
-from llmrankers_groupwise.prompting.parse_scores import (
-    are_probabilities,
-    read_reply,
-    without_reasoning,
-)
+from llmrankers_groupwise.prompting.parse_scores import are_probabilities, read_reply
 from llmrankers_groupwise.prompting.prompt_file import PromptFile
 from llmrankers_groupwise.prompting.render import render
+from llmrankers_groupwise.prompting.tags import ANSWER, without_reasoning
 from llmrankers_groupwise.scores import mean_scores, ranked_positions
 from llmrankers_groupwise.types import (
     Ask,
@@ -43,7 +40,7 @@ _METHODS = ("yes_no", "graded")
 _WORDS = ("No", "Yes")
 _WORD = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
 _FIRST = re.compile(  # "Yes or no?" and "No doubt" say nothing yet
-    r'[\s*_]*+(?:<answer>\s*+)?(?:\{"\[1\]": ?")?'
+    rf'[\s*_]*+(?:{ANSWER}\s*+)?(?:\{{"\[1\]": ?")?'
     r'(yes\b(?!["*_]*+\s*+(?:[/?]|or\b|and\b))|no\b(?=["*_]*+(?:[.,;:!<}\n]|\Z)))',
     re.IGNORECASE,
 )

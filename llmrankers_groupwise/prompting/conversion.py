@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmrankers_groupwise.errors import MissingDependencyError, PromptError
+from llmrankers_groupwise.prompting.tags import ANSWER, ANSWER_END
 
 __all__ = ["from_grouprank", "from_rank_llm", "from_toml", "toml_text"]
 
@@ -49,8 +50,8 @@ def from_grouprank(content: bytes) -> str:
             "doc_separator": "\n\n",
             "passage_characters": 3000,
             "passage_in_a_line": True,
-            "answer_start": "<answer>\n```json\n",
-            "pattern": "<answer>(.*?)</answer>",
+            "answer_start": f"{ANSWER}\n```json\n",
+            "pattern": f"{ANSWER}(.*?){ANSWER_END}",
         }
     )
 
@@ -104,7 +105,7 @@ def from_rank_llm(content: bytes) -> str:
             "doc_prefix": _renamed(before, {"rank": "{num}"}),
             "doc_separator": after.format(),
             "passage_in_a_line": True,
-            "answer_start": "<answer>",  # of which only the system message speaks
+            "answer_start": ANSWER,  # of which only the system message speaks
             "pattern": _unquoted(template["output_extraction_regex"]),
         }
     )

@@ -12,7 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from llmrankers_groupwise.errors import SettingsError
-from llmrankers_groupwise.prompting.parse_scores import without_reasoning
+from llmrankers_groupwise.prompting.tags import (
+    ANSWER_BLOCK,
+    REASONING_END,
+    THINK_END,
+    without_reasoning,
+)
 from llmrankers_groupwise.types import GroupScores, Reply, Status
 
 __all__ = ["OrderRule", "check_order_rule", "read_choice", "read_order"]
@@ -20,7 +25,6 @@ __all__ = ["OrderRule", "check_order_rule", "read_choice", "read_order"]
 OrderRule = Literal["labels", "rank_llm"]
 _RULES = ("labels", "rank_llm")
 
-_TAGGED = re.compile(r"<answer>((?:(?!<answer>).)*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
 _NAME = r"(?:(?:passage|document|doc)[ ])?"
 _LABEL = rf"{_NAME}\[[ ]*+[0-9]{{1,6}}[ ]*+\]"
 _BARE = r"\[?[0-9]{1,6}(?![0-9]|\.[0-9])\]?"  # may have lost a bracket, or both
@@ -35,7 +39,6 @@ _LINE = re.compile(
     rf"^[ \t>+-]*+(?:[0-9]{{1,3}}[.)][ \t]++)?{_NAME}\[[ ]*+([0-9]{{1,6}})[ ]*+\]",
     re.IGNORECASE | re.MULTILINE,
 )
-_CLOSING = re.compile("</(?:think|reason)>", re.IGNORECASE)
 _NUMBERING = re.compile(r"(?<![0-9\[])[0-9]{1,3}[.)][ \t]++")
 _DIGITS = re.compile(r"[0-9]+")
 _CONTRACT = re.compile(r"\s*+\[[0-9]{1,6}\](?: > \[[0-9]{1,6}\])*+\s*+")
@@ -85,7 +88,7 @@ def read_choice(reply: Reply, n: int, pattern: str | None = None) -> GroupScores
     whole = [outside] if reply.finish_reason != "length" else []
     for places, status in (
         (_captured(pattern, text), Status.EXACT),
-        (_TAGGED.findall(outside), Status.REPAIRED),
+        (_answers(outside), Status.REPAIRED),
         (whole, Status.REPAIRED),
     ):
         labels = [label for place in places if (label := _only_label(place)) is not None]
@@ -108,7 +111,7 @@ def _captured(pattern: str | None, text: str) -> list[str]:
     """
     if not pattern:
         return []
-    behind = max((match.end() for match in _CLOSING.finditer(text)), default=0)
+    behind = max((match.end() for match in REASONING_END.finditer(text)), default=0)
     found = re.finditer(pattern, text, re.DOTALL | re.IGNORECASE)
     spans = [match.span(1 if match.re.groups else 0) for match in found]
     return [text[start:end] for start, end in spans if start >= behind]
@@ -140,7 +143,7 @@ def _as_scores(
 def _by_labels(text: str, n: int) -> tuple[list[int], bool]:
     """The labels of the best list, and whether the answer is that list as asked for."""
     outside = without_reasoning(text)
-    for answer in (*reversed(_TAGGED.findall(outside)), outside):
+    for answer in (*reversed(_answers(outside)), outside):
         found = _best_list(answer.translate(_PLAIN).replace("\r", ""), n)
         if found:
             return found, _CONTRACT.fullmatch(answer) is not None
@@ -171,7 +174,7 @@ def _best_list(answer: str, n: int) -> list[int]:
 
 def _by_rank_llm(text: str, n: int) -> tuple[list[int], bool]:
     """Every number behind the last </think>, digits of other scripts and styles included."""
-    text = text.rpartition("</think>")[2]
+    text = text.rpartition(THINK_END)[2]
     plain = "".join(
         str(unicodedata.digit(each)) if unicodedata.digit(each, None) is not None else each
         for each in text
@@ -189,3 +192,8 @@ _READERS: Mapping[str, Callable[[str, int], tuple[list[int], bool]]] = {
 def _number(digits: str) -> int:
     """A number, of a long one as much as shows that it is no label: int() takes 4,300 digits."""
     return int(digits.lstrip("0")[:7] or "0")
+
+
+def _answers(text: str) -> list[str]:
+    """What tagged answers hold, in their order."""
+    return [content for content, _ in ANSWER_BLOCK.findall(text)]

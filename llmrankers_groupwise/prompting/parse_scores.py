@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from llmrankers_groupwise.prompting.tags import ANSWER_BLOCK, without_reasoning
 from llmrankers_groupwise.types import MAX_SCORE, GroupScores, Reply, Status
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
     "parse_scores",
     "read_reply",
     "slot_with_mean",
-    "without_reasoning",
 ]  # fmt: skip
 
 
@@ -115,7 +115,6 @@ def _group_scores(answer: _Answer, n: int) -> GroupScores:
 # --- Where answers may stand ------------------------------------------------------------------
 
 _END = ";"  # put behind an answer that is known not to be cut off
-_TAGGED = re.compile(r"<answer>((?:(?!<answer>).)*?)(</answer>|\Z)", re.DOTALL | re.IGNORECASE)
 _OBJECT = re.compile(r"\{[^{}]*(?:\}|\Z|(?=\{))")
 _NESTED = re.compile(r"\{[^{}]*\{")
 _NUMBER = r"(-?[0-9]++(?:\.[0-9]++)?)(?:[ ]*+/[ ]*+10)?"
@@ -159,7 +158,7 @@ def _last_of_the_fullest(answers: Sequence[_Answer]) -> _Answer:
 
 def _tagged_answers(text: str) -> Iterator[str]:
     """What stands between answer tags; the closing one may be missing at the end."""
-    for inside, closing in _TAGGED.findall(text):
+    for inside, closing in ANSWER_BLOCK.findall(text):
         yield inside + _END * bool(closing)
 
 
@@ -184,25 +183,6 @@ def _named_scores(text: str) -> Iterator[str]:
             found.append(f"[{label}]: {scores[-1]}")
     if found:
         yield "\n".join(found) + _END
-
-
-def without_reasoning(text: str) -> str:
-    """Text less its reasoning: from the first opening tag (or the start) to the last closing one.
-
-    Reasoning that is never closed reaches to the next <answer>, or to the end.
-    """
-    for name in ("reason", "think"):
-        opening, closing = re.compile(f"<{name}>", re.I), re.compile(f"</{name}>", re.I)
-        closings = list(closing.finditer(text))
-        if closings:
-            end = closings[-1].end()
-            first = opening.search(text, 0, end)
-            text = text[: first.start() if first else 0] + text[end:]
-        unclosed = opening.search(text)
-        if unclosed:
-            answer = re.compile("<answer>", re.I).search(text, unclosed.end())
-            text = text[: unclosed.start()] + (text[answer.start() :] if answer else "")
-    return text
 
 
 # --- What one answer says ---------------------------------------------------------------------

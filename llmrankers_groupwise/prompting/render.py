@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from llmrankers_groupwise.prompting.prompt_file import PromptFile
+from llmrankers_groupwise.prompting.tags import ANSWER, TAG_OF_A_PROMPT
 from llmrankers_groupwise.types import Message, Origin, Request, ScoreForm, Wanted
 
 __all__ = ["escape_markers", "render"]
@@ -66,14 +67,10 @@ def render(
 def _answer_start(prompt: PromptFile) -> str:
     if prompt.answer_start is not None:
         return prompt.answer_start
-    return "<answer>" if "<answer>" in prompt.prompt_user else ""
+    return ANSWER if ANSWER in prompt.prompt_user else ""
 
 
 _LABEL = re.compile(r"[\[［【](\s*+\d++\s*+)[\]］】]")
-_ANSWER_TAG = re.compile(
-    r"[<＜](\s*+(?:/\s*+)?(?:answer|reason|think|tool_call|tool_response)\b[^<>＜＞]*+)[>＞]",
-    re.IGNORECASE,
-)
 # Turn and sequence markers of the chat templates in common use. Engines that know their
 # tokenizer's own markers remove those besides.
 _CONTROL = re.compile(
@@ -94,7 +91,7 @@ def escape_markers(text: str) -> str:
     """
     while True:
         plain = _LABEL.sub(r"(\1)", text)
-        plain = _ANSWER_TAG.sub(r"(\1)", plain)
+        plain = TAG_OF_A_PROMPT.sub(r"(\1)", plain)
         plain = _CONTROL.sub(lambda match: f"({match[match.lastindex or 0]})", plain)
         if plain == text:
             return plain

@@ -20,16 +20,15 @@ from dataclasses import dataclass
 
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.prompting.parse_scores import parse_scores
+from llmrankers_groupwise.prompting.tags import ANSWER, ANSWER_BEGINS, REASON_END, THINK_END
 from llmrankers_groupwise.types import Reply, Request, Sampling, ScoreForm
 
 __all__ = ["CLOSE_THINKING", "Dialogue", "Fill", "Filled", "Write", "Written", "lead", "reply_to"]
 
 logger = logging.getLogger(__name__)
 
-CLOSE_THINKING = "\n</think>\n\n"
+CLOSE_THINKING = f"\n{THINK_END}\n\n"
 """Ends a thinking block as the chat templates of Qwen3 and DeepSeek-R1 do."""
-
-_ANSWER = "<answer>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,7 @@ def reply_to(
 
 def _reason_and_fill(turn: _Turn, form: ScoreForm, sampling: Sampling) -> Dialogue:
     budget = min(sampling.reasoning_tokens or 0, sampling.max_tokens)
-    stop = (_ANSWER,) if turn.request.answer_start else ("</think>",)
+    stop = (ANSWER,) if turn.request.answer_start else (THINK_END,)
     finished = True
     while turn.tokens < budget:
         written = yield Write(turn.text, budget - turn.tokens, stop)
@@ -199,7 +198,7 @@ class _Turn:
 
         What is named inside a closed thinking block is only spoken of.
         """
-        text = self.text if name == "think" else self.text.rpartition("</think>")[2]
+        text = self.text if name == "think" else self.text.rpartition(THINK_END)[2]
         opened = text.rfind(f"<{name}>")
         if opened < 0 and not (name == "think" and self.thinking):
             return False
@@ -209,7 +208,7 @@ class _Turn:
         """The text with its reasoning closed."""
         if self.open("think"):
             return self.text.rstrip() + self.close_thinking
-        return self.text.rstrip() + "\n</reason>\n" if self.open("reason") else self.text
+        return self.text.rstrip() + f"\n{REASON_END}\n" if self.open("reason") else self.text
 
     def before_the_answer(self) -> str:
         """The text up to where the form belongs: reasoning closed, an answer in it dropped."""
@@ -222,12 +221,11 @@ class _Turn:
 
 # Where an answer begins, as far as the text goes: tagged (not where the tag is only spoken of), or
 # an object that scores labels, fenced or not.
-_TAGGED = re.compile(r"""<answer>(?=\s*(?:[{`\["'0-9]|\Z))""")
 _BARE = re.compile(r"""(?:```\w*\s*)?\{\s*(?:["'“]\s*\[?|\[)?\s*(?:[0-9]|\Z)|```\w*\s*\Z""")
 
 
 def _without_answer(text: str, *, bare: bool) -> str:
     """Text less the answer it ends in, tagged or `bare`; one in closed reasoning is left."""
-    start = max(0, *(text.rfind(end) for end in ("</think>", "</reason>")))
-    found = _TAGGED.search(text, start) or (_BARE.search(text, start) if bare else None)
+    start = max(0, *(text.rfind(end) for end in (THINK_END, REASON_END)))
+    found = ANSWER_BEGINS.search(text, start) or (_BARE.search(text, start) if bare else None)
     return text[: found.start()] if found else text

@@ -12,6 +12,7 @@ from llmrankers_groupwise.engines.lengths import even_lengths, longest_beginning
 from llmrankers_groupwise.engines.llm.templates import template_of, without_brackets, without_system
 from llmrankers_groupwise.errors import EngineError, ModelError, SettingsError
 from llmrankers_groupwise.files.text_files import well_formed
+from llmrankers_groupwise.prompting.tags import THINK
 from llmrankers_groupwise.types import Message, Request
 
 __all__ = [
@@ -203,7 +204,7 @@ class ChatTokenizer:
         cut = 0
         if limit is not None and len(ids) > limit:
             request, ids, cut = self._cut(request, ids, limit, template)
-        thinking = text.rstrip().endswith("<think>")
+        thinking = text.rstrip().endswith(THINK)
         return Prompt(request, tuple(ids), cut, thinking)
 
     def _cleaned(self, request: Request) -> Request:

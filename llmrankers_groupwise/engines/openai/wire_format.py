@@ -20,6 +20,7 @@ from llmrankers_groupwise.engines.llm.form_probabilities import (
 )
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.files.text_files import well_formed
+from llmrankers_groupwise.prompting.tags import THINK, THINK_END
 from llmrankers_groupwise.types import Message, Request, Sampling, ScoreForm
 
 __all__ = [
@@ -244,16 +245,16 @@ def written_text(completion: Completion, step: Write) -> str:
     cut = completion.finish_reason == "length"
     text = completion.text
     if completion.reasoning:
-        closing = "\n</think>\n\n" if text or not (cut or stopped_by) else ""
-        text = f"<think>\n{completion.reasoning}{closing}{text}"
+        closing = f"\n{THINK_END}\n\n" if text or not (cut or stopped_by) else ""
+        text = f"{THINK}\n{completion.reasoning}{closing}{text}"
     if cut or not step.stop:
         return text
     if stopped_by is None:
         # Of the stop strings only one tells by itself that it was met: thinking that has not
         # ended otherwise. Behind another the text is as good without.
         so_far = step.text + text
-        thinking = so_far.rfind("<think>") > so_far.rfind("</think>")
-        return text + "</think>" if thinking and step.stop == ("</think>",) else text
+        thinking = so_far.rfind(THINK) > so_far.rfind(THINK_END)
+        return text + THINK_END if thinking and step.stop == (THINK_END,) else text
     return text + stopped_by if stopped_by in step.stop else text
 
 

@@ -18,6 +18,7 @@ from llmrankers_groupwise.methods.groupwise.method import GroupwiseSettings
 from llmrankers_groupwise.methods.setwise import SetwiseSettings
 from llmrankers_groupwise.prompting.prompt_file import PromptFile, load_prompt
 from llmrankers_groupwise.prompting.render import render
+from llmrankers_groupwise.prompting.tags import ANY_TAG, REASONING_BLOCK
 from llmrankers_groupwise.rankers.ask import EngineCaller
 from llmrankers_groupwise.rankers.failures import FailureMonitor
 from llmrankers_groupwise.training.data.labels import Labelled, SubList
@@ -51,8 +52,6 @@ REASONS = ("none", "teacher", "rationalised")
 
 _IN_FLIGHT = 64
 
-_REASON = re.compile(r"<(reason|think)>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
-_TAG = re.compile(r"<\s*/?\s*(?:reason|think|answer)\b|```", re.IGNORECASE)
 _TOLD = re.compile(  # words of somebody who was told the answer
     r"\b(?:gold|given|provided|assigned|known|target)[- ](?:scores?|marks?|labels?|ratings?"
     r"|judge?ments?)\b|\bground[- ]truth\b|\bmark(?:s|ed)?\b",
@@ -203,12 +202,12 @@ def reason_in(text: str) -> str | None:
 
     Of several blocks the last <reason> counts, else the last <think>.
     """
-    found = _REASON.findall(text)
+    found = REASONING_BLOCK.findall(text)
     reasons = [each for tag, each in found if tag.lower() == "reason"] or [
         each for _, each in found
     ]
     reason = reasons[-1].strip() if reasons else ""
-    return None if not reason or _TAG.search(reason) else reason
+    return None if not reason or ANY_TAG.search(reason) else reason
 
 
 def pair_agreement(scores: Sequence[float], gold: Sequence[float]) -> float:

@@ -8,12 +8,12 @@ speaks of, and the answer alone where it speaks of none.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from llmrankers_groupwise.prompting.prompt_file import PromptFile
 from llmrankers_groupwise.prompting.render import render
+from llmrankers_groupwise.prompting.tags import ANSWER, REASONING_BLOCK, REASONING_TAG, answered
 from llmrankers_groupwise.training.data.labels import Labelled, SubList
 
 __all__ = [
@@ -29,9 +29,6 @@ __all__ = [
 ]
 
 Row = dict[str, Any]
-
-_REASONING = re.compile("<(reason|think)>")
-_REASONED = re.compile(r"<(reason|think)>(.*?)</\1>", re.DOTALL)
 
 
 def answer_text(chosen: SubList, method: str, prompt: PromptFile, reason: str | None) -> str:
@@ -49,22 +46,22 @@ def answer_text(chosen: SubList, method: str, prompt: PromptFile, reason: str | 
     else:
         labelled = enumerate(chosen.gold, start=1)
         answer = json.dumps({f"[{label}]": round(score) for label, score in labelled})
-    if "<answer>" not in prompt.prompt_user:
+    if ANSWER not in prompt.prompt_user:
         return answer
     body = answer if method == "setwise" else f"\n```json\n{answer}\n```\n"
-    said = f"<answer>{body}</answer>"
-    tag = _REASONING.search(prompt.prompt_user)
+    said = answered(body)
+    tag = REASONING_TAG.search(prompt.prompt_user)
     return f"<{tag[1]}>{reason or ''}</{tag[1]}>\n{said}" if tag else said
 
 
 def asks_for_reasoning(prompt: PromptFile) -> bool:
     """Whether replies to this prompt have reasoning in tags before the answer."""
-    return "<answer>" in prompt.prompt_user and bool(_REASONING.search(prompt.prompt_user))
+    return ANSWER in prompt.prompt_user and bool(REASONING_TAG.search(prompt.prompt_user))
 
 
 def answer_reason(text: str) -> str:
     """The reasoning of such a reply; "" where it has none."""
-    match = _REASONED.match(text)
+    match = REASONING_BLOCK.match(text)
     return match[2].strip() if match else ""
 
 

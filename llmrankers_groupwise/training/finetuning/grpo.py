@@ -12,6 +12,7 @@ from typing import Any
 
 from llmrankers_groupwise.engines.llm.tokenizer import ChatTokenizer
 from llmrankers_groupwise.errors import InputError, SettingsError
+from llmrankers_groupwise.prompting.tags import ANSWER, TAGS
 from llmrankers_groupwise.training.data.load import TrainingRows
 from llmrankers_groupwise.training.finetuning.fit import (
     Preparation,
@@ -30,7 +31,6 @@ from llmrankers_groupwise.training.finetuning.models import (
 )
 from llmrankers_groupwise.training.finetuning.settings import GrpoSettings
 from llmrankers_groupwise.training.finetuning.tokenization import (
-    TAGS,
     fitting_prompts,
     inference_rows,
 )
@@ -201,10 +201,10 @@ def _reward(given: Any, method: str) -> Callable[..., Any]:
 
 def _asked_for(reward: Callable[..., Any], prompt: bytes) -> Callable[..., Any]:
     """The reward of replies as the prompt asks for them: with tags only where it speaks of them."""
-    if isinstance(reward, GroupReward) and b"<answer>" not in prompt and reward.tags:
+    if isinstance(reward, GroupReward) and ANSWER.encode() not in prompt and reward.tags:
         logger.warning("the prompt asks for no tags, and %s looks for none", reward.name)
         return dataclasses.replace(reward, tags=False)
-    if reward is rank_r1 and b"<answer>" not in prompt:
+    if reward is rank_r1 and ANSWER.encode() not in prompt:
         logger.warning(
             "the prompt does not ask for <think> and <answer>, and rank_r1 gives a reply without "
             "them 0: make rows with a prompt that does"

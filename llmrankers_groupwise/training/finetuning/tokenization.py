@@ -9,6 +9,7 @@ from typing import Any
 
 from llmrankers_groupwise.engines.llm.tokenizer import ChatTokenizer
 from llmrankers_groupwise.errors import InputError, ModelError
+from llmrankers_groupwise.prompting.tags import TAGS, THINK, THINK_END
 from llmrankers_groupwise.types import Message
 
 __all__ = ["Fitting", "fitting_prompts", "inference_rows", "sft_examples"]
@@ -16,7 +17,6 @@ __all__ = ["Fitting", "fitting_prompts", "inference_rows", "sft_examples"]
 logger = logging.getLogger(__name__)
 
 # An answer's tags, which some models have as control tokens.
-TAGS = ("<reason>", "</reason>", "<answer>", "</answer>", "<think>", "</think>")
 
 IGNORED = -100
 """The label of a token that the loss leaves out, as PyTorch has it."""
@@ -134,7 +134,7 @@ def _encoded(row: Row, chat: ChatTokenizer, ends: Collection[int]) -> tuple[list
     said: Sequence[Message] = row["completion"]
     text = chat.rendered(prompt)
     whole = chat.rendered([*prompt, *said], add_generation_prompt=False)
-    if whole.startswith(text) and not text.rstrip().endswith("<think>"):
+    if whole.startswith(text) and not text.rstrip().endswith(THINK):
         answer = whole[len(text) :]
     else:  # the template shows a turn that is over otherwise than one to come
         answer = _behind(text, said[-1]["content"])
@@ -150,11 +150,11 @@ def _encoded(row: Row, chat: ChatTokenizer, ends: Collection[int]) -> tuple[list
 
 def _behind(text: str, content: str) -> str:
     """What an assistant says behind a prompt, which may have opened a thinking block for it."""
-    if not text.rstrip().endswith("<think>"):
+    if not text.rstrip().endswith(THINK):
         return content
-    if content.lstrip().startswith("<think>"):
-        return content.lstrip().removeprefix("<think>").lstrip("\n")
-    return f"\n</think>\n\n{content}"
+    if content.lstrip().startswith(THINK):
+        return content.lstrip().removeprefix(THINK).lstrip("\n")
+    return f"\n{THINK_END}\n\n{content}"
 
 
 def _fitting(kept: list[dict[str, Any]], n: int, longest: int, limit: str) -> Fitting:

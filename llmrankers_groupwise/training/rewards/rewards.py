@@ -22,6 +22,7 @@ from typing import Any
 
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.prompting.parse_scores import parse_scores
+from llmrankers_groupwise.prompting.tags import REASON_AND_ANSWER, THINK_END, THOUGHT_AND_ANSWER
 from llmrankers_groupwise.training.rewards.columns import (
     Completion,
     Rewards,
@@ -191,7 +192,7 @@ def rank_r1(completions: Sequence[Completion], *, ground_truth: Any, **columns: 
     rows = read_labels(completions, ground_truth)
 
     def reward(text: str, label: str) -> float:
-        match = _THOUGHT_AND_ANSWER.fullmatch(text)
+        match = THOUGHT_AND_ANSWER.fullmatch(text)
         return float(match is not None and match["content"].strip() == label)
 
     return each_reward("rank_r1", completions, rows, columns, reward)
@@ -199,18 +200,14 @@ def rank_r1(completions: Sequence[Completion], *, ground_truth: Any, **columns: 
 
 # --- What a reply says ------------------------------------------------------------------------
 
-_INSIDE = r"[^<]*+(?:<(?!/?(?:reason|think|answer)>)[^<]*+)*+"  # text without a tag
-_ANSWER = rf"\s*+(<answer>(?P<content>{_INSIDE})</answer>)\s*+"
-_REASON_AND_ANSWER = re.compile(rf"\s*+<reason>{_INSIDE}</reason>{_ANSWER}", re.IGNORECASE)
-_THOUGHT_AND_ANSWER = re.compile(rf"\s*+(?:<think>)?{_INSIDE}</think>{_ANSWER}", re.IGNORECASE)
-_THOUGHT_END = re.compile("</think>", re.IGNORECASE)
+_THOUGHT_END = re.compile(THINK_END, re.IGNORECASE)
 
 
 def _contract(text: str) -> re.Match[str] | None:
     """Reason and answer, behind what a thinking model wrote of its own accord."""
-    match = _REASON_AND_ANSWER.fullmatch(text)  # there is no </think> in it then
+    match = REASON_AND_ANSWER.fullmatch(text)  # there is no </think> in it then
     if match is None and (thought := _THOUGHT_END.search(text)):
-        match = _REASON_AND_ANSWER.fullmatch(text, thought.end())
+        match = REASON_AND_ANSWER.fullmatch(text, thought.end())
     return match
 
 
