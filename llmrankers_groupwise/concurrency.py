@@ -1,4 +1,4 @@
-"""What threads share: values that are made once, and an event loop in a thread of its own.
+"""Values that are made once, an event loop in a thread of its own, and interrupts.
 
 Synchronous calls run their coroutines on the loop, so that they work inside a running loop. What
 belongs to one loop, as a client with open connections does, lives on it and serves callers of any.

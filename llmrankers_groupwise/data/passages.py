@@ -1,7 +1,7 @@
-"""Where passages come from: corpora in JSONL, and ir_datasets.
+"""Where passages come from: corpora in JSONL.
 
-Lucene indexes are in `lucene`, files that bring their own passages in `candidates`. A source holds
-no texts: it reads those of one query when they are asked for.
+`pyserini` has Lucene indexes, `ir_datasets` its collections, `candidate_files` files that bring
+their own passages. A source holds no texts: it reads those of one query when they are asked for.
 """
 
 from __future__ import annotations

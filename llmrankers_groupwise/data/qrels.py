@@ -1,4 +1,4 @@
-"""Relevance judgements in TREC's format."""
+"""Relevance judgements (qrels) from files in TREC's format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TREC files: queries and qrels, and runs to be written; `runs` reads those."""
+"""Queries from files: TSV and JSONL."""
 
 from __future__ import annotations
 

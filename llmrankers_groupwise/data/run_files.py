@@ -1,4 +1,4 @@
-"""TREC run files, read query by query in the memory of one query."""
+"""TREC run files: read query by query in the memory of one query, and written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many tokens texts may have."""
+"""How many tokens texts may have, and have where nobody gives a tokenizer."""
 
 from __future__ import annotations
 

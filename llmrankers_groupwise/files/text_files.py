@@ -1,4 +1,4 @@
-"""Text files read line by line with the line's number, and files written whole or not at all."""
+"""Text files read line by line, with the line's number and byte offset."""
 
 from __future__ import annotations
 

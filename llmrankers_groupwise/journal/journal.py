@@ -2,6 +2,15 @@
 
 It stands behind `ask`, for every method and engine. A question whose reply is there is not asked,
 nor is one that is being asked at this moment; a run that was killed goes on where it stopped.
+
+The file is one SQLite database, in which nothing paid for is ever overwritten:
+
+    runs       what was asked and how, by the digest of that; `used` counts up with every start
+    queries    a run's queries in their order, as they were shown, with their candidates
+    questions  a run's questions: query, repeat, documents in prompt order, and the reply's number
+    replies    by the key of the question (`keys.question_key`), errors included
+
+A reply is JSON packed by zlib, whose checksum shows damage on disk; `failed` tells errors.
 """
 
 from __future__ import annotations
@@ -45,6 +54,8 @@ __all__ = [
     "insert_question",
     "insert_reply",
 ]
+
+# --- Opening the file, and what its failures mean -------------------------------------------------
 
 APPLICATION_ID = 0x6C72_6777  # "lrgw", in the file's header
 VERSION = 1
@@ -163,6 +174,8 @@ def check_size(connection: sqlite3.Connection, path: Path) -> None:
 
 Statement = tuple[str, Sequence[object]]
 """SQL with its parameters."""
+
+# --- Its tables -----------------------------------------------------------------------------------
 
 SCHEMA = f"""
 PRAGMA application_id = {APPLICATION_ID};
@@ -394,6 +407,9 @@ class Files:
         self._alone.release()
 
 
+# --- Writing: the right to, and the one thread that does ------------------------------------------
+
+
 class _Writer:
     """One thread that writes: what comes while it writes is the next transaction.
 
@@ -527,6 +543,9 @@ def _claimed(path: Path) -> FileLock:
             f"exists and may be written to, or give another --journal, or --no_journal"
         ) from error
     return lock
+
+
+# --- The journal ----------------------------------------------------------------------------------
 
 
 class Journal:

@@ -1,4 +1,4 @@
-"""Prompt files, and the messages rendered from them.
+"""Prompt files: found by name or path, read and checked.
 
 A prompt file is TOML with llm-rankers' keys. `prompt_user` and `doc_prefix` are templates with the
 semantics of str.format; `prompt_system` is sent as it stands.

@@ -248,6 +248,9 @@ def assignment(text: str) -> tuple[str, Any]:
         return key, value
 
 
+# --- Workers --------------------------------------------------------------------------------------
+
+
 def add_worker_options(group: argparse._ArgumentGroup) -> None:
     """Add them to the group."""
     add = group.add_argument

@@ -1,4 +1,4 @@
-"""What the command says of a run, well ended or not."""
+"""What the command prints about a run, and checks of the paths that it writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Token counts where nobody gives a tokenizer: one token for every four bytes of UTF-8.
+"""Prompts of a model without a tokenizer: one token is counted for every four bytes of UTF-8.
 
 That is about right for English. Texts in other scripts and texts full of numbers have more tokens,
 so a prompt keeps a fifth of its room free.

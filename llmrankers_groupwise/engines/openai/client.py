@@ -1,4 +1,4 @@
-"""A server of OpenAI's interface: where it is, what opens it, and what its failures mean."""
+"""The client of a server: where that is, what opens it, what its failures mean, what it takes."""
 
 from __future__ import annotations
 
@@ -313,6 +313,9 @@ def _import_openai() -> Any:
 
 
 logger = logging.getLogger(__name__)
+
+
+# --- What the server takes ------------------------------------------------------------------------
 
 
 class Negotiator:

@@ -70,6 +70,9 @@ _MOST_CONNECTIONS = 1000  # of the client
 _WAYS: tuple[Way, ...] = ("json_schema", "regex", "none")
 
 
+# --- Settings, and the model that they mean -------------------------------------------------------
+
+
 def resolved_settings(settings: EngineSettings) -> dict[str, Any]:
     """The engine's arguments, defaults filled in.
 
@@ -199,6 +202,8 @@ def chosen_model(
     length = card.get("max_model_len") or base.get("max_model_len")
     return name, length if type(length) is int and length > 0 else None
 
+
+# --- The engine -----------------------------------------------------------------------------------
 
 _SPEED_ARGS = ("base_url", "api_key_env", "concurrency", "timeout", "max_retries")
 

@@ -1,4 +1,4 @@
-"""Requests and replies of OpenAI's chat completions, as pure functions."""
+"""Requests and replies of chat completions, and what to leave out after a refusal (pure)."""
 
 from __future__ import annotations
 
@@ -308,6 +308,9 @@ def after_reply(
 
 Way = Literal["json_schema", "regex", "none"]
 """How a form is asked for: OpenAI's structured outputs, vLLM's by regular expression, in words."""
+
+
+# --- What a server takes --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
