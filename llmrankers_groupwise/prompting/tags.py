@@ -29,9 +29,12 @@ __all__ = [
     "without_reasoning",
 ]
 
-ANSWER, ANSWER_END = "<answer>", "</answer>"
-REASON, REASON_END = "<reason>", "</reason>"
-THINK, THINK_END = "<think>", "</think>"
+ANSWER = "<answer>"
+ANSWER_END = "</answer>"
+REASON = "<reason>"
+REASON_END = "</reason>"
+THINK = "<think>"
+THINK_END = "</think>"
 TAGS = (REASON, REASON_END, ANSWER, ANSWER_END, THINK, THINK_END)
 _REASONING = ("reason", "think")
 
