@@ -29,7 +29,7 @@ __all__ = [
     "pulled_prompts",
 ]
 
-# The names of upstream.SOURCES, which is above this module and cannot be imported here.
+# The names of published.SOURCES, which is above this module and cannot be imported here.
 PULLABLE = (
     "grouprank", "rank-r1", "rank-r1-v0.2", "rankzephyr", "reasonrank", "setwise",
 )  # fmt: skip

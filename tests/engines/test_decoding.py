@@ -424,6 +424,12 @@ def test_a_model_in_an_adapters_wrapper_gets_its_cache_and_nothing_is_deprecated
     assert torch.allclose(again[1], bare[1])  # an adapter begins without effect
 
 
+def test_a_forward_that_a_trainer_put_in_its_place_hides_nothing() -> None:
+    network = TakesCache()
+    network.forward = lambda *args, **kwargs: None
+    assert cache_argument(network) == "cache"
+
+
 def test_a_model_that_takes_no_cache_is_refused() -> None:
     with pytest.raises(ModelError, match="Linear takes neither cache nor past_key_values"):
         cache_argument(torch.nn.Linear(1, 1))

@@ -38,7 +38,7 @@ def run_finetune(arguments: argparse.Namespace) -> None:
     """Do what it says.
 
     Raises:
-        GroupwiseError: as `training.sft.sft` and `training.grpo.grpo`.
+        GroupwiseError: as `training.sft` and `training.grpo`.
     """
     if not sys.stderr.isatty():  # no bar, so a line for each point of the curves
         logging.getLogger(curves.__name__).setLevel(logging.INFO)

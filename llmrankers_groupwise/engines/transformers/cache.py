@@ -69,9 +69,12 @@ def cache_argument(network: Any) -> str:
 
 
 def _forward_parameters(network: Any) -> Mapping[str, inspect.Parameter]:
-    """What a model's forward takes. The wrapper that peft puts around a model hides it."""
+    """What a model's forward takes: its class's, as trainers put another in the model's place.
+
+    The wrapper that peft puts around a model hides it, too.
+    """
     inner = network.get_base_model() if hasattr(network, "get_base_model") else network
-    return inspect.signature(inner.forward).parameters
+    return inspect.signature(type(inner).forward).parameters
 
 
 class Cache:

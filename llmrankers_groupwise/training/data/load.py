@@ -1,7 +1,7 @@
 """Rows of a training set, read back and checked before anything costly begins.
 
 A training set is a folder that `train synthesize` made, with its manifest `dataset.json`, or a file
-of rows of one's own. The columns are those of `training.rows`.
+of rows of one's own. The columns are those of `training.data.rows`.
 """
 
 from __future__ import annotations

@@ -69,14 +69,14 @@ def format_reward(completions: Sequence[Completion], *, gold: Any, **columns: An
 
 
 def ndcg_reward(completions: Sequence[Completion], *, gold: Any, **columns: Any) -> Rewards:
-    """Expected NDCG@10, 0..1, with the gold scores as gains: `agreement.expected_ndcg`."""
+    """Expected NDCG@10, 0..1, with the gold scores as gains: `measures.expected_ndcg`."""
     return _part("ndcg", completions, columns, gold)
 
 
 def recall_reward(
     completions: Sequence[Completion], *, gold: Any, relevant: Any, **columns: Any
 ) -> Rewards:
-    """Expected recall@10, 0..1, of what is relevant: `agreement.expected_recall`.
+    """Expected recall@10, 0..1, of what is relevant: `measures.expected_recall`.
 
     The gold order scores best where what is relevant has higher gold scores than what is not.
     """
@@ -84,7 +84,7 @@ def recall_reward(
 
 
 def rbo_reward(completions: Sequence[Completion], *, gold: Any, **columns: Any) -> Rewards:
-    """Expected rank-biased overlap with the gold order, 0..1, p = 0.9: `agreement.expected_rbo`."""
+    """Expected rank-biased overlap with the gold order, 0..1, p = 0.9: `measures.expected_rbo`."""
     return _part("rbo", completions, columns, gold)
 
 
