@@ -185,6 +185,8 @@ def fit(prepared: Preparation, trainer: Any, chat: ChatTokenizer, fitting: Fitti
     with folder.begun(described, prepared.prompt, resume=settings.resume):
         _add_callbacks(prepared, trainer, chat)
         checkpoint = folder.last_checkpoint() if settings.resume else None
+        if checkpoint:
+            _load_adapter(trainer, checkpoint)
         try:
             done = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except OutOfMemoryError as error:
@@ -198,6 +200,18 @@ def fit(prepared: Preparation, trainer: Any, chat: ChatTokenizer, fitting: Fitti
     return TrainResult(
         folder.path, trainer.state.log_history, metrics, len(fitting.rows), fitting.too_long
     )
+
+
+def _load_adapter(trainer: Any, checkpoint: Path) -> None:
+    """Load the adapter in training where KL's reference is a second one.
+
+    transformers before 5.23 loads the second one alone, as it has a folder of its own.
+    """
+    network = trainer.model
+    if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+        return  # these load whole states
+    if "ref" in getattr(network, "peft_config", ()):
+        network.load_adapter(str(checkpoint), "default", is_trainable=True)
 
 
 def _described(prepared: Preparation) -> dict[str, Any]:

@@ -79,6 +79,7 @@ def grpo(settings: GrpoSettings) -> TrainResult:
 
 def _grpo(settings: GrpoSettings, prepared: Preparation, reward: Callable[..., Any]) -> TrainResult:
     from datasets import Dataset
+    from transformers import set_seed
     from trl import GRPOConfig, GRPOTrainer
 
     from llmrankers_groupwise.engines.transformers.loading import end_tokens
@@ -93,6 +94,7 @@ def _grpo(settings: GrpoSettings, prepared: Preparation, reward: Callable[..., A
     rows = fitting.rows
     if settings.curriculum:
         rows = by_size(rows, _prompts(settings, len(rows)), settings.seed)
+    set_seed(settings.seed)  # of a new adapter's weights; TRL before 1.15 does not
     trainer = GRPOTrainer(
         model=network,
         reward_funcs=whole_replies(reward, chat, end_tokens(network, chat)),

@@ -44,6 +44,7 @@ def sft(settings: SftSettings) -> TrainResult:
 
 def _sft(settings: SftSettings, prepared: Preparation) -> TrainResult:
     from datasets import Dataset
+    from transformers import set_seed
     from trl import SFTConfig, SFTTrainer
 
     from llmrankers_groupwise.engines.transformers.loading import end_tokens
@@ -58,6 +59,7 @@ def _sft(settings: SftSettings, prepared: Preparation) -> TrainResult:
     ends = end_tokens(network, chat)
     rows = inference_rows(prepared.rows.rows, chat, prepared.prompt.decode())
     fitting = sft_examples(rows, chat, ends, settings.max_length, tokens_taken(settings))
+    set_seed(settings.seed)  # of a new adapter's weights; TRL before 1.15 does not
     trainer = SFTTrainer(
         model=network,
         args=config,
