@@ -13,7 +13,7 @@ vllm := --extra transformers --extra openai --extra dev \
     --overrides constraints.txt
 lowest := $(test) --resolution lowest-direct
 
-.PHONY: help demo head-to-head test test-vllm test-lowest test-latest lint lock browser clean
+.PHONY: help demo head-to-head test test-vllm test-lowest test-latest lint reference lock browser clean
 help:
 	@echo "make demo           rerank the demo collection and print what changed"
 	@echo "make head-to-head   rerank it by four methods, fuse, compare, and report"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-lowest    run all tests with the lowest versions that setup.py allows"
 	@echo "make test-latest    run all tests with the newest ones, and list what is deprecated"
 	@echo "make lint           ruff, mypy --strict and the import rules"
+	@echo "make reference      write docs/options.md from the options of the code"
 	@echo "make lock           write the lock files again; with UPGRADE=1 the newest versions"
 	@echo "make clean          remove the virtual environments and caches"
 
@@ -57,6 +58,9 @@ lint: .venv/installed
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache --no-logo
+
+reference: .venv/installed
+	.venv/bin/python -m llmrankers_groupwise.cli.reference > docs/options.md
 
 lock: .venv-lock/bin/uv
 	$(foreach name,$(ENVIRONMENTS),.ci/lock .ci/locks/$(name).txt --python-platform $(PLATFORM) \

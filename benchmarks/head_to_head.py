@@ -45,7 +45,7 @@ from llmrankers_groupwise import (
     SetwiseLlmRanker,
 )
 from llmrankers_groupwise.concurrency import gather
-from llmrankers_groupwise.engines.base import resolve_engine
+from llmrankers_groupwise.engines.registry import resolve_engine
 from llmrankers_groupwise.rankers.base import MethodRanker
 from llmrankers_groupwise.testing import save_random_model
 from llmrankers_groupwise.types import Usage

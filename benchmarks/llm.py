@@ -27,10 +27,10 @@ from llmrankers.rankers import SearchResult
 
 from llmrankers_groupwise import EngineSettings, GroupwiseLlmRanker, Request, Sampling
 from llmrankers_groupwise.concurrency import gather
-from llmrankers_groupwise.engines.base import resolve_engine
 from llmrankers_groupwise.engines.lengths import form_budget
 from llmrankers_groupwise.engines.llm.form_probabilities import form_regex
 from llmrankers_groupwise.engines.llm.tokenizer import Prompt
+from llmrankers_groupwise.engines.registry import resolve_engine
 from llmrankers_groupwise.prompting import load_prompt, render
 from llmrankers_groupwise.testing import save_random_model
 from llmrankers_groupwise.types import ScoreForm

@@ -32,8 +32,8 @@ from troubled_server import troubled_server
 from llmrankers_groupwise import GroupwiseLlmRanker, Reply, Request, Sampling
 from llmrankers_groupwise.cli import main as command
 from llmrankers_groupwise.data import FirstStage, JsonlPassages, RunFile, read_queries
-from llmrankers_groupwise.engines.base import ENGINES
 from llmrankers_groupwise.engines.embedded import EmbeddedEngine
+from llmrankers_groupwise.engines.registry import ENGINES
 from llmrankers_groupwise.journal import ReadJournal
 from llmrankers_groupwise.pipeline import Experiment, Summary
 from llmrankers_groupwise.testing import ScriptedEngine, json_reply

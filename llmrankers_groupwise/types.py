@@ -165,12 +165,12 @@ class Sampling:
     """How an engine draws tokens, and how many.
 
     Attributes:
-        temperature: 0 means greedy decoding.
+        temperature: the sampling temperature; 0 decodes greedily.
         top_p: the share of probability that tokens are drawn from.
-        max_tokens: the longest text, reasoning included.
-        reasoning_tokens: the longest reasoning, then closed if it is open; the answer follows.
-            With a form, 0 or None fills it at once; for a text, None is no limit but max_tokens.
-        seed: for drawing; None draws differently every time.
+        max_tokens: the most tokens of a reply, reasoning included.
+        reasoning_tokens: the most tokens of reasoning before the answer. By default there is no
+            reasoning before a form, and max_tokens is the limit before a text.
+        seed: the seed of drawing; None draws differently every time.
 
     >>> Sampling(temperature=0.3, top_p=0.8, max_tokens=8000).temperature
     0.3

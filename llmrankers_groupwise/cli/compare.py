@@ -22,8 +22,8 @@ from llmrankers_groupwise.report.plot_style import check_plots
 __all__ = ["add_compare_parser", "run_compare"]
 
 
-def add_compare_parser(commands: Any) -> set[str]:
-    """Add `compare` to the commands; gives the options it has."""
+def add_compare_parser(commands: Any) -> dict[str, argparse.ArgumentParser]:
+    """Add `compare` to the commands; gives its parser."""
     compare = commands.add_parser(
         "compare",
         help="measure run files, and test them against one of them",
@@ -54,7 +54,7 @@ def add_compare_parser(commands: Any) -> set[str]:
     add("--seed", type=int, default=0, help="of the randomisation tests (default: 0)")
     add("--json", action="store_true", help="print everything as JSON, values of each query too")
     _add_report(compare.add_argument_group("report"))
-    return set(compare._option_string_actions)
+    return {"": compare}
 
 
 def _add_report(group: argparse._ArgumentGroup) -> None:

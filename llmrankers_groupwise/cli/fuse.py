@@ -6,13 +6,14 @@ import argparse
 from collections.abc import Sequence
 from typing import IO, Any, get_args
 
-from llmrankers_groupwise.cli.common.options import word
+from llmrankers_groupwise.cli.common.options import reader
 from llmrankers_groupwise.cli.common.output import check_other
 from llmrankers_groupwise.data.manifest import check_place, versions, write_run
 from llmrankers_groupwise.data.run_files import RunFile, write_ranking
 from llmrankers_groupwise.data.run_fusion import FusedQuery, RunFusion, check_run_fusion, fuse_runs
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.scores import RRF_K, strictly_decreasing
+from llmrankers_groupwise.settings import word
 from llmrankers_groupwise.types import RankedDocument
 
 __all__ = ["add_fuse_parser", "run_fuse"]
@@ -20,8 +21,8 @@ __all__ = ["add_fuse_parser", "run_fuse"]
 _FIRST = 5
 
 
-def add_fuse_parser(commands: Any) -> set[str]:
-    """Add `fuse` to the commands; gives the options it has."""
+def add_fuse_parser(commands: Any) -> dict[str, argparse.ArgumentParser]:
+    """Add `fuse` to the commands; gives its parser."""
     fuse = commands.add_parser(
         "fuse",
         help="fuse run files into one",
@@ -54,8 +55,13 @@ def add_fuse_parser(commands: Any) -> set[str]:
     )
     add("--rrf_k", type=int, default=RRF_K, help=f"the constant of rrf (default: {RRF_K})")
     add("--depth", type=int, metavar="N", help="take the best N of each run (default: all)")
-    add("--tag", default="fused", type=word, help="the run's name, its last column; else fused")
-    return set(fuse._option_string_actions)
+    add(
+        "--tag",
+        default="fused",
+        type=reader(word),
+        help="the run's name, its last column; else fused",
+    )
+    return {"": fuse}
 
 
 def run_fuse(arguments: argparse.Namespace) -> None:

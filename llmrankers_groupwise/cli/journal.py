@@ -22,28 +22,28 @@ from llmrankers_groupwise.types import GroupScores, Origin, Reply, Status
 __all__ = ["add_journal_parser", "run_journal"]
 
 
-def add_journal_parser(commands: Any) -> set[str]:
-    """Add `journal stats`, `export` and `verify` to the commands; gives the options they have."""
+def add_journal_parser(commands: Any) -> dict[str, argparse.ArgumentParser]:
+    """Add `journal stats`, `export` and `verify` to the commands; gives their parsers."""
     journal = commands.add_parser(
         "journal", help="look into a journal: its runs, its replies, its health", allow_abbrev=False
     )
     actions = journal.add_subparsers(
         title="actions", dest="action", required=True, metavar="ACTION"
     )
-    known: set[str] = set()
+    parsers = {}
     for name, about, saved in (
         ("stats", "runs, replies by status, tokens and seconds", None),
         ("export", "every question with its reply, a JSON line each", "the file; else printed"),
         ("verify", "read all of it; fails if it is damaged", "save there what can be read of it"),
     ):
         action = actions.add_parser(name, help=about, description=about, allow_abbrev=False)
+        parsers[name] = action
         action.add_argument("--journal", metavar="FILE", required=True, help="the journal")
         if saved:
             action.add_argument("--save_path", metavar="FILE", help=saved)
         if name == "stats":
             action.add_argument("--json", action="store_true", help="print it as JSON")
-        known |= set(action._option_string_actions)
-    return known
+    return parsers
 
 
 def run_journal(arguments: argparse.Namespace) -> None:
@@ -85,7 +85,7 @@ def _stats(arguments: argparse.Namespace) -> None:
 
 
 def _counted(journal: ReadJournal, run: RecordedRun) -> dict[str, Any]:
-    settings = recorded_settings(run.described)
+    settings = recorded_settings(run.described.asked)
     statuses: Counter[Status] = Counter()
     prompt_tokens = completion_tokens = 0
     seconds = 0.0
@@ -97,11 +97,11 @@ def _counted(journal: ReadJournal, run: RecordedRun) -> dict[str, Any]:
     described = run.described
     return {
         "run": run.number,
-        "method": described["method"],
-        "engine": described["engine"]["engine"],
-        "model": described["engine"].get("model"),
-        "settings": described["settings"],
-        "queries": described["queries"],
+        "method": described.method,
+        "engine": described.engine.get("engine"),
+        "model": described.engine.get("model"),
+        "settings": described.settings,
+        "queries": described.queries,
         "queries_begun": journal.count("queries", f"run = {run.number}"),
         "questions": statuses.total(),
         "statuses": {status.value: statuses[status] for status in Status if statuses[status]},
@@ -122,7 +122,7 @@ def _export(arguments: argparse.Namespace) -> None:
             file = stack.enter_context(write_atomically(arguments.save_path))
         lines = 0
         for run in journal.runs():
-            settings = recorded_settings(run.described)
+            settings = recorded_settings(run.described.asked)
             for text, origin, reply in _answered(journal, run):
                 read = settings.read(reply, len(origin.doc_ids))
                 file.write(_line(_record(run, text, origin, reply, read)))

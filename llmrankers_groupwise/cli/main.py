@@ -5,7 +5,6 @@ Each of its commands is in a module of its own.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import logging
 import os
@@ -13,18 +12,11 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn, TextIO
 
-from llmrankers_groupwise.cli.compare import run_compare
-from llmrankers_groupwise.cli.fuse import run_fuse
-from llmrankers_groupwise.cli.journal import run_journal
-from llmrankers_groupwise.cli.merge import run_merge
-from llmrankers_groupwise.cli.parser import parse_arguments
-from llmrankers_groupwise.cli.prepare import run_prepare
-from llmrankers_groupwise.cli.prompts import run_prompts
-from llmrankers_groupwise.cli.run import run_run
-from llmrankers_groupwise.cli.train.command import run_train
+from llmrankers_groupwise.cli.common.config import to_yaml
+from llmrankers_groupwise.cli.parser import COMMANDS, parse_arguments
 from llmrankers_groupwise.errors import GroupwiseError, InputError
 
 __all__ = ["command", "main"]
@@ -80,8 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = parse_arguments(argv)
         command = arguments.command
+        if getattr(arguments, "print_config", False):
+            print(to_yaml(arguments.resolved))
+            return 0
+        _, run = COMMANDS[command]
         with _ended_in_order():
-            _COMMANDS[command](arguments)
+            run(arguments)
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (InputError, ImportError) as error:
@@ -112,15 +108,3 @@ def _ended_in_order() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-_COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "run": run_run,
-    "merge": run_merge,
-    "journal": run_journal,
-    "prompts": run_prompts,
-    "compare": run_compare,
-    "fuse": run_fuse,
-    "prepare": run_prepare,
-    "train": run_train,
-}

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
+from llmrankers_groupwise.cli.common.options import Help
 from llmrankers_groupwise.cli.common.output import (
+    EXPLAINED,
+    add_output_options,
     check_explain,
     check_other,
     print_summary,
@@ -21,7 +25,44 @@ from llmrankers_groupwise.pipeline.recorded_run import Recorded
 from llmrankers_groupwise.pipeline.results import Ranked
 from llmrankers_groupwise.rankers.base import MethodRanker
 
-__all__ = ["run_merge"]
+__all__ = ["add_merge_parser", "run_merge"]
+
+
+def add_merge_parser(commands: Any) -> dict[str, argparse.ArgumentParser]:
+    """Add `merge` to the commands; gives its parser."""
+    merge: argparse.ArgumentParser = commands.add_parser(
+        "merge",
+        help="make a ranking again from replies in journals: merge OPTIONS... METHOD OPTIONS...",
+        allow_abbrev=False,
+        formatter_class=Help,
+    )
+    group = merge.add_argument_group("what to merge")
+    group.add_argument(
+        "--journal",
+        action="append",
+        required=True,
+        metavar="FILE",
+        help="a journal; repeated for those of a run's shards. Of each the last run is taken",
+    )
+    group.add_argument(
+        "--explain",
+        action=_ExplainOnly,
+        default=[],
+        metavar="QID",
+        help=f"{EXPLAINED}. Without --save_path nothing else is done",
+    )
+    add_output_options(merge.add_argument_group("what to make of it"))
+    return {"": merge}
+
+
+class _ExplainOnly(argparse._AppendAction):
+    """Adds a query to explain, which can be done without saving anything."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *given: Any
+    ) -> None:
+        super().__call__(parser, namespace, *given)
+        parser._option_string_actions["--save_path"].required = False
 
 
 def run_merge(arguments: argparse.Namespace) -> None:
@@ -36,7 +77,7 @@ def run_merge(arguments: argparse.Namespace) -> None:
     for journal in arguments.journal if arguments.save_path is not None else ():
         check_other(arguments.save_path, journal, "a --journal")
     method = arguments.ranked_by
-    settings = {name: getattr(arguments, name) for name in METHODS[method].options}
+    settings = {name: getattr(arguments, name) for name in METHODS[method].own}
     with Recorded(arguments.journal) as recorded:
         ranker = recorded.ranker(method, settings, lenient=arguments.allow_missing)
         explained = _ranked(arguments.explain, recorded, ranker)
@@ -72,14 +113,14 @@ def _merge(
         first_stage=recorded.first_stage(),
         ranker=ranker,
         save_path=arguments.save_path,
-        query_length=recorded.described["run"]["query_length"],
-        passage_length=recorded.described["run"]["passage_length"],
+        query_length=recorded.described.asked.query_length,
+        passage_length=recorded.described.asked.passage_length,
         qrels=read_qrels(arguments.qrels) if arguments.qrels else None,
         measures=arguments.measures,
-        allow_missing=arguments.allow_missing or recorded.described["run"]["allow_missing"],
+        allow_missing=arguments.allow_missing,
         max_failure_rate=arguments.max_failure_rate,
         tag=arguments.tag,
-        settings={"journals": arguments.journal, "merged": recorded.described["run"]},
+        settings={"journals": arguments.journal, "merged": recorded.described.run},
     )
     with table_at_any_end(experiment):
         summary = experiment.run()

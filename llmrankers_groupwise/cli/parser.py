@@ -1,43 +1,57 @@
-"""The grammar of `run-groupwise`; the options themselves are in `common.options`."""
+"""The grammar of `run-groupwise`: which commands there are, and how their words are read."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn
 
 from llmrankers_groupwise import __version__
-from llmrankers_groupwise.cli.common.method_options import METHOD_OPTIONS
-from llmrankers_groupwise.cli.common.options import (
-    add_checks,
-    add_engine,
-    add_inputs,
-    add_journal,
-    add_merged,
-    add_outputs,
-    add_presets,
-    add_worker_options,
-)
-from llmrankers_groupwise.cli.compare import add_compare_parser
-from llmrankers_groupwise.cli.fuse import add_fuse_parser
-from llmrankers_groupwise.cli.journal import add_journal_parser
-from llmrankers_groupwise.cli.prepare import add_prepare_parser
-from llmrankers_groupwise.cli.prompts import add_prompts_parser
-from llmrankers_groupwise.cli.train.command import add_train_parser
-from llmrankers_groupwise.methods.registry import METHODS
+from llmrankers_groupwise.cli.common.config import Config, add_config, config_of
+from llmrankers_groupwise.cli.common.options import Help, add_settings
+from llmrankers_groupwise.cli.compare import add_compare_parser, run_compare
+from llmrankers_groupwise.cli.fuse import add_fuse_parser, run_fuse
+from llmrankers_groupwise.cli.journal import add_journal_parser, run_journal
+from llmrankers_groupwise.cli.merge import add_merge_parser, run_merge
+from llmrankers_groupwise.cli.prepare import add_prepare_parser, run_prepare
+from llmrankers_groupwise.cli.prompts import add_prompts_parser, run_prompts
+from llmrankers_groupwise.cli.run import add_run_parser, run_rerank
+from llmrankers_groupwise.cli.train.command import add_train_parser, run_train
+from llmrankers_groupwise.methods.registry import METHODS, SHARED
 from llmrankers_groupwise.pipeline.recorded_run import Recorded
 from llmrankers_groupwise.rankers.presets import preset_options
 
-__all__ = ["make_parser", "parse_arguments"]
+__all__ = ["COMMANDS", "Grammar", "make_grammar", "make_parser", "parse_arguments"]
+
+Parsers = dict[str, argparse.ArgumentParser]
+
+COMMANDS: Mapping[str, tuple[Callable[[Any], Parsers], Callable[[argparse.Namespace], None]]] = {
+    "run": (add_run_parser, run_rerank),
+    "merge": (add_merge_parser, run_merge),
+    "journal": (add_journal_parser, run_journal),
+    "prompts": (add_prompts_parser, run_prompts),
+    "compare": (add_compare_parser, run_compare),
+    "fuse": (add_fuse_parser, run_fuse),
+    "prepare": (add_prepare_parser, run_prepare),
+    "train": (add_train_parser, run_train),
+}
+"""Command -> what adds its parsers, by their words after the command's ("" for its own), and what
+it does."""
+
+_BY_METHOD = ("run", "merge")
+_CONFIGURED = (("run", ""), ("merge", ""), *(("train", each) for each in (
+    "synthesize", "sft", "grpo",
+)))  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in two lines, with a hint where an option is misspelt or misplaced."""
 
     places: ClassVar[dict[str, tuple[set[str], dict[str, set[str]]]]] = {}
-    """Command -> its options before the word that names a method, and each method's behind it."""
+    """Command -> its options before the word of a method or an action, and each one's after it."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self._words = list(sys.argv[1:] if args is None else args)
@@ -90,40 +104,120 @@ class _Parser(argparse.ArgumentParser):
         return None
 
 
-class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows the defaults that say something, and descriptions line by line."""
+@dataclass
+class Grammar:
+    """The parsers of all commands.
 
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        says_something = action.default not in (None, []) and action.default is not False
-        return super()._get_help_string(action) if says_something else action.help
+    Attributes:
+        parser: of the whole command line.
+        commands: command -> its parsers by the word after it, an action's, or "" for its own.
+        methods: command -> method -> the parser of what comes after its word.
+    """
+
+    parser: argparse.ArgumentParser
+    commands: Mapping[str, Parsers]
+    methods: Mapping[str, Parsers]
+
+    def find(self, words: Sequence[str]) -> tuple[str, argparse.ArgumentParser] | None:
+        """The command that a command line names, and its parser that reads configurations."""
+        for command, action in _CONFIGURED:
+            if list(words[: 1 + bool(action)]) == [command, action][: 1 + bool(action)]:
+                return command, self.commands[command][action]
+        return None
+
+    def set_defaults(self, config: Config, others: Mapping[str, Any]) -> None:
+        """Give options the values of a configuration, and where it has none those of others."""
+        for command, methods in self.methods.items():
+            _set_defaults(self.commands[command][""], {**others, **config.values})
+            for method, each in methods.items():
+                _set_defaults(each, {**others, **config.methods.get(method, {})})
+        for command, action in _CONFIGURED:
+            if action:
+                _set_defaults(self.commands[command][action], config.values)
+
+    def resolved(self, arguments: argparse.Namespace) -> dict[str, Any]:
+        """The configuration that gives these arguments again."""
+        found = self.find([arguments.command, getattr(arguments, "action", "")])
+        assert found is not None, "only what reads configurations shows one"
+        command, parser = found
+        config = config_of(parser, arguments)
+        if command in self.methods:
+            method = arguments.ranked_by
+            config[method] = config_of(self.methods[command][method], arguments)
+        return config
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """What the command is given; of a preset, or of the run to merge, come the defaults.
+    """What the command is given.
+
+    An option has the value of the command line, else of the last --config FILE that has it, else
+    of the preset or of the run to merge, else its own default. Where configurations are read,
+    `resolved` is the one that gives the same again.
 
     Raises:
+        InputError: a configuration file is wrong.
         JournalError: the journals to merge cannot be read.
     """
-    arguments = make_parser().parse_args(argv)
-    defaults: Mapping[str, Any]
+    words = list(sys.argv[1:] if argv is None else argv)
+    config = _config(words)
+    arguments, grammar = _parsed(words, config, {})
+    if getattr(arguments, "ranked_by", "") is None:
+        words.append(config.method())
+        arguments, grammar = _parsed(words, config, {})
+    config.check_method(getattr(arguments, "ranked_by", None))
     if arguments.command == "merge":
-        with Recorded(arguments.journal) as recorded:
-            run = recorded.described["run"]
-            kept = {name: run[name] for name in ("tag", "max_failure_rate")}
-            defaults = {**recorded.described["settings"], **kept}
+        arguments, grammar = _parsed(words, config, _recorded_defaults(arguments.journal))
     elif getattr(arguments, "preset", None) is not None:
-        chosen = make_parser({"group_size": None, "final_round": None}).parse_args(argv)
+        chosen, _ = _parsed(words, config, {"group_size": None, "final_round": None})
         defaults = preset_options(arguments.preset, vars(chosen))
-    else:
-        return arguments
-    return make_parser(defaults).parse_args(argv)
+        arguments, grammar = _parsed(words, config, defaults)
+    if "print_config" in arguments:
+        arguments.resolved = grammar.resolved(arguments)
+    return arguments
 
 
-def make_parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
-    """The grammar: run and merge OPTIONS... METHOD OPTIONS..., and the other commands.
+def make_parser() -> argparse.ArgumentParser:
+    """The grammar: run and merge OPTIONS... METHOD OPTIONS..., and the other commands."""
+    return make_grammar().parser
+
+
+def _config(words: Sequence[str]) -> Config:
+    """What the configuration files of a command line have."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    finder.add_argument("--config", action="append", default=[])
+    try:
+        paths = finder.parse_known_args(words)[0].config
+    except argparse.ArgumentError:  # the grammar says what is wrong
+        paths = []
+    grammar = make_grammar()
+    found = grammar.find(words) if paths else None
+    if found is None:
+        return Config()
+    command, parser = found
+    return Config.read(paths, parser, grammar.methods.get(command, {}))
+
+
+def _parsed(
+    words: Sequence[str], config: Config, defaults: Mapping[str, Any]
+) -> tuple[argparse.Namespace, Grammar]:
+    grammar = make_grammar(method_required=not config.methods)
+    grammar.set_defaults(config, defaults)
+    return grammar.parser.parse_args(words), grammar
+
+
+def _recorded_defaults(journals: Sequence[str]) -> dict[str, Any]:
+    """What the run to merge has in place of the options' own defaults."""
+    with Recorded(journals) as recorded:
+        run = recorded.described.run
+        kept = {name: run[name] for name in ("tag", "max_failure_rate", "allow_missing")}
+        return {**recorded.described.settings, **kept}
+
+
+def make_grammar(*, method_required: bool = True) -> Grammar:
+    """Make it anew, as defaults are set in it.
 
     Args:
-        defaults: for options by their names, in place of their own defaults.
+        method_required: whether run and merge need the word of a method.
     """
     parser = _Parser(
         prog="run-groupwise",
@@ -132,61 +226,49 @@ def make_parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentP
         epilog="Options: run-groupwise run --help, and run-groupwise run groupwise --help.",
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(
+    words = parser.add_subparsers(
         title="commands", dest="command", required=True, metavar="COMMAND"
     )
-    run = commands.add_parser(
-        "run",
-        help="rerank a run: run OPTIONS... METHOD OPTIONS...",
-        allow_abbrev=False,
-        formatter_class=_Help,
-    )
-    add_inputs(run.add_argument_group("what to rerank"))
-    outputs = run.add_argument_group("what to make of it")
-    add_outputs(outputs)
-    add_checks(outputs)
-    add_journal(run.add_argument_group("what to keep"))
-    add_engine(run.add_argument_group("engine"))
-    add_worker_options(run.add_argument_group("scale out"))
-    add_presets(run)
-    merge = commands.add_parser(
-        "merge",
-        help="make a ranking again from replies in journals: merge OPTIONS... METHOD OPTIONS...",
-        allow_abbrev=False,
-        formatter_class=_Help,
-    )
-    add_merged(merge.add_argument_group("what to merge"))
-    add_outputs(merge.add_argument_group("what to make of it"))
-    places = {
-        name: (_with_methods(each, defaults or {}))
-        for name, each in (("run", run), ("merge", merge))
+    commands = {name: add_parsers(words) for name, (add_parsers, _) in COMMANDS.items()}
+    for command, action in _CONFIGURED:
+        add_config(commands[command][action])
+    methods = {
+        command: _add_methods(commands[command][""], required=method_required)
+        for command in _BY_METHOD
     }
-    places["prompts"] = (add_prompts_parser(commands), {})
-    places["journal"] = (add_journal_parser(commands), {})
-    places["compare"] = (add_compare_parser(commands), {})
-    places["fuse"] = (add_fuse_parser(commands), {})
-    places["prepare"] = (add_prepare_parser(commands), {})
-    places["train"] = (set(), add_train_parser(commands))
-    _Parser.places = places
-    return parser
-
-
-def _with_methods(
-    parser: argparse.ArgumentParser, defaults: Mapping[str, Any]
-) -> tuple[set[str], dict[str, set[str]]]:
-    """Add the methods to a command, and defaults to all; gives the options of all."""
-    methods = parser.add_subparsers(
-        title="methods", dest="ranked_by", required=True, metavar="METHOD"
-    )
-    behind = {}
-    for name, method in METHODS.items():
-        each = methods.add_parser(
-            name, help=method.about, allow_abbrev=False, formatter_class=_Help
+    _Parser.places = {
+        name: (
+            _options(parsers.get("")),
+            {word: _options(each) for word, each in (methods.get(name) or parsers).items() if word},
         )
-        METHOD_OPTIONS[name](each)
-        behind[name] = each
-    for each in (parser, *behind.values()):
-        own = {action.dest for action in each._actions}
-        each.set_defaults(**{name: v for name, v in defaults.items() if name in own})
-    options = {name: set(each._option_string_actions) for name, each in behind.items()}
-    return set(parser._option_string_actions), options
+        for name, parsers in commands.items()
+    }
+    return Grammar(parser, commands, methods)
+
+
+def _add_methods(parser: argparse.ArgumentParser, *, required: bool) -> Parsers:
+    """Add the methods to a command; gives the parser of each."""
+    words = parser.add_subparsers(
+        title="methods", dest="ranked_by", required=required, metavar="METHOD"
+    )
+    parsers = {}
+    for name, method in METHODS.items():
+        parsers[name] = words.add_parser(
+            name, help=method.about, allow_abbrev=False, formatter_class=Help
+        )
+        add_settings(parsers[name], method.options, without=SHARED)
+    return parsers
+
+
+def _options(parser: argparse.ArgumentParser | None) -> set[str]:
+    return set() if parser is None else set(parser._option_string_actions)
+
+
+def _set_defaults(parser: argparse.ArgumentParser, values: Mapping[str, Any]) -> None:
+    actions = {action.dest: action for action in parser._actions}
+    for name, value in values.items():
+        if name in actions:
+            actions[name].default = value
+            actions[name].required = False
+    if "save_path" in actions and (values.get("dry_run") or values.get("explain")):
+        actions["save_path"].required = False  # as these options do on the command line

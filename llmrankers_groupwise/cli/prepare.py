@@ -28,9 +28,10 @@ from llmrankers_groupwise.data.collections.topics import (
     read_excluded,
 )
 from llmrankers_groupwise.data.ir_datasets import IrDatasetPassages
-from llmrankers_groupwise.data.passages import JsonlPassages, Passages
+from llmrankers_groupwise.data.passages import Passages
 from llmrankers_groupwise.data.pyserini import LucenePassages
 from llmrankers_groupwise.data.run_files import RunFile
+from llmrankers_groupwise.data.sources import open_corpus
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.files.atomic import check_new_folder, new_folder
 
@@ -39,8 +40,8 @@ __all__ = ["add_prepare_parser", "run_prepare"]
 _FILES = "files"
 
 
-def add_prepare_parser(commands: Any) -> set[str]:
-    """Add `prepare` to the commands; gives the options it has."""
+def add_prepare_parser(commands: Any) -> dict[str, argparse.ArgumentParser]:
+    """Add `prepare` to the commands; gives its parser."""
     parser = commands.add_parser(
         "prepare",
         help="make the folder that a run on a test collection needs",
@@ -78,7 +79,7 @@ def add_prepare_parser(commands: Any) -> set[str]:
     add("--b", type=float, default=0.4, help="of BM25 (default: 0.4)")
     add("--pyserini_index", metavar="INDEX", help="a Lucene index or a prebuilt name")
     add("--corpus", metavar="FILE", help="passages: JSONL, as BRIGHT's documents are")
-    return set(parser._option_string_actions)
+    return {"": parser}
 
 
 def run_prepare(arguments: argparse.Namespace) -> None:
@@ -169,7 +170,7 @@ def _passages(
     arguments: argparse.Namespace, known_set: KnownSet | None, lucene: LucenePassages | None
 ) -> Passages:
     if arguments.corpus:
-        return JsonlPassages(arguments.corpus)
+        return open_corpus(arguments.corpus)
     if lucene is not None:
         return lucene
     assert known_set is not None  # else `_check` has refused it

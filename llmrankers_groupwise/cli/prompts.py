@@ -16,8 +16,8 @@ from llmrankers_groupwise.prompting.published import SOURCES, find_source, pull
 __all__ = ["add_prompts_parser", "run_prompts"]
 
 
-def add_prompts_parser(commands: Any) -> set[str]:
-    """Add `prompts list` and `prompts pull` to the commands; gives the options they have."""
+def add_prompts_parser(commands: Any) -> dict[str, argparse.ArgumentParser]:
+    """Add `prompts list` and `prompts pull` to the commands; gives their parsers."""
     prompts = commands.add_parser(
         "prompts",
         help="list the prompts there are; pull one that was published with a checkpoint",
@@ -44,7 +44,7 @@ def add_prompts_parser(commands: Any) -> set[str]:
     )
     add("--save_path", metavar="FILE", help="where to save; by default where --prompt_file looks")
     add("--force", action="store_true", help="replace another file of that name")
-    return {*listed._option_string_actions, *pulled._option_string_actions}
+    return {"list": listed, "pull": pulled}
 
 
 def run_prompts(arguments: argparse.Namespace) -> None:

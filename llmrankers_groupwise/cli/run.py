@@ -8,22 +8,25 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmrankers_groupwise.cli.common.inputs import first_stage
-from llmrankers_groupwise.cli.common.options import (
-    INPUT_OPTIONS,
-    RANKER_OPTIONS,
-    SAMPLING_OPTIONS,
-    check_worker_options,
-    clear_output,
-    in_workers,
-)
+from llmrankers_groupwise.cli.common.inputs import Inputs, first_stage
+from llmrankers_groupwise.cli.common.options import Help, add_settings, reader
 from llmrankers_groupwise.cli.common.output import (
+    EXPLAINED,
+    LENGTHS,
+    SHARDS,
+    add_output_options,
     check_explain,
     check_other,
     print_dry_run,
     print_summary,
     replies_kept,
     table_at_any_end,
+)
+from llmrankers_groupwise.cli.common.workers import (
+    add_worker_options,
+    check_worker_options,
+    clear_output,
+    in_workers,
 )
 from llmrankers_groupwise.data.qrels import Qrels, read_qrels
 from llmrankers_groupwise.data.run_files import Run
@@ -46,13 +49,108 @@ from llmrankers_groupwise.rankers.baselines import (
 )
 from llmrankers_groupwise.rankers.failures import check_failure_rate
 from llmrankers_groupwise.rankers.groupwise import GroupwiseLlmRanker
-from llmrankers_groupwise.rankers.presets import check_preset
+from llmrankers_groupwise.rankers.options import RankerOptions
+from llmrankers_groupwise.rankers.presets import PRESETS, check_preset, find_preset
+from llmrankers_groupwise.settings import values_of
 from llmrankers_groupwise.types import Sampling
 
-__all__ = ["run_run"]
+__all__ = ["add_run_parser", "run_rerank"]
 
 
-def run_run(arguments: argparse.Namespace) -> None:
+def add_run_parser(commands: Any) -> dict[str, argparse.ArgumentParser]:
+    """Add `run` to the commands; gives its parser."""
+    run: argparse.ArgumentParser = commands.add_parser(
+        "run",
+        help="rerank a run: run OPTIONS... METHOD OPTIONS...",
+        allow_abbrev=False,
+        formatter_class=Help,
+    )
+    inputs = run.add_argument_group("what to rerank")
+    add_settings(inputs, Inputs, without=("qrels",))
+    add_settings(inputs, Experiment, only=LENGTHS)
+    outputs = run.add_argument_group("what to make of it")
+    add_output_options(outputs)
+    _add_checks(outputs)
+    _add_journal(run.add_argument_group("what to keep"))
+    _add_engine(run.add_argument_group("engine"))
+    add_worker_options(run.add_argument_group("scale out"))
+    _add_presets(run)
+    return {"": run}
+
+
+class _DryRun(argparse.Action):
+    """A flag with which there is nothing to save."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *given: Any
+    ) -> None:
+        namespace.dry_run = True
+        parser._option_string_actions["--save_path"].required = False
+
+
+def _add_checks(group: argparse._ArgumentGroup) -> None:
+    """What can be done before a run, and seen in it."""
+    add = group.add_argument
+    add(
+        "--dry_run",
+        action=_DryRun,
+        nargs=0,
+        default=False,
+        help="check the input and count the calls; call no engine, and write nothing",
+    )
+    add(
+        "--show",
+        action="append",
+        default=[],
+        metavar="QID",
+        help="show this query's list before and after; may be repeated",
+    )
+    add("--explain", action="append", default=[], metavar="QID", help=EXPLAINED)
+    add("--verbose", action="store_true", help="log every prompt and reply")
+
+
+def _add_journal(group: argparse._ArgumentGroup) -> None:
+    """Where replies are kept, and which part of the run this is."""
+    group.add_argument(
+        "--journal",
+        metavar="FILE",
+        help="where replies are kept and looked for; by default OUT.journal.sqlite",
+    )
+    group.add_argument("--no_journal", action="store_true", help="keep no replies")
+    add_settings(group, Experiment, only=SHARDS)
+
+
+def _add_engine(group: argparse._ArgumentGroup) -> None:
+    """Which engine answers, and how."""
+    add_settings(group, RankerOptions)
+    group.add_argument(
+        "--recordings", metavar="FILE", help="for the engine replay: recorded replies, JSONL"
+    )
+    add_settings(group, Sampling, without=("seed",))
+    group.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="the seed of everything that is drawn at random",
+    )
+
+
+def _add_presets(run: argparse.ArgumentParser) -> None:
+    """Defaults by a name."""
+
+    def known(name: str) -> str:
+        find_preset(name)
+        return name
+
+    lines = [f"  {name:<10} {preset.about}" for name, preset in PRESETS.items()]
+    group = run.add_argument_group(
+        "presets", "Defaults by a name; options that are given win.\n" + "\n".join(lines)
+    )
+    group.add_argument("--preset", type=reader(known), metavar="NAME", help="one of the above")
+
+
+def run_rerank(arguments: argparse.Namespace) -> None:
     """Do what `run` says.
 
     Raises:
@@ -85,16 +183,11 @@ def run_run(arguments: argparse.Namespace) -> None:
             first_stage=stage,
             ranker=ranker,
             save_path=None if dry else arguments.save_path,
-            query_length=arguments.query_length,
-            passage_length=arguments.passage_length,
             qrels=qrels,
-            measures=arguments.measures,
-            allow_missing=arguments.allow_missing,
-            max_failure_rate=arguments.max_failure_rate,
-            number_of_shards=arguments.dataset_number_of_shards,
-            shard_index=arguments.dataset_shard_index,
             tag=arguments.tag or arguments.ranked_by,
-            settings={name: getattr(arguments, name) for name in INPUT_OPTIONS},
+            settings=values_of(arguments, Inputs),
+            config=arguments.resolved,
+            **values_of(arguments, Experiment),
             in_flight=IN_FLIGHT * (arguments.num_workers or 1),
             progress=sys.stderr.isatty(),
             watch=watch,
@@ -153,10 +246,8 @@ def _check_settings(arguments: argparse.Namespace) -> None:
         raise SettingsError(
             f"--recordings is for --engine replay, and the engine is {arguments.engine}"
         )
-    given = {name: getattr(arguments, name) for name in method.options}
-    if given.get("parsing", "") is None:  # the engine's
-        del given["parsing"]
-    method.settings(prompt=load_prompt(arguments.prompt_file or "groupwise"), **given)
+    load_prompt(arguments.prompt_file or "groupwise")
+    method.options(**{name: getattr(arguments, name) for name in method.own})
 
 
 def _check_no_input(arguments: argparse.Namespace) -> None:
@@ -175,15 +266,16 @@ def _check_in_run(option: str, query_ids: Sequence[str], run: Run) -> None:
 
 
 def _sampling(arguments: argparse.Namespace) -> Sampling:
-    given = {name: getattr(arguments, name) for name in SAMPLING_OPTIONS}
-    return Sampling(seed=arguments.seed, **given)
+    return Sampling(**values_of(arguments, Sampling))
 
 
 def _ranker(arguments: argparse.Namespace) -> MethodRanker:
     method = METHODS[arguments.ranked_by]
-    left_out = {"scoring", "seed"}.difference(method.fields)
-    names = [name for name in RANKER_OPTIONS if name not in left_out] + [*method.options]
-    settings = {name: getattr(arguments, name) for name in names}
+    settings = {
+        **values_of(arguments, RankerOptions),
+        **values_of(arguments, method.options),
+        "verbose": arguments.verbose,
+    }
     settings["engine_args"] = _engine_args(arguments)
     settings["sampling"] = _sampling(arguments)
     if arguments.distributed:

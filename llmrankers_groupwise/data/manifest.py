@@ -5,15 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
 from llmrankers_groupwise.errors import FileError
 from llmrankers_groupwise.files.atomic import check_writable, write_atomically
+from llmrankers_groupwise.journal.run_description import RunDescription
 
-__all__ = ["check_place", "manifest_path", "plain", "read_manifest", "versions", "write_run"]
+__all__ = [
+    "Manifest",
+    "check_place",
+    "manifest_path",
+    "plain",
+    "read_manifest",
+    "versions",
+    "write_run",
+]
 
 _PACKAGES = ("llmrankers-groupwise", "llm-rankers", "ir-measures")
 
@@ -29,8 +39,21 @@ def check_place(save_path: str | Path) -> None:
     check_writable(manifest_path(save_path))
 
 
-def read_manifest(path: str | Path) -> dict[str, Any] | None:
-    """What the manifest of a run file says; None if there is none.
+@dataclass(frozen=True)
+class Manifest:
+    """What the manifest of a run file has.
+
+    Attributes:
+        run: what describes the run.
+        counters: what it did, as `pipeline.results.Summary.as_dict`; None where that is missing.
+    """
+
+    run: RunDescription
+    counters: Mapping[str, Any] | None
+
+
+def read_manifest(path: str | Path) -> Manifest | None:
+    """The manifest of a run file; None if there is none.
 
     Raises:
         FileError: it cannot be read, or is no JSON object.
@@ -44,7 +67,10 @@ def read_manifest(path: str | Path) -> dict[str, Any] | None:
         raise FileError(f"cannot be read ({error})", place) from error
     if not isinstance(described, dict):
         raise FileError('has no "counters": it is no JSON object', place)
-    return described
+    counters = described.get("counters")
+    return Manifest(
+        RunDescription.from_json(described), counters if isinstance(counters, dict) else None
+    )
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from llmrankers_groupwise.errors import FileError
 from llmrankers_groupwise.files.record_files import RecordFile
 from llmrankers_groupwise.files.text_files import json_object
 
-__all__ = ["ID_KEYS", "JsonlPassages", "MemoryPassages", "Passages", "passage_text"]
+__all__ = ["ID_KEYS", "Corpus", "JsonlPassages", "MemoryPassages", "Passages", "passage_text"]
 
 ID_KEYS = ("_id", "id", "docid", "doc_id", "pid")
 _TEXT_KEYS = ("text", "contents", "content", "passage", "segment", "body")
@@ -30,6 +30,13 @@ class Passages(Protocol):
 
     def problems(self, query_id: str, doc_ids: Sequence[str]) -> Mapping[str, str]:
         """doc_id -> why there is no text, for those of the documents that have none."""
+
+
+class Corpus(Passages, Protocol):
+    """Passages that can also be gone through, as a search does."""
+
+    def documents(self) -> Iterator[tuple[str, str]]:
+        """doc_id and passage of every document that has a text."""
 
 
 class MemoryPassages:

@@ -8,24 +8,22 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib import import_module
+from dataclasses import KW_ONLY, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol, cast
+from typing import Any
 
 from llmrankers_groupwise.engines.lengths import estimated_beginning, estimated_tokens
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.prompting.parse_orders import OrderRule
+from llmrankers_groupwise.settings import Arguments, FolderPath, Name
 from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
 
 __all__ = [
-    "ENGINES",
     "Engine",
     "EngineSettings",
+    "ModelName",
     "PromptSize",
-    "engine_class",
     "installed",
-    "resolve_engine",
     "resolved_args",
     "shown_args",
 ]
@@ -122,56 +120,39 @@ class Engine(ABC):
         """Free what the engine holds; open requests fail with EngineError."""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
-    """What a user says about the model; an engine refuses by name what it has no use for.
+@dataclass(frozen=True)
+class ModelName:
+    """Which model, for what has more settings of it.
+
+    Attributes:
+        model_name_or_path: the model: a name on a hub, or a folder.
+    """
+
+    model_name_or_path: Name | None = None
+
+
+@dataclass(frozen=True)
+class EngineSettings(ModelName):
+    """The settings of an engine. An engine refuses what it does not use.
+
+    Attributes:
+        lora_name_or_path: a LoRA adapter of the model.
+        tokenizer_name_or_path: the tokenizer, if it is not the model's own.
+        device: where the model runs, for example cpu or cuda:0.
+        cache_dir: where downloaded models are kept.
+        engine_args: an argument of the engine, by its own name; may be repeated.
 
     >>> settings = EngineSettings("Qwen/Qwen3-4B", engine_args={"max_model_len": 16_384})
     >>> settings.engine_args["max_model_len"]
     16384
     """
 
-    model_name_or_path: str | None = None
-    lora_name_or_path: str | None = None
-    tokenizer_name_or_path: str | None = None
-    device: str | None = None
-    cache_dir: str | None = None
-    engine_args: Mapping[str, Any] = field(default_factory=dict)
-
-
-ENGINES: Mapping[str, str] = {
-    "embedded": "llmrankers_groupwise.engines.embedded:EmbeddedEngine",
-    "openai": "llmrankers_groupwise.engines.openai.engine:OpenAIEngine",
-    "replay": "llmrankers_groupwise.engines.recordings:RecordingsEngine",
-    "transformers": "llmrankers_groupwise.engines.transformers.engine:TransformersEngine",
-    "vllm": "llmrankers_groupwise.engines.vllm.engine:VllmEngine",
-}
-"""Engine name -> where its class is, imported when first used."""
-
-
-def resolve_engine(engine: str | Engine, settings: EngineSettings) -> Engine:
-    """The engine of this name, made with these settings, or the object itself.
-
-    Raises:
-        SettingsError: an unknown name, settings that the engine refuses, or an object that is no
-            engine or that comes with settings.
-        MissingDependencyError: the engine's extra is not installed.
-    """
-    if isinstance(engine, str):
-        return engine_class(engine)(settings)
-    if isinstance(engine, type) or not isinstance(engine, Engine):
-        raise SettingsError(
-            f"engine is {engine!r}: give one of {', '.join(ENGINES)}, or an object of "
-            f"a subclass of llmrankers_groupwise.Engine, not the class"
-        )
-    if not isinstance(engine.scorings, tuple | list) or not engine.scorings:
-        raise SettingsError(f"the engine's scorings are {engine.scorings!r}: make it a tuple")
-    if settings != EngineSettings():
-        raise SettingsError(
-            "give the settings of an engine (model, LoRA, tokenizer, device, cache_dir, "
-            "engine_args) or an engine object that has its own, not both"
-        )
-    return engine
+    lora_name_or_path: Name | None = None
+    tokenizer_name_or_path: Name | None = None
+    _: KW_ONLY
+    device: Name | None = None
+    cache_dir: FolderPath | None = None
+    engine_args: Arguments = field(default_factory=dict)
 
 
 def resolved_args(
@@ -232,24 +213,3 @@ def installed(*distributions: str) -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
-
-
-class EngineClass(Protocol):
-    """What an engine is made by."""
-
-    scorings: tuple[Scoring, ...]
-
-    def __call__(self, settings: EngineSettings) -> Engine:
-        """The engine with these settings."""
-
-
-def engine_class(name: str) -> EngineClass:
-    """The class of this name, whose module is imported. It is made from EngineSettings.
-
-    Raises:
-        SettingsError: an unknown name.
-    """
-    if name not in ENGINES:
-        raise SettingsError(f"engine is {name!r}: give one of {', '.join(ENGINES)}, or an object")
-    module, _, attribute = ENGINES[name].partition(":")
-    return cast("EngineClass", getattr(import_module(module), attribute))

@@ -240,19 +240,19 @@ def read_costs(path: str | Path) -> Costs | None:
     A manifest that cannot be read, or is none of this package, is named in a warning.
     """
     try:
-        described = read_manifest(path)
+        manifest = read_manifest(path)
     except FileError as error:
         logger.warning("%s: what its run cost is unknown", error)
         return None
-    if described is None:
+    if manifest is None:
         return None
-    counters = described.get("counters")
-    if not isinstance(counters, dict):
+    counters, engine = manifest.counters, manifest.run.engine
+    if counters is None:
         logger.warning('%s has no "counters": what its run cost is unknown', manifest_path(path))
         return None
-    usage, statuses, engine = (
+    usage, statuses = (
         each if isinstance(each, dict) else {}
-        for each in (counters.get("usage"), counters.get("statuses"), described.get("engine"))
+        for each in (counters.get("usage"), counters.get("statuses"))
     )
     recorded = "recordings" in engine  # which do not say how many tokens they took
     return Costs(
@@ -263,7 +263,7 @@ def read_costs(path: str | Path) -> Costs | None:
         seconds=None if _count(usage.get("reused")) else _number(counters.get("seconds")),
         failed=_count(statuses.get("failed")),
         groups=_count(counters.get("groups")),
-        method=_text(described.get("method")),
+        method=manifest.run.method or None,
         model=_text(engine.get("model")) or _text(engine.get("engine")),
     )
 

@@ -24,7 +24,7 @@ import queue
 import sqlite3
 import threading
 import zlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ from filelock import FileLock, Timeout
 from llmrankers_groupwise.concurrency import Lazy
 from llmrankers_groupwise.errors import EngineError, JournalError, NoJournalError
 from llmrankers_groupwise.journal.keys import digest
+from llmrankers_groupwise.journal.run_description import RunDescription
 from llmrankers_groupwise.types import Candidate, Origin, Query, Reply
 
 __all__ = [
@@ -212,7 +213,7 @@ class RecordedRun:
 
     number: int
     key: bytes
-    described: Mapping[str, Any]
+    described: RunDescription
 
 
 def insert_reply(key: bytes, reply: Reply) -> Statement:
@@ -299,7 +300,10 @@ class ReadJournal:
     def runs(self) -> list[RecordedRun]:
         """All runs, the one used last at the end."""
         rows = self._rows("SELECT run, key, described FROM runs ORDER BY used", ())
-        return [RecordedRun(run, key, self._parsed(described)) for run, key, described in rows]
+        return [
+            RecordedRun(run, key, RunDescription.from_json(self._parsed(described)))
+            for run, key, described in rows
+        ]
 
     def queries(self, run: int) -> Iterator[tuple[int, Query, list[Candidate]]]:
         """A run's queries with their candidates, each by its place; texts are "" where known."""
@@ -583,18 +587,18 @@ class Journal:
         if files is not None:
             files.close()
 
-    def begin(self, asked: Mapping[str, Any], described: Mapping[str, Any]) -> None:
+    def begin(self, described: RunDescription) -> None:
         """File what follows under the run that asks this.
 
         Args:
-            asked: what tells the run from others, ready for JSON.
-            described: what else is to be known of it; the last start's is kept.
+            described: the run; of several starts of one run, the last description is kept.
 
         Raises:
             JournalError: another run is writing to it, it is damaged, or it cannot be written.
         """
         files = self._files()
-        key, text = digest(asked), json.dumps({**described, "asked": asked})
+        written = described.as_dict()
+        key, text = digest(written["asked"]), json.dumps(written)
         files.writer.submit(
             (
                 "INSERT INTO runs (key, used, described) "

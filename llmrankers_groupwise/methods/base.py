@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.scores import strictly_decreasing
 from llmrankers_groupwise.types import (
     Ask,
@@ -23,7 +22,6 @@ from llmrankers_groupwise.types import (
 
 __all__ = [
     "MethodSettings",
-    "check_switch",
     "ranking_by_order",
     "ranking_by_scores",
     "score_groups",
@@ -42,12 +40,6 @@ class MethodSettings(Protocol):
 
     def read(self, reply: Reply, n: int) -> GroupScores:
         """What a reply says of n documents. Never raises, whatever the text."""
-
-
-def check_switch(name: str, value: object) -> None:
-    """Raise SettingsError unless a setting is true or false: "no" would count as true."""
-    if type(value) is not bool:
-        raise SettingsError(f"{name} is {value!r}: give True or False")
 
 
 async def score_groups(

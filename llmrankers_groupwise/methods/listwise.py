@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmrankers_groupwise.errors import SettingsError
-from llmrankers_groupwise.methods.base import check_switch, ranking_by_order, score_groups
-from llmrankers_groupwise.prompting.parse_orders import OrderRule, check_order_rule, read_order
+from llmrankers_groupwise.methods.base import ranking_by_order, score_groups
+from llmrankers_groupwise.prompting.parse_orders import OrderRule, read_order
 from llmrankers_groupwise.prompting.prompt_file import PromptFile
 from llmrankers_groupwise.prompting.render import render
+from llmrankers_groupwise.settings import check_choices
 from llmrankers_groupwise.types import (
     Ask,
     Candidate,
@@ -28,31 +29,31 @@ from llmrankers_groupwise.types import (
     ScoredGroup,
 )
 
-__all__ = ["ListwiseSettings", "listwise", "windows"]
+__all__ = ["ListwiseOptions", "ListwiseSettings", "listwise", "windows"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListwiseSettings:
-    """The settings of the listwise method.
+@dataclass(frozen=True, kw_only=True)
+class ListwiseOptions:
+    """What can be chosen of the listwise method.
 
     Attributes:
-        prompt: the prompt file that requests are rendered from.
-        window_size: the most documents of one call.
-        step_size: how far the window slides; below window_size, so that the best go with it.
-        num_repeat: how often the whole list is gone through.
-        parsing: how replies are read; see `prompting.parse_orders.read_order`.
-        upstream_behaviour: windows as llm-rankers lays them, which asks nothing about a list
-            shorter than a window, and may never show the first documents of a longer one.
+        window_size: the number of documents in one call.
+        step_size: how far the window slides from call to call; less than window_size, so that the
+            best documents of a window are in the next one.
+        num_repeat: how many times the whole list is gone through.
+        parsing: which numbers of a reply are labels: those in brackets (labels), or as in rank_llm
+            every number; by default rank_llm for recorded replies, and labels otherwise.
+        upstream_behaviour: place windows as llm-rankers does: a list shorter than a window is not
+            asked about, and the first documents of a longer one may be in no window.
 
     Raises:
         SettingsError: a setting is out of its range.
     """
 
-    prompt: PromptFile
     window_size: int = 20
     step_size: int = 10
     num_repeat: int = 1
-    parsing: OrderRule = "labels"
+    parsing: OrderRule | None = None
     upstream_behaviour: bool = False
 
     def __post_init__(self) -> None:
@@ -65,8 +66,19 @@ class ListwiseSettings:
                 f"step_size is {self.step_size}: give less than window_size ({self.window_size}), "
                 f"or no document could climb from one window to the next"
             )
-        check_order_rule(self.parsing)
-        check_switch("upstream_behaviour", self.upstream_behaviour)
+        check_choices(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListwiseSettings(ListwiseOptions):
+    """The settings of the listwise method: what was chosen, and what the ranker adds.
+
+    Attributes:
+        prompt: the prompt file that requests are rendered from.
+    """
+
+    prompt: PromptFile
+    parsing: OrderRule = "labels"
 
     @property
     def value_name(self) -> str:

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.methods.base import ranking_by_scores, score_groups
 from llmrankers_groupwise.prompting.parse_scores import are_probabilities, read_reply
 from llmrankers_groupwise.prompting.prompt_file import PromptFile
 from llmrankers_groupwise.prompting.render import render
 from llmrankers_groupwise.prompting.tags import ANSWER, without_reasoning
 from llmrankers_groupwise.scores import mean_scores, ranked_positions
+from llmrankers_groupwise.settings import check_choices
 from llmrankers_groupwise.types import (
     Ask,
     Candidate,
@@ -33,10 +33,9 @@ from llmrankers_groupwise.types import (
     Status,
 )
 
-__all__ = ["Judgement", "PointwiseSettings", "check_judgement", "pointwise", "read_yes_no"]
+__all__ = ["Judgement", "PointwiseOptions", "PointwiseSettings", "pointwise", "read_yes_no"]
 
 Judgement = Literal["yes_no", "graded"]
-_METHODS = ("yes_no", "graded")
 _WORDS = ("No", "Yes")
 _WORD = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
 _FIRST = re.compile(  # "Yes or no?" and "No doubt" say nothing yet
@@ -47,31 +46,34 @@ _FIRST = re.compile(  # "Yes or no?" and "No doubt" say nothing yet
 _ALONE = re.compile(r'\s*+(?:(?:yes|no)\.?|\{"\[1\]": ?"(?:yes|no)"\})\s*+', re.IGNORECASE)
 
 
-def check_judgement(method: str) -> None:
-    """Raise SettingsError for an unknown method of judging."""
-    if method not in _METHODS:
-        raise SettingsError(f"method is {method!r}: give one of {', '.join(_METHODS)}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PointwiseSettings:
-    """The settings of the pointwise method.
+@dataclass(frozen=True, kw_only=True)
+class PointwiseOptions:
+    """What can be chosen of the pointwise method.
 
     Attributes:
-        prompt: the prompt file that requests are rendered from.
-        scoring: "likelihood" reads probabilities off a form, "generation" a text.
-        method: "yes_no" or "graded".
+        method: ask whether a document is relevant (yes_no), or for a score 0 to 10 (graded).
 
     Raises:
         SettingsError: a setting is out of its range.
     """
 
-    prompt: PromptFile
-    scoring: Scoring = "likelihood"
     method: Judgement = "yes_no"
 
     def __post_init__(self) -> None:
-        check_judgement(self.method)
+        check_choices(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointwiseSettings(PointwiseOptions):
+    """The settings of the pointwise method: what was chosen, and what the ranker adds.
+
+    Attributes:
+        prompt: the prompt file that requests are rendered from.
+        scoring: "likelihood" reads probabilities off a form, "generation" a text.
+    """
+
+    prompt: PromptFile
+    scoring: Scoring = "likelihood"
 
     @property
     def value_name(self) -> str:

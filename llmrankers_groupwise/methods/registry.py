@@ -8,17 +8,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmrankers_groupwise.errors import JournalError
+from llmrankers_groupwise.journal.run_description import RunIdentity
 from llmrankers_groupwise.methods.base import MethodSettings
-from llmrankers_groupwise.methods.groupwise.method import GroupwiseSettings, groupwise
-from llmrankers_groupwise.methods.listwise import ListwiseSettings, listwise
-from llmrankers_groupwise.methods.pointwise import PointwiseSettings, pointwise
-from llmrankers_groupwise.methods.setwise import SetwiseSettings, setwise
+from llmrankers_groupwise.methods.groupwise.method import (
+    GroupwiseOptions,
+    GroupwiseSettings,
+    groupwise,
+)
+from llmrankers_groupwise.methods.listwise import ListwiseOptions, ListwiseSettings, listwise
+from llmrankers_groupwise.methods.pointwise import PointwiseOptions, PointwiseSettings, pointwise
+from llmrankers_groupwise.methods.setwise import SetwiseOptions, SetwiseSettings, setwise
 from llmrankers_groupwise.prompting.prompt_file import PromptFile
+from llmrankers_groupwise.settings import settings_of
 from llmrankers_groupwise.types import Ask, Candidate, Query, Ranking
 
-__all__ = ["METHODS", "Method", "recorded_settings"]
+__all__ = ["METHODS", "SHARED", "Method", "recorded_settings"]
 
-_SHARED = {"prompt", "scoring", "seed"}
+SHARED = ("seed",)
+"""Options of methods that the command has once for all."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +35,17 @@ class Method:
     Attributes:
         about: what it does, in a line.
         rank: the function.
-        settings: the class of its settings, a dataclass that keeps `methods.base.MethodSettings`.
+        options: the class of what can be chosen of it; its fields are options of the command and
+            arguments of its ranker.
+        settings: the class of its settings, those options and more; it keeps
+            `methods.base.MethodSettings`.
         worded: those of its settings that the question's words depend on: what was asked with one
             cannot be read with another.
     """
 
     about: str
     rank: Callable[[Query, Sequence[Candidate], Ask, Any], Awaitable[Ranking]]
+    options: type[Any]
     settings: type[Any]
     worded: tuple[str, ...] = ()
 
@@ -44,49 +55,52 @@ class Method:
         return tuple(each.name for each in dataclasses.fields(self.settings))
 
     @property
-    def options(self) -> tuple[str, ...]:
-        """Those that are its own: neither the prompt nor what the command has for all methods."""
-        return tuple(name for name in self.fields if name not in _SHARED)
+    def own(self) -> tuple[str, ...]:
+        """The names of its options, less those that the command has for all methods."""
+        return tuple(each.name for each in settings_of(self.options) if each.name not in SHARED)
 
 
 METHODS: Mapping[str, Method] = {
     "groupwise": Method(
         "score groups of documents in one round of independent calls",
         groupwise,
+        GroupwiseOptions,
         GroupwiseSettings,
     ),
     "setwise": Method(
         "sort by calls that pick the best of several documents, as Rank-R1",
         setwise,
+        SetwiseOptions,
         SetwiseSettings,
     ),
     "listwise": Method(
         "order a window of the list at a time, from its end, as RankZephyr and ReasonRank",
         listwise,
+        ListwiseOptions,
         ListwiseSettings,
     ),
     "pointwise": Method(
         "judge every document on its own, in one round",
         pointwise,
+        PointwiseOptions,
         PointwiseSettings,
         worded=("method",),
     ),
 }
 
 
-def recorded_settings(described: Mapping[str, Any]) -> MethodSettings:
+def recorded_settings(asked: RunIdentity) -> MethodSettings:
     """The settings that a journal's run was asked with, to read its replies by.
 
     Args:
-        described: as the journal has it, `RecordedRun.described`.
+        asked: as the journal has it, `RecordedRun.described.asked`.
 
     Raises:
         JournalError: this version knows no such method or settings.
     """
-    asked = described["asked"]
     try:
-        settings: MethodSettings = METHODS[asked["method"]].settings(
-            prompt=PromptFile(**asked["prompt"]), **asked["settings"]
+        settings: MethodSettings = METHODS[asked.method].settings(
+            prompt=PromptFile(**asked.prompt), **asked.settings
         )
     except (KeyError, TypeError) as error:
         raise JournalError(

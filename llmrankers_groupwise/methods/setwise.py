@@ -13,11 +13,12 @@ from typing import Literal
 
 from llmrankers_groupwise.concurrency import gather
 from llmrankers_groupwise.errors import SettingsError
-from llmrankers_groupwise.methods.base import check_switch, ranking_by_order, score_groups
+from llmrankers_groupwise.methods.base import ranking_by_order, score_groups
 from llmrankers_groupwise.prompting.parse_orders import read_choice
 from llmrankers_groupwise.prompting.prompt_file import PromptFile
 from llmrankers_groupwise.prompting.render import render
 from llmrankers_groupwise.scores import seeded
+from llmrankers_groupwise.settings import check_choices
 from llmrankers_groupwise.types import (
     Ask,
     Candidate,
@@ -31,33 +32,30 @@ from llmrankers_groupwise.types import (
     ScoredGroup,
 )
 
-__all__ = ["SetwiseSettings", "Sort", "setwise"]
+__all__ = ["SetwiseOptions", "SetwiseSettings", "Sort", "setwise"]
 
 Sort = Literal["heapsort", "bubblesort"]
-_SORTS = ("heapsort", "bubblesort")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetwiseSettings:
-    """The settings of the setwise method.
+@dataclass(frozen=True, kw_only=True)
+class SetwiseOptions:
+    """What can be chosen of the setwise method.
 
     Attributes:
-        prompt: the prompt file that requests are rendered from.
-        num_child: a comparison is of so many documents and one more.
-        method: the sort, "heapsort" or "bubblesort".
-        k: how many documents are ranked; the others follow in first-stage order.
-        num_permutation: how often a comparison is asked, each time in another order; the
-            documents vote, and of equals the better one of the first stage wins.
-        upstream_behaviour: as llm-rankers does it where that changes a ranking: a reply that
-            cannot be read leaves the first document of the comparison the winner, documents of a
-            comparison are always shuffled, and bubblesort skips what it takes for sorted.
-        seed: for the shuffling.
+        num_child: the number of documents in one comparison, less one.
+        method: the sorting algorithm.
+        k: the number of documents to sort; the others follow in first-stage order.
+        num_permutation: how many times a comparison is asked, each time with another order of the
+            documents; the majority decides, and the first stage breaks ties.
+        upstream_behaviour: do as llm-rankers does where that changes a ranking: a reply that cannot
+            be read makes the first document the winner, the documents of a comparison are always
+            shuffled, and bubblesort skips what it takes for sorted.
+        seed: the seed of everything that is drawn at random.
 
     Raises:
         SettingsError: a setting is out of its range.
     """
 
-    prompt: PromptFile
     num_child: int = 3
     method: Sort = "heapsort"
     k: int = 10
@@ -70,9 +68,18 @@ class SetwiseSettings:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise SettingsError(f"{name} is {value!r}: give a whole number from 1")
-        if self.method not in _SORTS:
-            raise SettingsError(f"method is {self.method!r}: give one of {', '.join(_SORTS)}")
-        check_switch("upstream_behaviour", self.upstream_behaviour)
+        check_choices(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetwiseSettings(SetwiseOptions):
+    """The settings of the setwise method: what was chosen, and what the ranker adds.
+
+    Attributes:
+        prompt: the prompt file that requests are rendered from.
+    """
+
+    prompt: PromptFile
 
     @property
     def value_name(self) -> str:

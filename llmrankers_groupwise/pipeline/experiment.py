@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
 from tqdm import tqdm
 
@@ -20,8 +21,10 @@ from llmrankers_groupwise.data.qrels import Qrels
 from llmrankers_groupwise.data.run_files import RunEntry, write_ranking
 from llmrankers_groupwise.errors import InputError, SettingsError
 from llmrankers_groupwise.evaluation.measures import DEFAULT_MEASURES, check_measures, evaluate
+from llmrankers_groupwise.journal.run_description import RunDescription, RunIdentity
 from llmrankers_groupwise.pipeline.results import Ranked, Ranker, Summary
 from llmrankers_groupwise.rankers.failures import FailureMonitor, check_failure_rate
+from llmrankers_groupwise.settings import INTERNAL, Form, Positive, values_of
 
 __all__ = ["Experiment"]
 
@@ -41,16 +44,18 @@ class Experiment:
         ranker: e.g. a GroupwiseLlmRanker.
         save_path: the run file to write; `<save_path>.manifest.json` is written beside it. None
             writes neither.
-        query_length, passage_length: cut texts to so many of the engine's tokens.
+        query_length: cut every query to this number of the engine's tokens.
+        passage_length: cut every passage to this number of the engine's tokens.
         qrels: judgements to measure the run before and after with; None for none.
-        measures: names of ir_measures.
-        allow_missing: keep what has no text in first-stage order instead of raising.
-        max_failure_rate: the share of failed groups above which the run ends.
-        number_of_shards, shard_index: rerank one of so many parts of the run, counted from 0:
-            neighbouring queries, as llm-rankers cuts them.
+        measures: names of measures in ir_measures.
+        allow_missing: keep a document without text at its first-stage rank instead of stopping.
+        max_failure_rate: stop the run if a larger share of groups fails.
+        number_of_shards: cut the run into this number of parts, of neighbouring queries.
+        shard_index: rerank this part of the run; the first one is 0.
         tag: the run's name, the last column of the run file.
         settings: what the manifest should say besides, e.g. the command's options.
-        in_flight: so many queries are asked about together.
+        config: the configuration that repeats the run, for the manifest.
+        in_flight: the number of queries that are asked about at the same time.
         progress: show a progress bar on standard error.
         watch: is shown every reranked query, in the order of the run.
         summary: what was done so far, also where `run` ends by an exception.
@@ -58,19 +63,20 @@ class Experiment:
 
     first_stage: FirstStage
     ranker: Ranker
-    save_path: str | Path | None
-    query_length: int = 128
-    passage_length: int = 512
+    save_path: Annotated[str | Path | None, INTERNAL]
+    query_length: Positive = 128
+    passage_length: Positive = 512
     qrels: Qrels | None = None
-    measures: Sequence[str] = DEFAULT_MEASURES
+    measures: Annotated[Sequence[str], Form("NAMES", str.split)] = DEFAULT_MEASURES
     allow_missing: bool = False
     max_failure_rate: float = 0.1
-    number_of_shards: int = 1
+    number_of_shards: Positive = 1
     shard_index: int = 0
-    tag: str = "groupwise"
+    tag: Annotated[str, INTERNAL] = "groupwise"
     settings: Mapping[str, Any] = field(default_factory=dict)
-    in_flight: int = IN_FLIGHT
-    progress: bool = False
+    config: Mapping[str, Any] = field(default_factory=dict)
+    in_flight: Annotated[int, INTERNAL] = IN_FLIGHT
+    progress: Annotated[bool, INTERNAL] = False
     watch: Callable[[Ranked], None] | None = None
     summary: Summary = field(init=False, default_factory=Summary)
 
@@ -95,7 +101,12 @@ class Experiment:
             return summary
         with write_run(self.save_path) as (out, manifest):
             self._fill(summary, out)
-            manifest |= {**self._described(), "counters": summary.as_dict()}
+            described = self._described().as_dict()
+            of_journals = ("queries", "asked")
+            manifest |= {name: described[name] for name in described if name not in of_journals}
+            manifest["counters"] = summary.as_dict()
+            if self.config:
+                manifest["config"] = self.config
         return summary
 
     def check_reranked(self, query_ids: Sequence[str]) -> None:
@@ -113,10 +124,16 @@ class Experiment:
         """Tell the journal what is going to be asked."""
         if self.ranker.journal is None:
             return
-        lengths = {"query_length": self.query_length, "passage_length": self.passage_length}
-        described = {**self._described(), "queries": len(self.first_stage.run)}
-        asked = {**self.ranker.run_identity(), **lengths, "first_stage": self.first_stage.digest()}
-        self.ranker.journal.begin(plain(asked), plain(described))
+        asked = RunIdentity(
+            query_length=self.query_length,
+            passage_length=self.passage_length,
+            first_stage=self.first_stage.digest(),
+            **plain(self.ranker.run_identity()),
+        )
+        described = dataclasses.replace(
+            self._described(), queries=len(self.first_stage.run), asked=asked
+        )
+        self.ranker.journal.begin(described)
 
     def _places(self) -> range:
         """The numbers of the queries to rerank: with shards, the part that is this one's."""
@@ -248,14 +265,13 @@ class Experiment:
             for measure in self.measures
         }
 
-    def _described(self) -> dict[str, Any]:
+    def _described(self) -> RunDescription:
         """What is run and by whom, for manifest and journal."""
-        names = (
-            "query_length", "passage_length", "allow_missing", "max_failure_rate",
-            "number_of_shards", "shard_index", "tag",
-        )  # fmt: skip
-        own = {name: getattr(self, name) for name in names}
-        return {"versions": versions(), "run": own | dict(self.settings), **self.ranker.describe()}
+        own = {**values_of(self, Experiment), "tag": self.tag}
+        described = self.ranker.describe()
+        return RunDescription.from_json(
+            plain({"versions": versions(), "run": {**own, **self.settings}, **described})
+        )
 
 
 def _count(ranked: Ranked, tally: FailureMonitor, summary: Summary) -> None:

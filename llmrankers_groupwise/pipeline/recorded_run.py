@@ -16,9 +16,11 @@ from llmrankers_groupwise.engines.replay import ReplayEngine
 from llmrankers_groupwise.errors import JournalError, SettingsError
 from llmrankers_groupwise.files.record_files import FileMapping
 from llmrankers_groupwise.journal.journal import ReadJournal, RecordedRun
+from llmrankers_groupwise.journal.run_description import RunIdentity
 from llmrankers_groupwise.methods.registry import METHODS
 from llmrankers_groupwise.prompting.prompt_file import PromptFile
 from llmrankers_groupwise.rankers.base import MethodRanker
+from llmrankers_groupwise.rankers.options import RankerOptions
 from llmrankers_groupwise.types import Candidate, Origin, Query, Reply, Sampling
 
 __all__ = ["Recorded"]
@@ -101,26 +103,26 @@ class Recorded:
         Raises:
             SettingsError: the run is of another method, or a setting is out of its range.
         """
-        asked = self.described["asked"]
-        if method != asked["method"]:
+        asked = self.described.asked
+        if method != asked.method:
             raise SettingsError(
-                f"the replies are those of a {asked['method']} run: merge ... {asked['method']}"
+                f"the replies are those of a {asked.method} run: merge ... {asked.method}"
             )
         for name in METHODS[method].worded:
-            asked_with = asked["settings"][name]
+            asked_with = asked.settings[name]
             if settings.get(name, asked_with) != asked_with:
                 raise SettingsError(
                     f"{name} is {settings[name]!r}, but the run asked with {asked_with!r}, and its "
                     f"replies answer that"
                 )
-        engine = ReplayEngine(self.reply_to, self.described["engine"], lenient=lenient)
+        engine = ReplayEngine(self.reply_to, self.described.engine, lenient=lenient)
         return MethodRanker(
             method,
             METHODS[method].settings(
-                prompt=PromptFile(**asked["prompt"]), **{**asked["settings"], **settings}
+                prompt=PromptFile(**asked.prompt), **{**asked.settings, **settings}
             ),
             engine,
-            {"sampling": Sampling(**asked["sampling"])},
+            RankerOptions(sampling=Sampling(**asked.sampling)),
         )
 
     def _part(self, path: str | Path) -> tuple[ReadJournal, RecordedRun]:
@@ -139,8 +141,8 @@ class Recorded:
             if other.key != run.key:
                 raise JournalError(
                     f"{first.path} and {journal.path} are of different runs: "
-                    f"{', '.join(_differing(run.described['asked'], other.described['asked']))} "
-                    f"differ; merge those of one command"
+                    f"{_differing_names(run.described.asked, other.described.asked)} differ; "
+                    f"merge those of one command"
                 )
         return run
 
@@ -157,7 +159,7 @@ class RecordedFirstStage(FirstStage):
         Raises:
             JournalError: there are such queries and allow_missing is not set, or one is in two.
         """
-        known = self.recorded.described["queries"]
+        known = self.recorded.described.queries
         there = sum(1 for _ in self.recorded.queries())
         if there == known:
             return []
@@ -206,6 +208,10 @@ class _Run(FileMapping[Sequence[RunEntry]]):
 
 def _entries(candidates: Sequence[Candidate]) -> list[RunEntry]:
     return [RunEntry(each.doc_id, each.score) for each in candidates]
+
+
+def _differing_names(one: RunIdentity, other: RunIdentity) -> str:
+    return ", ".join(_differing(one.as_dict(), other.as_dict()))
 
 
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

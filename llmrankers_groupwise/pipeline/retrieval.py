@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from llmrankers_groupwise.data.passages import JsonlPassages
+from llmrankers_groupwise.data.passages import Corpus
 from llmrankers_groupwise.data.pyserini import LucenePassages
 from llmrankers_groupwise.data.run_files import Run, RunEntry
 from llmrankers_groupwise.data.run_fusion import fuse_query
@@ -42,7 +42,7 @@ MINILM = "minilm"
 _CHUNK = 10_000  # documents encoded at a time, between two looks at the best so far
 
 
-def bm25s_run(queries: Mapping[str, str], corpus: JsonlPassages, hits: int) -> Run:
+def bm25s_run(queries: Mapping[str, str], corpus: Corpus, hits: int) -> Run:
     """The best documents by BM25 (bm25s, English stop words, no stemming); none scores 0.
 
     Raises:
@@ -83,7 +83,7 @@ def pyserini_run(queries: Mapping[str, str], index: LucenePassages, hits: int) -
 
 def dense_run(
     queries: Mapping[str, str],
-    corpus: JsonlPassages,
+    corpus: Corpus,
     model_name_or_path: str,
     hits: int,
     device: str | None = None,
@@ -162,7 +162,7 @@ def _dense_model(name: str, device: str | None) -> Any:
         ) from error
 
 
-def _columns(corpus: JsonlPassages) -> tuple[list[str], list[str]]:
+def _columns(corpus: Corpus) -> tuple[list[str], list[str]]:
     doc_ids, texts = [], []
     for doc_id, text in corpus.documents():
         doc_ids.append(doc_id)
@@ -170,7 +170,7 @@ def _columns(corpus: JsonlPassages) -> tuple[list[str], list[str]]:
     return doc_ids, texts
 
 
-def _parts(corpus: JsonlPassages) -> Iterator[tuple[Sequence[str], list[str]]]:
+def _parts(corpus: Corpus) -> Iterator[tuple[Sequence[str], list[str]]]:
     doc_ids: list[str] = []
     texts: list[str] = []
     for doc_id, text in corpus.documents():

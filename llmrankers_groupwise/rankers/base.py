@@ -6,18 +6,13 @@ import copy
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Self, TypedDict
+from collections.abc import Sequence
+from typing import Any, Self
 
 from llmrankers.rankers import LlmRanker, SearchResult
 
 from llmrankers_groupwise.concurrency import AsyncLazy, gather, run_in_background
-from llmrankers_groupwise.engines.base import (
-    Engine,
-    EngineSettings,
-    resolve_engine,
-)
+from llmrankers_groupwise.engines.base import Engine
 from llmrankers_groupwise.errors import InputError, SettingsError
 from llmrankers_groupwise.journal.journal import Journal
 from llmrankers_groupwise.methods.registry import METHODS
@@ -25,72 +20,17 @@ from llmrankers_groupwise.prompting.prompt_file import PromptFile, load_prompt
 from llmrankers_groupwise.rankers.ask import EngineCaller
 from llmrankers_groupwise.rankers.checkpoints import trained_prompt
 from llmrankers_groupwise.rankers.failures import RollingFailureMonitor
+from llmrankers_groupwise.rankers.options import RankerOptions
 from llmrankers_groupwise.types import Candidate, Query, Ranking, Sampling, Scoring, Usage
 
 __all__ = [
     "MethodRanker",
-    "RankerOptions",
     "log_exchanges",
-    "make_engine",
     "resolve_prompt",
     "resolve_scoring",
 ]
 
 logger = logging.getLogger(__name__)
-
-
-class RankerOptions(TypedDict, total=False):
-    """What every ranker can be given besides its method's settings.
-
-    engine: an engine's name, by default "embedded", or an object that keeps
-        `engines.base.Engine`.
-    engine_args: further settings for the engine, by its own names.
-    cache_dir, device: passed to the engine.
-    sampling: how the engine draws tokens.
-    max_failure_rate: the share of failed groups, by default 0.1, above which FailureRateError is
-        raised.
-    journal: a file to keep replies in, so that no question is ever asked twice; by default none.
-        Closed with the ranker.
-    verbose: log every prompt and reply, to standard error unless logging is set up otherwise.
-    """
-
-    engine: str | Engine
-    engine_args: Mapping[str, Any] | None
-    cache_dir: str | None
-    device: str | None
-    sampling: Sampling | None
-    max_failure_rate: float
-    journal: str | Path | None
-    verbose: bool
-
-
-def make_engine(
-    model_name_or_path: str | None,
-    lora_name_or_path: str | None,
-    tokenizer_name_or_path: str | None,
-    options: RankerOptions,
-) -> Engine:
-    """The engine that a ranker's options name or hold.
-
-    Raises:
-        SettingsError, MissingDependencyError: as `engines.base.resolve_engine`.
-        TypeError: an option that rankers do not have, as of any function.
-    """
-    for name in options:
-        if name not in RankerOptions.__annotations__:
-            raise TypeError(
-                f"this ranker has no argument {name!r}; besides its method's settings there are "
-                f"{', '.join(RankerOptions.__annotations__)}"
-            )
-    settings = EngineSettings(
-        model_name_or_path=model_name_or_path,
-        lora_name_or_path=lora_name_or_path,
-        tokenizer_name_or_path=tokenizer_name_or_path,
-        device=options.get("device"),
-        cache_dir=options.get("cache_dir"),
-        engine_args=options.get("engine_args") or {},
-    )
-    return resolve_engine(options.get("engine", "embedded"), settings)
 
 
 def resolve_scoring(engine: Engine, scoring: Scoring | None) -> Scoring:
@@ -137,15 +77,14 @@ class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type 
     def __init__(self, method: str, settings: Any, engine: Engine, options: RankerOptions) -> None:
         self.method = method
         self.engine = engine
-        self.sampling = options.get("sampling") or Sampling()
+        self.sampling = options.sampling or Sampling()
         self.settings = settings
-        journal = options.get("journal")
-        self.journal = None if journal is None else Journal(journal)
+        self.journal = None if options.journal is None else Journal(options.journal)
         self._preset: str | None = None
         self._identity = AsyncLazy(self.engine.identity)
-        self._recent = RollingFailureMonitor(options.get("max_failure_rate", 0.1))
+        self._recent = RollingFailureMonitor(options.max_failure_rate)
         self._set_totals(Usage())
-        if options.get("verbose"):
+        if options.verbose:
             log_exchanges()
 
     def rerank(self, query: str, ranking: Sequence[SearchResult]) -> list[SearchResult]:

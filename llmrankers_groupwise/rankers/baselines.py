@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from dataclasses import dataclass
 
 from llmrankers_groupwise.errors import SettingsError
-from llmrankers_groupwise.methods.listwise import ListwiseSettings
-from llmrankers_groupwise.methods.pointwise import Judgement, PointwiseSettings, check_judgement
-from llmrankers_groupwise.methods.setwise import SetwiseSettings, Sort
-from llmrankers_groupwise.prompting.parse_orders import OrderRule
-from llmrankers_groupwise.rankers.base import (
-    MethodRanker,
-    RankerOptions,
-    make_engine,
-    resolve_prompt,
-    resolve_scoring,
-)
-from llmrankers_groupwise.types import Scoring
+from llmrankers_groupwise.methods.listwise import ListwiseOptions, ListwiseSettings
+from llmrankers_groupwise.methods.pointwise import PointwiseOptions, PointwiseSettings
+from llmrankers_groupwise.methods.setwise import SetwiseOptions, SetwiseSettings
+from llmrankers_groupwise.rankers.base import MethodRanker, resolve_prompt, resolve_scoring
+from llmrankers_groupwise.rankers.options import RankerOptions, takes
+from llmrankers_groupwise.settings import values_of
 
 __all__ = ["ListwiseLlmRanker", "PointwiseLlmRanker", "SetwiseLlmRanker"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetwiseRankerOptions(RankerOptions, SetwiseOptions):
+    """What SetwiseLlmRanker can be given."""
 
 
 class SetwiseLlmRanker(MethodRanker):
     """Setwise reranking (Rank-R1 and zero-shot), for models that pick the best of several.
 
-    Constructor names are those of llm-rankers' RankR1SetwiseLlmRanker.
+    Names are those of llm-rankers' RankR1SetwiseLlmRanker. The scoring is "generation": comparisons
+    are answered in text.
 
     Args:
-        model_name_or_path: the model; None with engine="embedded", which carries its own.
-        prompt_file: a path or the name of a prompt file, as published for the model; by default
-            the one that the model was trained with by `run-groupwise train`, or a bundled one.
-        lora_name_or_path, tokenizer_name_or_path: passed to the engine.
-        scoring: "generation", as comparisons are answered in text.
-        num_child, method, k, num_permutation, upstream_behaviour, seed: see
-            `methods.setwise.SetwiseSettings`.
-        options: see `rankers.base.RankerOptions`.
+        given: the fields of SetwiseRankerOptions, as arguments: those of
+            `rankers.options.RankerOptions` and `methods.setwise.SetwiseOptions`.
 
     Raises:
         SettingsError, PromptError, MissingDependencyError: before any model is asked.
@@ -49,47 +43,31 @@ class SetwiseLlmRanker(MethodRanker):
     ['d2', 'd1']
     """
 
-    def __init__(
-        self,
-        model_name_or_path: str | None = None,
-        prompt_file: str | None = None,
-        lora_name_or_path: str | None = None,
-        tokenizer_name_or_path: str | None = None,
-        *,
-        num_child: int = 3,
-        method: Sort = "heapsort",
-        k: int = 10,
-        num_permutation: int = 1,
-        upstream_behaviour: bool = False,
-        seed: int = 0,
-        scoring: Scoring = "generation",
-        **options: Unpack[RankerOptions],
-    ) -> None:
-        _check_text("setwise", scoring)
-        engine = make_engine(model_name_or_path, lora_name_or_path, tokenizer_name_or_path, options)
+    @takes(SetwiseRankerOptions)
+    def __init__(self, given: SetwiseRankerOptions) -> None:
+        _check_text("setwise", given.scoring)
+        engine = given.make_engine()
         settings = SetwiseSettings(
-            prompt=resolve_prompt(engine, prompt_file, "setwise", "setwise_best"),
-            num_child=num_child,
-            method=method,
-            k=k,
-            num_permutation=num_permutation,
-            upstream_behaviour=upstream_behaviour,
-            seed=seed,
+            prompt=resolve_prompt(engine, given.prompt_file, "setwise", "setwise_best"),
+            **values_of(given, SetwiseOptions),
         )
-        super().__init__("setwise", settings, engine, options)
+        super().__init__("setwise", settings, engine, given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListwiseRankerOptions(RankerOptions, ListwiseOptions):
+    """What ListwiseLlmRanker can be given."""
 
 
 class ListwiseLlmRanker(MethodRanker):
     """Listwise reranking by a sliding window (RankZephyr, ReasonRank and their kin).
 
+    The scoring is "generation": orders are answered in text. A prompt file may also be a YAML
+    template of rank_llm.
+
     Args:
-        model_name_or_path, prompt_file, lora_name_or_path, tokenizer_name_or_path: as those of
-            SetwiseLlmRanker; a prompt file may also be a YAML template of rank_llm.
-        scoring: "generation", as orders are answered in text.
-        window_size, step_size, num_repeat, parsing, upstream_behaviour: see
-            `methods.listwise.ListwiseSettings`; parsing None takes the engine's, which is
-            "rank_llm" where recorded replies are replayed and "labels" otherwise.
-        options: see `rankers.base.RankerOptions`.
+        given: the fields of ListwiseRankerOptions, as arguments: those of
+            `rankers.options.RankerOptions` and `methods.listwise.ListwiseOptions`.
 
     Raises:
         SettingsError, PromptError, MissingDependencyError: before any model is asked.
@@ -104,43 +82,29 @@ class ListwiseLlmRanker(MethodRanker):
     ['d2', 'd1']
     """
 
-    def __init__(
-        self,
-        model_name_or_path: str | None = None,
-        prompt_file: str | None = None,
-        lora_name_or_path: str | None = None,
-        tokenizer_name_or_path: str | None = None,
-        *,
-        window_size: int = 20,
-        step_size: int = 10,
-        num_repeat: int = 1,
-        parsing: OrderRule | None = None,
-        upstream_behaviour: bool = False,
-        scoring: Scoring = "generation",
-        **options: Unpack[RankerOptions],
-    ) -> None:
-        _check_text("listwise", scoring)
-        engine = make_engine(model_name_or_path, lora_name_or_path, tokenizer_name_or_path, options)
+    @takes(ListwiseRankerOptions)
+    def __init__(self, given: ListwiseRankerOptions) -> None:
+        _check_text("listwise", given.scoring)
+        engine = given.make_engine()
+        chosen = values_of(given, ListwiseOptions)
         settings = ListwiseSettings(
-            prompt=resolve_prompt(engine, prompt_file, "listwise", "listwise"),
-            window_size=window_size,
-            step_size=step_size,
-            num_repeat=num_repeat,
-            parsing=parsing or engine.order_rule,
-            upstream_behaviour=upstream_behaviour,
+            prompt=resolve_prompt(engine, given.prompt_file, "listwise", "listwise"),
+            **{**chosen, "parsing": given.parsing or engine.order_rule},
         )
-        super().__init__("listwise", settings, engine, options)
+        super().__init__("listwise", settings, engine, given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointwiseRankerOptions(RankerOptions, PointwiseOptions):
+    """What PointwiseLlmRanker can be given."""
 
 
 class PointwiseLlmRanker(MethodRanker):
     """Pointwise reranking: the likelihood of Yes, or an expected grade, of every document alone.
 
     Args:
-        model_name_or_path, prompt_file, lora_name_or_path, tokenizer_name_or_path: as those of
-            SetwiseLlmRanker.
-        scoring: "generation" or "likelihood"; None takes likelihood where the engine does it.
-        method: see `methods.pointwise.PointwiseSettings`.
-        options: see `rankers.base.RankerOptions`.
+        given: the fields of PointwiseRankerOptions, as arguments: those of
+            `rankers.options.RankerOptions` and `methods.pointwise.PointwiseOptions`.
 
     Raises:
         SettingsError, PromptError, MissingDependencyError: before any model is asked.
@@ -155,31 +119,23 @@ class PointwiseLlmRanker(MethodRanker):
     ['d2', 'd1']
     """
 
-    def __init__(
-        self,
-        model_name_or_path: str | None = None,
-        prompt_file: str | None = None,
-        lora_name_or_path: str | None = None,
-        tokenizer_name_or_path: str | None = None,
-        *,
-        scoring: Scoring | None = None,
-        method: Judgement = "yes_no",
-        **options: Unpack[RankerOptions],
-    ) -> None:
-        check_judgement(method)
-        engine = make_engine(model_name_or_path, lora_name_or_path, tokenizer_name_or_path, options)
+    @takes(PointwiseRankerOptions)
+    def __init__(self, given: PointwiseRankerOptions) -> None:
+        engine = given.make_engine()
+        scoring = given.scoring
         if scoring is None and "likelihood" in engine.scorings:
             scoring = "likelihood"
+        default = f"pointwise_{given.method}"
         settings = PointwiseSettings(
-            prompt=resolve_prompt(engine, prompt_file, "pointwise", f"pointwise_{method}"),
+            prompt=resolve_prompt(engine, given.prompt_file, "pointwise", default),
             scoring=resolve_scoring(engine, scoring),
-            method=method,
+            **values_of(given, PointwiseOptions),
         )
-        super().__init__("pointwise", settings, engine, options)
+        super().__init__("pointwise", settings, engine, given)
 
 
-def _check_text(method: str, scoring: str) -> None:
-    if scoring != "generation":
+def _check_text(method: str, scoring: str | None) -> None:
+    if scoring not in (None, "generation"):
         raise SettingsError(
             f"scoring is {scoring!r}: {method} is answered in text; give 'generation', or drop it"
         )

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Self, Unpack
+from dataclasses import dataclass
+from typing import Any, Self
 
-from llmrankers_groupwise.methods.groupwise.aggregation import Fusion
-from llmrankers_groupwise.methods.groupwise.calibration import Calibration
-from llmrankers_groupwise.methods.groupwise.grouping import Strategy
-from llmrankers_groupwise.methods.groupwise.method import GroupwiseSettings
-from llmrankers_groupwise.rankers.base import (
-    MethodRanker,
-    RankerOptions,
-    make_engine,
-    resolve_prompt,
-    resolve_scoring,
-)
+from llmrankers_groupwise.methods.groupwise.method import GroupwiseOptions, GroupwiseSettings
+from llmrankers_groupwise.rankers.base import MethodRanker, resolve_prompt, resolve_scoring
+from llmrankers_groupwise.rankers.options import RankerOptions, takes
 from llmrankers_groupwise.rankers.presets import with_preset
-from llmrankers_groupwise.scores import Ties
-from llmrankers_groupwise.types import Sampling, Scoring
+from llmrankers_groupwise.settings import values_of
+from llmrankers_groupwise.types import Sampling
 
-__all__ = ["GroupwiseLlmRanker"]
+__all__ = ["GroupwiseLlmRanker", "GroupwiseRankerOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupwiseRankerOptions(RankerOptions, GroupwiseOptions):
+    """What GroupwiseLlmRanker can be given."""
 
 
 class GroupwiseLlmRanker(MethodRanker):
     """Groupwise reranking behind llm-rankers' interface.
 
-    Constructor names are those of llm-rankers' RankR1SetwiseLlmRanker where it has one.
+    Names are those of llm-rankers' RankR1SetwiseLlmRanker where it has one.
 
     Args:
-        model_name_or_path: the model; None with engine="embedded", which carries its own.
-        prompt_file: a path or the name of a bundled prompt file; None takes the one that the model
-            was trained with by `run-groupwise train`, else chooses by scoring.
-        lora_name_or_path, tokenizer_name_or_path: passed to the engine.
-        scoring: "generation" or "likelihood"; None takes the engine's default.
-        group_size, num_repeat, overlap, grouping, anchors, calibration, fusion,
-            first_stage_weight, shrinkage, ties, final_round, final_calls, boundary, until_stable,
-            seed: see `methods.groupwise.GroupwiseSettings`.
-        options: engine, engine_args, device, cache_dir, sampling, max_failure_rate, journal and
-            verbose; see `rankers.base.RankerOptions`.
+        given: the fields of GroupwiseRankerOptions, as arguments: those of
+            `rankers.options.RankerOptions` and `methods.groupwise.method.GroupwiseOptions`.
 
     Raises:
         SettingsError, PromptError, MissingDependencyError: before any model is asked.
@@ -52,56 +42,19 @@ class GroupwiseLlmRanker(MethodRanker):
     ['d2', 'd1']
     """
 
-    def __init__(
-        self,
-        model_name_or_path: str | None = None,
-        prompt_file: str | None = None,
-        lora_name_or_path: str | None = None,
-        tokenizer_name_or_path: str | None = None,
-        *,
-        scoring: Scoring | None = None,
-        group_size: int = 20,
-        num_repeat: int = 1,
-        overlap: int = 0,
-        grouping: Strategy = "random",
-        anchors: int = 0,
-        calibration: Calibration = "none",
-        fusion: Fusion = "mean",
-        first_stage_weight: float = 0.0,
-        shrinkage: float = 0.0,
-        ties: Ties = "first_stage",
-        final_round: int = 0,
-        final_calls: int = 1,
-        boundary: int = 0,
-        until_stable: int = 0,
-        seed: int = 0,
-        **options: Unpack[RankerOptions],
-    ) -> None:
-        engine = make_engine(model_name_or_path, lora_name_or_path, tokenizer_name_or_path, options)
-        scoring = resolve_scoring(engine, scoring)
-        sampling = options.get("sampling") or Sampling()
+    @takes(GroupwiseRankerOptions)
+    def __init__(self, given: GroupwiseRankerOptions) -> None:
+        engine = given.make_engine()
+        scoring = resolve_scoring(engine, given.scoring)
+        sampling = given.sampling or Sampling()
         reasons = scoring == "generation" or sampling.reasoning_tokens
         default = "groupwise" if reasons else "groupwise_scores"
         settings = GroupwiseSettings(
-            prompt=resolve_prompt(engine, prompt_file, "groupwise", default),
+            prompt=resolve_prompt(engine, given.prompt_file, "groupwise", default),
             scoring=scoring,
-            group_size=group_size,
-            num_repeat=num_repeat,
-            overlap=overlap,
-            grouping=grouping,
-            anchors=anchors,
-            calibration=calibration,
-            fusion=fusion,
-            first_stage_weight=first_stage_weight,
-            shrinkage=shrinkage,
-            ties=ties,
-            final_round=final_round,
-            final_calls=final_calls,
-            boundary=boundary,
-            until_stable=until_stable,
-            seed=seed,
+            **values_of(given, GroupwiseOptions),
         )
-        super().__init__("groupwise", settings, engine, options)
+        super().__init__("groupwise", settings, engine, given)
 
     @classmethod
     def from_preset(

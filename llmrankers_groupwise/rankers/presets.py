@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmrankers_groupwise.engines.base import Engine, engine_class
+from llmrankers_groupwise.engines.base import Engine
+from llmrankers_groupwise.engines.registry import engine_class
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.types import Sampling
 

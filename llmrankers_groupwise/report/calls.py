@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llmrankers_groupwise.errors import JournalError, SettingsError
 from llmrankers_groupwise.journal.journal import ReadJournal, RecordedRun
+from llmrankers_groupwise.journal.run_description import RunDescription
 from llmrankers_groupwise.methods.base import MethodSettings
 from llmrankers_groupwise.methods.groupwise.method import GroupwiseSettings
 from llmrankers_groupwise.methods.registry import recorded_settings
@@ -86,11 +88,11 @@ class RunJournal:
         self._parts = parts
         self.paths = [journal.path for journal, _ in parts]
         self._settings: MethodSettings | None = None
-        described = parts[0][1].described
+        asked = parts[0][1].described.asked
         if settings is not None:
-            described = {**described, "asked": {**described["asked"], "settings": settings}}
+            asked = dataclasses.replace(asked, settings=settings)
         with contextlib.suppress(JournalError, SettingsError):  # of a later version: shown as it is
-            self._settings = recorded_settings(described)
+            self._settings = recorded_settings(asked)
 
     def close(self) -> None:
         """Close the files."""
@@ -127,7 +129,7 @@ class RunJournal:
         return questions, None
 
 
-def open_journal(paths: Sequence[Path], manifest: Mapping[str, Any] | None) -> RunJournal | str:
+def open_journal(paths: Sequence[Path], manifest: RunDescription | None) -> RunJournal | str:
     """A run in its journals: the one that its manifest describes, or without one the only one.
 
     Returns:
@@ -150,19 +152,19 @@ def open_journal(paths: Sequence[Path], manifest: Mapping[str, Any] | None) -> R
                 return f"{path} has {len(same)} runs, and it cannot be told which it is"
             parts.append((journal, same[0]))
         stack.pop_all()
-    return RunJournal(parts, (manifest or {}).get("settings"))
+    return RunJournal(parts, None if manifest is None else manifest.settings)
 
 
 def _described_alike(
-    runs: Sequence[RecordedRun], manifest: Mapping[str, Any]
+    runs: Sequence[RecordedRun], manifest: RunDescription
 ) -> Sequence[RecordedRun]:
     """The runs that could be the manifest's; one, if one also has its options and files."""
-    asked = manifest.get("run")
-    merged = asked.get("merged") if isinstance(asked, Mapping) else None
-    if merged is not None:  # settings of the merge are its own, options those of the run merged
-        return [run for run in runs if run.described.get("run") == merged]
+    if manifest.merged is not None:  # the settings are the merge's, the options the run's
+        return [run for run in runs if run.described.run == manifest.merged]
     same = [
-        run for run in runs if all(run.described.get(name) == manifest.get(name) for name in _SAME)
+        run
+        for run in runs
+        if all(getattr(run.described, name) == getattr(manifest, name) for name in _SAME)
     ]
-    closest = [run for run in same if run.described.get("run") == asked]
+    closest = [run for run in same if run.described.run == manifest.run]
     return closest[-1:] or same

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import Any
 
 from llmrankers_groupwise.data.manifest import read_manifest
 from llmrankers_groupwise.data.qrels import Qrels
 from llmrankers_groupwise.errors import FileError, JournalError, SettingsError
 from llmrankers_groupwise.evaluation.comparison import Comparison
 from llmrankers_groupwise.files.atomic import same_file, write_atomically
+from llmrankers_groupwise.journal.run_description import RunDescription
 from llmrankers_groupwise.report.calls import RunJournal, open_journal
 from llmrankers_groupwise.report.embedded_data import json_block
 from llmrankers_groupwise.report.overview import overview
@@ -92,16 +92,17 @@ def write_report(
         return _written(path, comparison, details, texts, origins, notes)
 
 
-def _manifest(path: Path) -> dict[str, Any] | None:
+def _manifest(path: Path) -> RunDescription | None:
     try:
-        return read_manifest(path)
+        manifest = read_manifest(path)
     except FileError:  # the comparison has named it in a warning
         return None
+    return None if manifest is None else manifest.run
 
 
 def _journals(
     comparison: Comparison,
-    manifests: Mapping[str, dict[str, Any] | None],
+    manifests: Mapping[str, RunDescription | None],
     inputs: ReportInputs,
     stack: contextlib.ExitStack,
 ) -> tuple[dict[str, RunJournal], dict[str, str], list[str]]:
@@ -121,7 +122,7 @@ def _journals(
         origins[run.name] = journal
         if manifest is None and journal == _no_journal(run.path):
             bare.append(run.name)
-        elif not str((manifest or {}).get("method")).startswith("fuse "):  # which asked nothing
+        elif manifest is None or not manifest.method.startswith("fuse "):  # which asked nothing
             notes.append(f"{run.name}: its groups are not known: {journal}")
     if bare:
         notes.append(
@@ -132,7 +133,7 @@ def _journals(
 
 
 def _journal(
-    path: Path, manifest: Mapping[str, Any] | None, given: Sequence[Path] | None
+    path: Path, manifest: RunDescription | None, given: Sequence[Path] | None
 ) -> RunJournal | str:
     """A run in the journals that are given, or else in its own; or why it is in none.
 
@@ -151,13 +152,12 @@ def _journal(
     return journal
 
 
-def _usual_journals(path: Path, manifest: Mapping[str, Any] | None) -> list[Path]:
+def _usual_journals(path: Path, manifest: RunDescription | None) -> list[Path]:
     """Where a run keeps its replies by default, or those that it was merged from."""
     usual = usual_journal(path)
     if usual.exists():
         return [usual]
-    options = (manifest or {}).get("run")
-    merged = options.get("journals") if isinstance(options, Mapping) else None
+    merged = manifest.run.get("journals") if manifest else None
     places = [named_file(str(each), path) for each in merged or ()]
     return [] if None in places else [place for place in places if place is not None]
 

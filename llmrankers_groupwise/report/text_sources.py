@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from llmrankers_groupwise.data.candidate_files import CandidateFile
 from llmrankers_groupwise.data.manifest import manifest_path
 from llmrankers_groupwise.data.passages import Passages
 from llmrankers_groupwise.data.sources import FILE_SOURCES, PASSAGE_SOURCES, QUERY_SOURCES
 from llmrankers_groupwise.errors import GroupwiseError
+from llmrankers_groupwise.journal.run_description import RunDescription
 
 __all__ = ["Texts", "find_texts", "named_file"]
 
@@ -67,7 +67,7 @@ class Texts:
 
 
 def find_texts(
-    manifests: Mapping[Path, Mapping[str, Any] | None],
+    manifests: Mapping[Path, RunDescription | None],
     query_file: Path | None = None,
     corpora: Sequence[Path] = (),
 ) -> Texts:
@@ -99,18 +99,16 @@ def find_texts(
 
 
 def _named(
-    manifests: Mapping[Path, Mapping[str, Any] | None],
+    manifests: Mapping[Path, RunDescription | None],
 ) -> Iterator[tuple[str, str, Path]]:
     """What manifests name as a source, each once: option, value, run file."""
     seen: set[tuple[str, str]] = set()
     for path, manifest in manifests.items():
-        options = (manifest or {}).get("run")
-        merged = options.get("merged") if isinstance(options, Mapping) else None
-        for described in (options, merged):
-            if not isinstance(described, Mapping):
-                continue
+        if manifest is None:
+            continue
+        for options in (manifest.run, manifest.merged or {}):
             for option in dict.fromkeys(("candidates", *QUERY_SOURCES, *PASSAGE_SOURCES)):
-                value = described.get(option)
+                value = options.get(option)
                 if isinstance(value, str) and value and (option, value) not in seen:
                     seen.add((option, value))
                     yield option, value, path

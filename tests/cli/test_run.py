@@ -522,7 +522,7 @@ def test_an_interrupted_command_exits_with_130_and_leaves_the_old_files(desk):
     preparation = (
         # What a shell starts in the background ignores interrupts otherwise.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from llmrankers_groupwise.engines.base import ENGINES; "
+        "from llmrankers_groupwise.engines.registry import ENGINES; "
         "ENGINES['Interrupted'] = 'test_run:Interrupted'"
     )
     ended = in_a_process_of_its_own(desk, preparation, "Interrupted")
@@ -762,7 +762,7 @@ def test_a_misspelt_or_misplaced_option_is_named_with_a_hint(capsys, words, hint
 def test_a_command_ended_by_a_time_limit_leaves_nothing_behind(desk):
     program = """
 import os, signal, sys
-from llmrankers_groupwise.engines import base
+from llmrankers_groupwise.engines.registry import ENGINES
 from llmrankers_groupwise.testing import ScriptedEngine, json_reply
 
 class Ended(ScriptedEngine):
@@ -773,7 +773,7 @@ class Ended(ScriptedEngine):
         os.kill(os.getpid(), signal.SIGTERM)
         return json_reply([1] * len(request.labels))
 
-base.ENGINES = {**base.ENGINES, "ended": "__main__:Ended"}
+ENGINES["ended"] = "__main__:Ended"
 from llmrankers_groupwise.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -1051,7 +1051,7 @@ def test_a_shuffling_follows_from_the_seed_of_the_run(desk):
 
 DEPRECATED = """
 import sys, warnings
-from llmrankers_groupwise.engines import base
+from llmrankers_groupwise.engines.registry import ENGINES
 from llmrankers_groupwise.testing import ScriptedEngine, json_reply
 
 def warning_reply(request):
@@ -1063,7 +1063,7 @@ class Warning_(ScriptedEngine):
     def __init__(self, settings):
         super().__init__(warning_reply)
 
-base.ENGINES = {**base.ENGINES, "warning": "__main__:Warning_"}
+ENGINES["warning"] = "__main__:Warning_"
 from llmrankers_groupwise.cli import command, main
 import numpy  # has filters of its own
 before = [*warnings.filters], warnings.showwarning

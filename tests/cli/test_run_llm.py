@@ -7,7 +7,8 @@ import pytest
 from support.desk import GOOD_ORDER, Desk, orders
 
 from llmrankers_groupwise.cli import main
-from llmrankers_groupwise.engines.base import ENGINES, EngineSettings
+from llmrankers_groupwise.engines.base import EngineSettings
+from llmrankers_groupwise.engines.registry import ENGINES
 from llmrankers_groupwise.testing import ScriptedEngine
 from llmrankers_groupwise.types import Reply, Request
 

@@ -11,7 +11,7 @@ from support.synthesis_desk import Grader, rows_of
 from llmrankers_groupwise.cli import main
 from llmrankers_groupwise.data.passages import JsonlPassages
 from llmrankers_groupwise.data.run_files import RunEntry
-from llmrankers_groupwise.engines.base import ENGINES
+from llmrankers_groupwise.engines.registry import ENGINES
 from llmrankers_groupwise.errors import InputError
 from llmrankers_groupwise.pipeline.retrieval import bm25s_run, dense_run, fused_run
 from llmrankers_groupwise.training.data.inspection import inspect_training_set

@@ -16,8 +16,9 @@ from llmrankers_groupwise import (
 from llmrankers_groupwise.data.first_stage import FirstStage
 from llmrankers_groupwise.data.passages import MemoryPassages
 from llmrankers_groupwise.data.run_files import RunEntry
-from llmrankers_groupwise.engines.base import ENGINES, Engine, EngineSettings, PromptSize
+from llmrankers_groupwise.engines.base import Engine, EngineSettings, PromptSize
 from llmrankers_groupwise.engines.dry_run import DryRun
+from llmrankers_groupwise.engines.registry import ENGINES
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.methods.pointwise import read_yes_no
 from llmrankers_groupwise.pipeline.experiment import Experiment

@@ -20,12 +20,13 @@ import transformers  # noqa: E402
 from llmrankers.rankers import SearchResult  # noqa: E402
 
 from llmrankers_groupwise import GroupwiseLlmRanker  # noqa: E402
-from llmrankers_groupwise.engines.base import EngineSettings, resolve_engine  # noqa: E402
+from llmrankers_groupwise.engines.base import EngineSettings  # noqa: E402
 from llmrankers_groupwise.engines.llm.prompt_builder import (  # noqa: E402
     CHAT_ARGS,
     PromptBuilder,
     check_chat_args,
 )
+from llmrankers_groupwise.engines.registry import resolve_engine  # noqa: E402
 from llmrankers_groupwise.engines.transformers.engine import TransformersEngine  # noqa: E402
 from llmrankers_groupwise.errors import EngineError, FailureRateError, ModelError, SettingsError  # noqa: E402
 from llmrankers_groupwise.prompting.prompt_file import load_prompt  # noqa: E402
@@ -187,7 +188,8 @@ def test_what_is_not_installed_is_named(tiny_model: Path, missing: str) -> None:
     program = f"""
 import asyncio, sys
 sys.modules[{missing!r}] = None
-from llmrankers_groupwise.engines.base import EngineSettings, resolve_engine
+from llmrankers_groupwise.engines.base import EngineSettings
+from llmrankers_groupwise.engines.registry import resolve_engine
 from llmrankers_groupwise.errors import MissingDependencyError
 from llmrankers_groupwise.prompting.prompt_file import load_prompt
 from llmrankers_groupwise.prompting.render import render

@@ -1,4 +1,4 @@
-"""README's examples, run as printed."""
+"""The examples of README and of the pages in docs/, run as printed."""
 
 import re
 import shlex
@@ -9,11 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = re.findall(
-    r"```(python|bash)\n(.*?)```\n+```text\n(.*?)```",
-    (ROOT / "README.md").read_text(encoding="utf-8"),
-    re.DOTALL,
-)
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+BLOCK = re.compile(r"```(python|bash)\n(.*?)```\n+```text\n(.*?)```", re.DOTALL)
+BLOCKS = [block for page in PAGES for block in BLOCK.findall(page.read_text(encoding="utf-8"))]
 
 
 def without_what_varies(text: str) -> str:
@@ -22,8 +20,9 @@ def without_what_varies(text: str) -> str:
     return re.sub(r"^saved .*$", "saved FILE", text, flags=re.MULTILINE)
 
 
-def test_readme_shows_output_of_both_kinds() -> None:
-    assert sorted(kind for kind, _, _ in BLOCKS) == ["bash", "bash", "bash", "python", "python"]
+def test_pages_show_output_of_both_kinds() -> None:
+    kinds = sorted(kind for kind, _, _ in BLOCKS)
+    assert kinds == ["bash", "bash", "bash", "bash", "python", "python"]
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +70,7 @@ def test_the_example_of_an_own_engine_runs() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", ROOT / "docs/grouping.md"], ids=lambda page: page.name
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_a_page_links_to_are_there(page: Path) -> None:
     targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8"))
     assert targets

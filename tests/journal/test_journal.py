@@ -24,9 +24,10 @@ from llmrankers_groupwise.data.first_stage import FirstStage
 from llmrankers_groupwise.data.passages import JsonlPassages, MemoryPassages
 from llmrankers_groupwise.data.queries import read_queries
 from llmrankers_groupwise.data.run_files import RunEntry, RunFile
-from llmrankers_groupwise.engines.base import ENGINES
+from llmrankers_groupwise.engines.registry import ENGINES
 from llmrankers_groupwise.errors import EngineError, JournalError, ModelError
 from llmrankers_groupwise.journal.journal import Journal, ReadJournal
+from llmrankers_groupwise.journal.run_description import RunDescription, RunIdentity
 from llmrankers_groupwise.pipeline.experiment import Experiment
 from llmrankers_groupwise.rankers.ask import EngineCaller
 from llmrankers_groupwise.testing import ScriptedEngine, json_reply
@@ -185,7 +186,7 @@ def test_an_error_is_shared_noted_and_asked_again_next_time(journal, path):
         both = (journal.reply(KEY, origin, desk.ask) for origin in origins)
         return await asyncio.gather(*both, return_exceptions=True), desk.asked
 
-    journal.begin({"run": 1}, {})
+    journal.begin(RunDescription(asked=RunIdentity(method="one")))
     journal.add_query(0, Query("q1", "x"), [])
     journal.add_query(1, Query("q2", "x"), [])
     (one, other), asked = asyncio.run(ask(EngineError("busy")))
@@ -209,7 +210,7 @@ def test_an_error_is_noted_for_everyone_who_got_it(journal, path):
         other.let.set()
         await journal.reply(b"o" * 16, ORIGIN, other.ask)
 
-    journal.begin({"run": 1}, {})
+    journal.begin(RunDescription(asked=RunIdentity(method="one")))
     asyncio.run(ask())
     journal.close()
     with ReadJournal(path) as read:
@@ -252,7 +253,7 @@ def test_a_reply_is_on_disk_before_a_method_sees_it(tmp_path):
 
 
 def test_the_journal_writes_with_fsync(journal):
-    journal.begin({}, {})
+    journal.begin(RunDescription())
     files = journal._files()
     assert files.writer._connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
     assert files.writer._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -262,7 +263,7 @@ def test_a_closed_journal_is_not_opened_again(path):
     journal = Journal(path)
     journal.close()
     with pytest.raises(JournalError, match="the journal is closed"):
-        journal.begin({}, {})
+        journal.begin(RunDescription())
     assert not path.exists()
 
 
@@ -290,7 +291,7 @@ def test_two_rankers_of_a_process_take_turns_whichever_thread_closes(path):
 def test_what_cannot_be_written_is_an_error_for_all_and_nothing_more_is_asked(path):
     """A value that SQLite does not take stands for any defect in the writing thread."""
     journal = Journal(path)
-    journal.begin({}, {})
+    journal.begin(RunDescription())
     with pytest.raises(JournalError):
         journal._files().writer.submit(
             ("INSERT INTO runs VALUES (?, ?, ?, ?)", (2**70,) * 4)
@@ -723,8 +724,9 @@ def test_methods_share_a_journal_and_no_reply(shop):
 
 def test_a_run_of_a_later_version_is_refused_by_what_is_unknown(shop, capsys):
     with Journal(shop.journal) as journal:
-        asked_ = {"method": "tournament", "settings": {}, "prompt": {}}
-        journal.begin(asked_, {"engine": {"engine": "x"}, "method": "tournament", "queries": 1})
+        asked_ = RunIdentity(method="tournament")
+        described = {"engine": {"engine": "x"}, "method": "tournament", "queries": 1}
+        journal.begin(RunDescription(asked=asked_, **described))
         journal.add_query(0, Query("q1", "?"), [])
 
         async def ask() -> Reply:

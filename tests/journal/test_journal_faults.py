@@ -20,6 +20,7 @@ from support.paid import QUERIES, Shop
 from llmrankers_groupwise.cli import main
 from llmrankers_groupwise.errors import GroupwiseError, JournalError
 from llmrankers_groupwise.journal.journal import APPLICATION_ID, Journal, ReadJournal
+from llmrankers_groupwise.journal.run_description import RunDescription
 from llmrankers_groupwise.journal.verify import check_journal, salvage
 
 NewShop = Callable[..., Shop]
@@ -348,7 +349,7 @@ def test_a_journal_cut_in_its_last_page_is_refused_and_what_is_there_is_saved(cu
         with pytest.raises(JournalError, match=r"the journal is damaged .* journal verify"):
             ReadJournal(path)
         with pytest.raises(JournalError, match="the journal is damaged"), Journal(path) as journal:
-            journal.begin({}, {})
+            journal.begin(RunDescription())
         assert path.read_bytes() == content[:length]
         if length % 97 == 0 or length in (there, len(content) - 1):
             assert check_journal(path).problems
@@ -400,7 +401,7 @@ def test_a_wal_cut_in_its_last_frame_loses_at_most_the_last_transaction(new_shop
         path.write_bytes(content)
         Path(f"{path}-wal").write_bytes(wal[:length])
         with Journal(path) as journal:
-            journal.begin({}, {})
+            journal.begin(RunDescription())
             return set(keys_of(path))
 
     whole = kept(len(wal))

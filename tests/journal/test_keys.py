@@ -11,8 +11,9 @@ import pytest
 from support.chat_server import sane
 
 from llmrankers_groupwise import GroupwiseLlmRanker
-from llmrankers_groupwise.engines.base import EngineSettings, engine_class
+from llmrankers_groupwise.engines.base import EngineSettings
 from llmrankers_groupwise.engines.identity import model_identity
+from llmrankers_groupwise.engines.registry import engine_class
 from llmrankers_groupwise.engines.replay import ReplayEngine
 from llmrankers_groupwise.errors import ModelError
 from llmrankers_groupwise.journal.keys import KEY_BYTES, digest, drawn, question_key

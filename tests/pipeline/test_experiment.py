@@ -255,7 +255,7 @@ def test_the_manifest_holds_prompt_settings_engine_and_counters(tmp_path):
     assert manifest["run"] == {
         "query_length": 11, "passage_length": 222, "allow_missing": False, "tag": "mine",
         "max_failure_rate": 0.1, "run_path": "größe.trec", "hits": 25,
-        "number_of_shards": 1, "shard_index": 0,
+        "number_of_shards": 1, "shard_index": 0, "measures": ["nDCG@10", "AP", "R@100"],
     }  # fmt: skip
     assert set(manifest["versions"]) == {
         "python",

@@ -56,7 +56,7 @@ class Merger:
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    from llmrankers_groupwise.engines.base import ENGINES
+    from llmrankers_groupwise.engines.registry import ENGINES
 
     monkeypatch.setitem(ENGINES, "Paid", "support.paid:Paid")  # type: ignore[arg-type]
     monkeypatch.setenv("PAID", str(tmp_path / "paid.log"))

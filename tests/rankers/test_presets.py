@@ -11,7 +11,8 @@ from support.desk import Desk
 from llmrankers_groupwise import GroupwiseLlmRanker
 from llmrankers_groupwise.cli import main
 from llmrankers_groupwise.cli.parser import make_parser, parse_arguments
-from llmrankers_groupwise.engines.base import ENGINES, EngineSettings
+from llmrankers_groupwise.engines.base import EngineSettings
+from llmrankers_groupwise.engines.registry import ENGINES
 from llmrankers_groupwise.errors import PromptError, SettingsError
 from llmrankers_groupwise.prompting.prompt_file import bundled_prompts
 from llmrankers_groupwise.rankers.presets import PRESETS, check_preset, find_preset
@@ -87,6 +88,7 @@ def test_every_setting_of_a_preset_is_an_option_of_the_command(name):
     """With the value that the option itself would make of it."""
     options = PRESETS[name].options
     parsed = vars(parse_arguments(["run", "--dry_run", "--preset", name, "groupwise"]))
+    assert parsed.pop("resolved")["preset"] == name
     assert options.items() <= parsed.items()
     behind = {"group_size", "num_repeat", "grouping", "first_stage_weight", "final_round",
               "final_calls"}  # fmt: skip

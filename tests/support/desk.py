@@ -9,7 +9,8 @@ import pytest
 
 from llmrankers_groupwise.cli import main
 from llmrankers_groupwise.data.run_files import RunFile
-from llmrankers_groupwise.engines.base import ENGINES, EngineSettings
+from llmrankers_groupwise.engines.base import EngineSettings
+from llmrankers_groupwise.engines.registry import ENGINES
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.testing import ScriptedEngine, json_reply
 from llmrankers_groupwise.types import Request

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmrankers_groupwise.cli import main
-from llmrankers_groupwise.engines.base import ENGINES, EngineSettings
+from llmrankers_groupwise.engines.base import EngineSettings
+from llmrankers_groupwise.engines.registry import ENGINES
 from llmrankers_groupwise.errors import EngineError, JournalError
 from llmrankers_groupwise.journal.journal import ReadJournal
 from llmrankers_groupwise.testing import ScriptedEngine, filled_reply, json_reply

@@ -8,7 +8,7 @@ import pytest
 
 from llmrankers_groupwise.data.candidate_files import CandidateFile
 from llmrankers_groupwise.data.first_stage import FirstStage
-from llmrankers_groupwise.engines.base import ENGINES
+from llmrankers_groupwise.engines.registry import ENGINES
 from llmrankers_groupwise.errors import EngineError
 from llmrankers_groupwise.testing import ScriptedEngine, filled_reply, json_reply
 from llmrankers_groupwise.training.data.synthesis import Synthesis

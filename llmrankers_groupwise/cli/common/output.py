@@ -1,4 +1,4 @@
-"""What the command prints about a run, and checks of the paths that it writes."""
+"""Where the command's results go: options, what is printed of a run, checks of paths."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from llmrankers_groupwise.cli.common.options import add_settings, reader
 from llmrankers_groupwise.data.manifest import manifest_path
 from llmrankers_groupwise.engines.dry_run import Sizes
 from llmrankers_groupwise.errors import InputError, JournalError, SettingsError
@@ -16,8 +17,13 @@ from llmrankers_groupwise.files.atomic import same_file
 from llmrankers_groupwise.pipeline.experiment import Experiment
 from llmrankers_groupwise.pipeline.results import Summary
 from llmrankers_groupwise.pipeline.summary import dry_table, summary_table
+from llmrankers_groupwise.settings import word
 
 __all__ = [
+    "EXPLAINED",
+    "LENGTHS",
+    "SHARDS",
+    "add_output_options",
     "check_apart",
     "check_explain",
     "check_other",
@@ -26,6 +32,26 @@ __all__ = [
     "replies_kept",
     "table_at_any_end",
 ]  # fmt: skip
+
+LENGTHS = ("query_length", "passage_length")
+SHARDS = ("number_of_shards", "shard_index")
+"""Settings of an experiment that are for a run alone: what is made of its replies has them."""
+EXPLAINED = "explain this query's ranking: groups, scores, movement; may be repeated"
+
+
+def add_output_options(group: argparse._ArgumentGroup) -> None:
+    """Where the result of a run goes, and what is shown of it."""
+    add = group.add_argument
+    add("--save_path", metavar="OUT", required=True, help="the run file to write")
+    add(
+        "--tag",
+        type=reader(word),
+        metavar="WORD",
+        help="the run's name, its last column; by default the method's name",
+    )
+    add("--qrels", metavar="FILE", help="relevance judgements: print measures before and after")
+    add("--json", action="store_true", help="print the summary as JSON")
+    add_settings(group, Experiment, without=(*LENGTHS, *SHARDS))
 
 
 def print_summary(

@@ -6,10 +6,15 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from llmrankers_groupwise.cli.train.finetune import run_finetune
-from llmrankers_groupwise.cli.train.finetune_options import add_grpo_options, add_sft_options
+from llmrankers_groupwise.cli.common.options import Help
+from llmrankers_groupwise.cli.train.finetune import (
+    add_grpo_options,
+    add_sft_options,
+    run_finetune,
+)
 from llmrankers_groupwise.cli.train.inspect import add_inspect_options, run_inspect
-from llmrankers_groupwise.cli.train.synthesize import add_synthesize_options, run_synthesize
+from llmrankers_groupwise.cli.train.synthesize import run_synthesize
+from llmrankers_groupwise.cli.train.synthesize_options import add_synthesize_options
 
 __all__ = ["add_train_parser", "run_train"]
 
@@ -37,8 +42,8 @@ _ACTIONS: Mapping[
 }
 
 
-def add_train_parser(commands: Any) -> dict[str, set[str]]:
-    """Add `train` to the commands; gives the options of each of its actions."""
+def add_train_parser(commands: Any) -> dict[str, argparse.ArgumentParser]:
+    """Add `train` to the commands; gives the parsers of its actions."""
     train = commands.add_parser(
         "train",
         help="train a ranker: synthesize, inspect, sft, grpo",
@@ -46,13 +51,13 @@ def add_train_parser(commands: Any) -> dict[str, set[str]]:
         allow_abbrev=False,
     )
     actions = train.add_subparsers(title="actions", dest="action", required=True, metavar="ACTION")
-    known = {}
+    parsers = {}
     for name, (about, add_options, _) in _ACTIONS.items():
-        action = actions.add_parser(name, help=about, description=about, allow_abbrev=False)
-        action.set_defaults(action=name)
-        add_options(action)
-        known[name] = set(action._option_string_actions)
-    return known
+        parsers[name] = actions.add_parser(
+            name, help=about, description=about, allow_abbrev=False, formatter_class=Help
+        )
+        add_options(parsers[name])
+    return parsers
 
 
 def run_train(arguments: argparse.Namespace) -> None:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from llmrankers_groupwise.cli.common.inputs import first_stage
-from llmrankers_groupwise.cli.train.finetune_options import EVAL_SOURCES
+from llmrankers_groupwise.cli.common.inputs import Inputs, first_stage
+from llmrankers_groupwise.cli.common.options import add_settings
 from llmrankers_groupwise.data.qrels import read_qrels
 from llmrankers_groupwise.errors import InputError, ModelError, SettingsError
+from llmrankers_groupwise.settings import settings_of, values_of
 from llmrankers_groupwise.training.finetuning import curves
 from llmrankers_groupwise.training.finetuning.fit import TrainResult
-from llmrankers_groupwise.training.finetuning.grpo import REWARDS, grpo
+from llmrankers_groupwise.training.finetuning.grpo import grpo
 from llmrankers_groupwise.training.finetuning.heldout import HeldOut
 from llmrankers_groupwise.training.finetuning.result_folder import ResultFolder
 from llmrankers_groupwise.training.finetuning.settings import (
@@ -27,11 +27,41 @@ from llmrankers_groupwise.training.finetuning.settings import (
     TrainSettings,
 )
 from llmrankers_groupwise.training.finetuning.sft import sft
-from llmrankers_groupwise.training.rewards.rewards import GroupReward, grouprank_v3
 
-__all__ = ["run_finetune"]
+__all__ = ["add_grpo_options", "add_sft_options", "run_finetune"]
 
-_BF16: Mapping[str, bool | None] = {"auto": None, "yes": True, "no": False}
+_FILES = ("model_name_or_path", "data", "save_path", "prompt_file", "resume")
+_MODEL = (
+    "full", "lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "attn_implementation",
+    "chat_template", "chat_template_kwargs", "trust_remote_code",
+)  # fmt: skip
+_HELD_OUT = "eval_"
+
+
+def add_sft_options(parser: argparse.ArgumentParser) -> None:
+    """Those of `train sft`."""
+    _add_options(parser, SftSettings, "supervised fine-tuning")
+
+
+def add_grpo_options(parser: argparse.ArgumentParser) -> None:
+    """Those of `train grpo`."""
+    _add_options(parser, GrpoSettings, "reinforcement learning")
+
+
+def _add_options(
+    parser: argparse.ArgumentParser, settings: type[TrainSettings], title: str
+) -> None:
+    common = [each.name for each in settings_of(TrainSettings)]
+    files = parser.add_argument_group("from what to what")
+    add_settings(files, settings, only=_FILES)
+    files.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_settings(parser.add_argument_group("model"), settings, only=_MODEL)
+    training = [name for name in common if name not in (*_FILES, *_MODEL)]
+    add_settings(parser.add_argument_group("training"), settings, only=training)
+    add_settings(parser.add_argument_group(title), settings, without=common)
+    held_out = parser.add_argument_group("a held-out run to measure on during training")
+    add_settings(held_out, Inputs, prefix=_HELD_OUT)
+    add_settings(held_out, HeldOut, prefix=_HELD_OUT)
 
 
 def run_finetune(arguments: argparse.Namespace) -> None:
@@ -65,67 +95,23 @@ def _checkpoints_kept(save_path: str) -> Iterator[None]:
 
 
 def _settings(arguments: argparse.Namespace, kind: type[TrainSettings]) -> dict[str, Any]:
-    given = vars(arguments)
-    names = {each.name for each in dataclasses.fields(kind)}
-    values = {name: value for name, value in given.items() if name in names}
-    values |= {
-        "bf16": _BF16[arguments.bf16],
-        "gradient_checkpointing": not arguments.no_gradient_checkpointing,
-        "held_out": _held_out(arguments),
-        "lora_targets": _targets(arguments.lora_targets),
-        "progress": sys.stderr.isatty(),
-    }
-    if "no_packing" in given:
-        values["packing"] = not arguments.no_packing
-    if "reward" in given:
-        values["reward"] = _reward(arguments.reward)
-    return values
-
-
-def _targets(text: str) -> str | list[str]:
-    if not text.startswith("["):
-        return text
-    try:
-        names: list[str] = json.loads(text)
-    except ValueError as error:
-        raise SettingsError(f"--lora_targets {text!r} is no JSON: {error}") from error
-    return names
-
-
-def _reward(text: str) -> str | GroupReward:
-    """A preset's name, or weights in place of those of grouprank_v3."""
-    if not text.startswith("{"):
-        return text
-    known = [each.name for each in dataclasses.fields(GroupReward) if each.name != "tags"]
-    try:
-        weights = json.loads(text)
-    except ValueError as error:
-        raise SettingsError(f"--reward {text!r} is no JSON: {error}") from error
-    for name, value in weights.items():
-        if name not in known:
-            raise SettingsError(
-                f"--reward has {name!r}: give weights of {', '.join(known[1:])}, or one of "
-                f"{', '.join(REWARDS)}"
-            )
-        if name != "name" and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise SettingsError(f"--reward {name} is {value!r}: give a number")
-    return dataclasses.replace(grouprank_v3, **{"name": "weighted", **weights})
+    own = {"held_out": _held_out(arguments), "progress": sys.stderr.isatty()}
+    return values_of(arguments, kind) | own
 
 
 def _held_out(arguments: argparse.Namespace) -> HeldOut | None:
     """The held-out run, where its judgements are given."""
-    given = {name: getattr(arguments, f"eval_{name}") for name in EVAL_SOURCES}
-    if not any(given.values()):
+    inputs = Inputs(**values_of(arguments, Inputs, _HELD_OUT))
+    given = {name: value for name, value in values_of(inputs, Inputs).items() if value}
+    if given.keys() == {"hits"}:
         return None
-    if not given["qrels"]:
+    if inputs.qrels is None:
         raise SettingsError("a held-out run needs judgements to measure it by: give --eval_qrels")
-    stage = first_stage(argparse.Namespace(**given, hits=arguments.eval_hits), "eval_")
-    lengths = ("steps", "group_size", "query_length", "passage_length", "max_tokens")
     return HeldOut(
-        first_stage=stage,
-        qrels=read_qrels(given["qrels"]),
-        described={name: value for name, value in given.items() if value},
-        **{name: getattr(arguments, f"eval_{name}") for name in lengths},
+        first_stage=first_stage(inputs, _HELD_OUT),
+        qrels=read_qrels(inputs.qrels),
+        described={name: value for name, value in given.items() if name != "hits"},
+        **values_of(arguments, HeldOut, _HELD_OUT),
     )
 
 

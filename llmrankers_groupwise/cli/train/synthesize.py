@@ -9,22 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmrankers_groupwise.cli.common.inputs import passage_source, query_source
+from llmrankers_groupwise.cli.common.inputs import SOURCES, passage_source, query_source
 from llmrankers_groupwise.cli.common.output import replies_kept
-from llmrankers_groupwise.cli.train.synthesize_options import (
-    add_candidate_options,
-    add_list_options,
-    add_output_options,
-    add_pool_options,
-    add_teacher_options,
-    teacher,
-)
+from llmrankers_groupwise.cli.train.synthesize_options import teacher
 from llmrankers_groupwise.data.candidate_files import CandidateFile
 from llmrankers_groupwise.data.first_stage import FirstStage
-from llmrankers_groupwise.data.passages import JsonlPassages
 from llmrankers_groupwise.data.pyserini import LucenePassages
 from llmrankers_groupwise.data.qrels import read_qrels
 from llmrankers_groupwise.data.run_files import Run, RunFile
+from llmrankers_groupwise.data.sources import open_corpus
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.pipeline.retrieval import (
     bm25s_run,
@@ -33,6 +26,7 @@ from llmrankers_groupwise.pipeline.retrieval import (
     fused_run,
     pyserini_run,
 )
+from llmrankers_groupwise.settings import values_of
 from llmrankers_groupwise.training.data.lists import ListSettings
 from llmrankers_groupwise.training.data.pools import PoolSettings
 from llmrankers_groupwise.training.data.student import PromptLimits
@@ -40,17 +34,12 @@ from llmrankers_groupwise.training.data.synthesis import Synthesis
 from llmrankers_groupwise.training.data.teachers import Teaching
 from llmrankers_groupwise.training.data.write import Made
 
-__all__ = ["add_synthesize_options", "run_synthesize"]
+__all__ = ["run_synthesize"]
 
-_LIST_OPTIONS = (
-    "method", "reasons", "prompt_file", "sft_lists", "rl_lists", "setwise_size", "positives",
-    "negatives", "beta", "min_agreement", "seed",
-)  # fmt: skip
 _INPUT_OPTIONS = (
-    "query_file", "pyserini_dataset", "ir_dataset_name", "corpus", "pyserini_index", "candidates",
-    "bm25_run", "dense_run", "bm25", "dense_model", "alpha", "qrels", "allow_missing",
+    *SOURCES, "candidates", "bm25_run", "dense_run", "bm25", "dense_model", "alpha", "qrels",
+    "allow_missing",
 )  # fmt: skip
-_SOURCES = ("query_file", "pyserini_dataset", "ir_dataset_name", "corpus", "pyserini_index")
 _COUNTS: Mapping[str, str] = {
     "queries": "queries",
     "queries_without_text": "queries without text left out",
@@ -83,15 +72,6 @@ _COUNTS: Mapping[str, str] = {
 }
 
 
-def add_synthesize_options(parser: argparse.ArgumentParser) -> None:
-    """Add its options."""
-    add_candidate_options(parser.add_argument_group("queries, passages and candidates"))
-    add_pool_options(parser.add_argument_group("pools"))
-    add_teacher_options(parser)
-    add_list_options(parser.add_argument_group("training lists"))
-    add_output_options(parser.add_argument_group("what to make of it"))
-
-
 def run_synthesize(arguments: argparse.Namespace) -> None:
     """Do what it says.
 
@@ -108,28 +88,14 @@ def run_synthesize(arguments: argparse.Namespace) -> None:
         listwise=teacher(arguments, "listwise"),
         reasoner=teacher(arguments, "reasons"),
         lists=ListSettings(
-            group_sizes=tuple(arguments.group_sizes or ()),
-            **{name: getattr(arguments, name) for name in _LIST_OPTIONS},
+            **values_of(arguments, ListSettings) | {"group_sizes": tuple(arguments.group_sizes)}
         ),
-        pools=PoolSettings(
-            top=arguments.pool_top,
-            sampled=arguments.pool_sampled,
-            deepest=arguments.pool_deepest,
-            seed=arguments.seed,
-        ),
-        limits=PromptLimits(
-            tokenizer_name_or_path=arguments.student_tokenizer,
-            query_length=arguments.query_length,
-            passage_length=arguments.passage_length,
-            max_prompt_tokens=arguments.max_prompt_tokens,
-            max_prompt_characters=arguments.max_prompt_characters,
-        ),
+        pools=PoolSettings(seed=arguments.seed, **values_of(arguments, PoolSettings, "pool_")),
+        limits=PromptLimits(**values_of(arguments, PromptLimits)),
         teaching=Teaching(
             journals=None if arguments.no_journal else journals,
-            query_length=arguments.query_length,
-            passage_length=arguments.passage_length,
-            max_failure_rate=arguments.max_failure_rate,
             progress=sys.stderr.isatty(),
+            **values_of(arguments, Teaching),
         ),
         qrels=read_qrels(arguments.qrels) if arguments.qrels else None,
         allow_missing=arguments.allow_missing,
@@ -153,7 +119,7 @@ def _check_candidates(arguments: argparse.Namespace) -> None:
     made = ("bm25_run", "dense_run", "bm25", "dense_model")
     given = [name for name in made if getattr(arguments, name)]
     if arguments.candidates:
-        given += [name for name in _SOURCES if getattr(arguments, name)]
+        given += [name for name in SOURCES if getattr(arguments, name)]
         if given:
             raise SettingsError(f"--candidates brings it all: drop --{given[0]}")
         return
@@ -207,7 +173,7 @@ def _passages(arguments: argparse.Namespace) -> dict[str, Any]:
     """Option -> its passages; the first are shown, and any of them searched."""
     if arguments.corpus and arguments.pyserini_index and arguments.bm25 == "pyserini":
         return {
-            "corpus": JsonlPassages(arguments.corpus),
+            "corpus": open_corpus(arguments.corpus),
             "pyserini_index": LucenePassages(arguments.pyserini_index),
         }
     source = passage_source(arguments)

@@ -5,183 +5,93 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from llmrankers_groupwise.cli.common.options import assignment
-from llmrankers_groupwise.engines.base import ENGINES, EngineSettings
+from llmrankers_groupwise.cli.common.inputs import SOURCES, Inputs
+from llmrankers_groupwise.cli.common.options import add_settings
+from llmrankers_groupwise.engines.base import EngineSettings
+from llmrankers_groupwise.settings import settings_of
 from llmrankers_groupwise.training.data.lists import ListSettings
 from llmrankers_groupwise.training.data.pools import PoolSettings
-from llmrankers_groupwise.training.data.reasons import REASONS
 from llmrankers_groupwise.training.data.student import PromptLimits
-from llmrankers_groupwise.training.data.teachers import Teacher
+from llmrankers_groupwise.training.data.synthesis import Synthesis
+from llmrankers_groupwise.training.data.teachers import Teacher, Teaching
 from llmrankers_groupwise.types import Sampling
 
-__all__ = [
-    "add_candidate_options",
-    "add_list_options",
-    "add_output_options",
-    "add_pool_options",
-    "add_teacher_options",
-    "teacher",
-]
+__all__ = ["add_synthesize_options", "teacher"]
 
-_ENGINE_OPTIONS = (
-    "model_name_or_path",
-    "lora_name_or_path",
-    "tokenizer_name_or_path",
-    "device",
-    "cache_dir",
-)
-_SAMPLING_OPTIONS = ("temperature", "top_p", "max_tokens", "reasoning_tokens")
-_ROLES = {
-    "pointwise": "the teacher that scores documents one by one",
-    "listwise": "the teacher that orders a whole pool in one call",
-    "reasons": "who writes reasons, with --reasons",
-}
+_ROLES = ("pointwise", "listwise", "reasons")
 
 
-def add_candidate_options(group: argparse._ArgumentGroup) -> None:
+def add_synthesize_options(parser: argparse.ArgumentParser) -> None:
+    """Add them; those of single teachers are sections of a configuration file."""
+    parser.epilog = (
+        "A --config FILE can have sections `pointwise`, `listwise` and `reasons`, with options of "
+        "one teacher alone: those of all teachers, prompt_file, and for pointwise scoring."
+    )
+    _add_candidates(parser.add_argument_group("queries, passages and candidates"))
+    pools = parser.add_argument_group("pools")
+    add_settings(pools, PoolSettings, prefix="pool_")
+    _add_teachers(parser)
+    _add_lists(parser.add_argument_group("training lists"))
+    _add_outputs(parser.add_argument_group("what to make of it"))
+
+
+def _add_candidates(group: argparse._ArgumentGroup) -> None:
     """Queries, passages, and where candidates come from."""
+    add_settings(group, Inputs, only=(*SOURCES, "candidates"))
     add = group.add_argument
-    add("--query_file", metavar="FILE", help="queries: TSV, or JSONL with _id and text")
-    add("--pyserini_dataset", metavar="NAME", help="queries: topics of pyserini")
-    add("--ir_dataset_name", metavar="NAME", help="queries and passages from ir_datasets")
-    add("--corpus", metavar="FILE", help="passages: JSONL with _id, title and text")
-    add("--pyserini_index", metavar="INDEX", help="passages: a Lucene index or a prebuilt name")
-    add("--candidates", metavar="FILE", help="queries, candidates and passages: rank_llm's JSONL")
-    add("--bm25_run", metavar="RUN", help="candidates: a run, TREC format")
-    add("--dense_run", metavar="RUN", help="candidates: a run of a dense model")
-    add("--bm25", choices=("bm25s", "pyserini"), help="candidates: search the corpus, or the index")
+    add("--bm25_run", metavar="RUN", help="the candidates: a run of BM25, TREC format")
+    add("--dense_run", metavar="RUN", help="the candidates: a run of a dense model")
+    add(
+        "--bm25",
+        choices=("bm25s", "pyserini"),
+        help="the candidates: search the corpus (bm25s), or the index (pyserini)",
+    )
     add(
         "--dense_model",
         metavar="NAME",
-        help="candidates: search the corpus by a model of sentence-transformers; minilm is the "
+        help="the candidates: search the corpus by a model of sentence-transformers; minilm is the "
         "embedded engine's",
     )
     add("--dense_device", metavar="DEVICE", help="where that model runs")
-    add("--dense_batch_size", type=int, default=64, help="texts encoded at a time (default: 64)")
+    add("--dense_batch_size", type=int, default=64, metavar="N", help="texts encoded at a time")
     add(
-        "--alpha", type=float, default=0.5, help="share of BM25 where both are given (default: 0.5)"
-    )
-    add("--allow_missing", action="store_true", help="leave out what has no text")
-
-
-def add_pool_options(group: argparse._ArgumentGroup) -> None:
-    """Which candidates are judged."""
-    add = group.add_argument
-    pools = PoolSettings()
-    for name, value, about in (
-        ("top", pools.top, "so many of the best are in every pool"),
-        ("sampled", pools.sampled, "so many more are drawn from those behind them"),
-        ("deepest", pools.deepest, "down to this rank; so many are taken of each source"),
-    ):
-        add(f"--pool_{name}", type=int, default=value, metavar="N", help=f"{about} ({value})")
-
-
-def add_teacher_options(parser: argparse.ArgumentParser) -> None:
-    """Who judges: options for all, and the same ones again for each."""
-    both = parser.add_argument_group("all teachers")
-    _add_teacher(both, "", default="embedded")
-    add = both.add_argument
-    limits = PromptLimits()
-    for what, length in (("query", limits.query_length), ("passage", limits.passage_length)):
-        add(
-            f"--{what}_length",
-            type=int,
-            default=length,
-            metavar="N",
-            help=f"cut each {what} to so many tokens ({length})",
-        )
-    add(
-        "--max_failure_rate",
+        "--alpha",
         type=float,
-        default=0.1,
-        help="end if a larger share of a teacher's replies fails (0.1)",
+        default=0.5,
+        metavar="X",
+        help="the share of BM25 where both are given",
     )
-    for role, about in _ROLES.items():
-        _add_teacher(parser.add_argument_group(f"one teacher: {about}"), f"{role}_")
+    add_settings(group, Synthesis, only=("allow_missing",))
 
 
-def _add_teacher(group: argparse._ArgumentGroup, prefix: str, default: str | None = None) -> None:
-    add = group.add_argument
-    add(f"--{prefix}engine", choices=sorted(ENGINES), default=default, help="who answers")
-    for name in _ENGINE_OPTIONS:
-        option = "lora_path_or_name" if name == "lora_name_or_path" else name  # as of `run`
-        add(f"--{prefix}{option}", dest=f"{prefix}{name}", metavar="NAME", help="as of `run`")
-    add(
-        f"--{prefix}engine_args",
-        action="append",
-        default=[],
-        type=assignment,
-        metavar="KEY=VALUE",
-        help="a setting by the engine's own name; may be repeated",
-    )
-    drawing = Sampling()
-    for name in _SAMPLING_OPTIONS:
-        kind = float if isinstance(getattr(drawing, name), float) else int
-        add(f"--{prefix}{name}", type=kind, metavar="N", help="as of `run`")
-    if prefix:
-        add(f"--{prefix}prompt_file", help="a file, or a name of `prompts list`")
-    if prefix == "pointwise_":
-        add(
-            "--pointwise_scoring",
-            choices=("generation", "likelihood"),
-            help="else likelihood where the engine does it",
-        )
+def _add_teachers(parser: argparse.ArgumentParser) -> None:
+    """The teachers: options for all, and sections with the same ones for each."""
+    group = parser.add_argument_group("teachers")
+    add_settings(group, Teacher, only=("engine",))
+    add_settings(group, EngineSettings)
+    add_settings(group, Sampling, without=("seed",))
+    add_settings(group, Teaching, without=("query_length", "passage_length"))
+    for role in _ROLES:
+        without = () if role == "pointwise" else ("scoring",)
+        for each in (Teacher, EngineSettings, Sampling):
+            add_settings(parser, each, prefix=f"{role}_", without=(*without, "seed"), section=role)
 
 
-def add_list_options(group: argparse._ArgumentGroup) -> None:
+def _add_lists(group: argparse._ArgumentGroup) -> None:
     """What is made of the judgements."""
-    add = group.add_argument
-    lists = ListSettings()
-    add(
-        "--method",
-        choices=("groupwise", "setwise"),
-        default=lists.method,
-        help="whose lists (groupwise)",
+    add_settings(group, ListSettings)
+    group.add_argument(
+        "--qrels",
+        metavar="FILE",
+        help="make setwise lists of relevance judgements, without teachers",
     )
-    add("--qrels", metavar="FILE", help="setwise lists from judgements: nobody is asked")
-    add(
-        "--reasons",
-        choices=REASONS,
-        default=lists.reasons,
-        help="reasoning of SFT rows: none, a teacher's own, or written for the scores (none)",
-    )
-    add(
-        "--prompt_file",
-        help="prompt of the model that is to be trained; default by method and reasons",
-    )
-    for name, about in (
-        ("sft_lists", "lists of a query for SFT"),
-        ("rl_lists", "lists of a query for reinforcement learning"),
-        ("setwise_size", "documents of a setwise list"),
-        ("positives", "positives of a query for retrievers; 0 for no such rows"),
-        ("negatives", "hard negatives of a query for retrievers"),
-        ("beta", "the pointwise teacher's share of the labels, 0..1"),
-        ("min_agreement", "of --reasons teacher: share of pairs that must be in the labels' order"),
-        ("seed", "for everything drawn at random"),
-    ):
-        value = getattr(lists, name)
-        add(f"--{name}", type=type(value), default=value, metavar="N", help=f"{about} ({value})")
-    add(
-        "--group_sizes",
-        type=int,
-        nargs="+",
-        metavar="N",
-        help="sizes of groupwise lists, drawn alike; else the published shares of 5 to 20",
-    )
-    add(
-        "--student_tokenizer",
-        metavar="NAME",
-        help="tokenizer of the model that is to be trained, to cut and measure prompts by",
-    )
-    add("--max_prompt_tokens", type=int, metavar="N", help="leave longer prompts out")
-    add("--max_prompt_characters", type=int, metavar="N", help="leave longer prompts out")
+    add_settings(group, PromptLimits)
 
 
-def add_output_options(group: argparse._ArgumentGroup) -> None:
+def _add_outputs(group: argparse._ArgumentGroup) -> None:
     """Where it goes."""
+    add_settings(group, Synthesis, only=("save_path", "force"))
     add = group.add_argument
-    add("--save_path", metavar="FOLDER", required=True, help="the folder to make")
-    add("--force", action="store_true", help="replace a training set that was made before")
     add(
         "--journals",
         metavar="FOLDER",
@@ -192,29 +102,30 @@ def add_output_options(group: argparse._ArgumentGroup) -> None:
 
 
 def teacher(arguments: argparse.Namespace, role: str) -> Teacher:
-    """The teacher of a role: by its own options, and by those for all where it has none.
+    """The teacher of a role: by its own section, and by the options of all where it has none.
 
-    With an engine of its own, the other engine's settings are none of its.
+    With an engine of its own, it has none of the settings of the other engine.
     """
     own = getattr(arguments, f"{role}_engine")
     apart = own is not None and own != arguments.engine
-
-    def given(name: str) -> Any:
-        value = getattr(arguments, f"{role}_{name}")
-        return getattr(arguments, name) if value in (None, []) and not apart else value
-
-    drawing: dict[str, Any] = {}
-    for name in _SAMPLING_OPTIONS:
-        for value in (getattr(arguments, f"{role}_{name}"), getattr(arguments, name)):
-            if value is not None:
-                drawing.setdefault(name, value)
+    settings = {
+        each.name: _chosen(arguments, role, each.name, apart=apart)
+        for each in settings_of(EngineSettings)
+    }
+    drawing = {
+        each.name: _chosen(arguments, role, each.name)
+        for each in settings_of(Sampling)
+        if each.name != "seed"
+    }
     return Teacher(
         engine=own or arguments.engine,
-        settings=EngineSettings(
-            engine_args=dict(given("engine_args")),
-            **{name: given(name) for name in _ENGINE_OPTIONS},
-        ),
+        settings=EngineSettings(**{**settings, "engine_args": dict(settings["engine_args"])}),
         prompt_file=getattr(arguments, f"{role}_prompt_file"),
         scoring=getattr(arguments, f"{role}_scoring", None),
         sampling=Sampling(seed=arguments.seed, **drawing),
     )
+
+
+def _chosen(arguments: argparse.Namespace, role: str, name: str, *, apart: bool = False) -> Any:
+    value = getattr(arguments, f"{role}_{name}")
+    return getattr(arguments, name) if value in (None, []) and not apart else value

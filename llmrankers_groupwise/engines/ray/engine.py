@@ -10,16 +10,10 @@ import functools
 from collections.abc import Callable, Mapping
 
 from llmrankers_groupwise.concurrency import ForkGuard, end_in_background, in_background
-from llmrankers_groupwise.engines.base import (
-    Engine,
-    EngineSettings,
-    PromptSize,
-    engine_class,
-    installed,
-    resolve_engine,
-)
+from llmrankers_groupwise.engines.base import Engine, EngineSettings, PromptSize, installed
 from llmrankers_groupwise.engines.ray.cluster import check_installed, gpus_of
 from llmrankers_groupwise.engines.ray.pool import Pool
+from llmrankers_groupwise.engines.registry import engine_class, resolve_engine
 from llmrankers_groupwise.errors import ModelError, SettingsError
 from llmrankers_groupwise.types import Reply, Request, Sampling, Scoring
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.scores import RRF_K, TIES, mean_scores, min_max, ranked_positions
@@ -19,13 +19,12 @@ from llmrankers_groupwise.types import Candidate, ScoredGroup
 __all__ = ["Fusion", "check_fusion", "fused_scores", "interpolate", "reciprocal_rank"]
 
 Fusion = Literal["mean", "rrf"]
-_FUSIONS = ("mean", "rrf")
 
 
 def check_fusion(fusion: str, first_stage_weight: float, ties: str = "first_stage") -> None:
     """Raise SettingsError for an unknown fusion or rule for ties, or a weight outside 0..1."""
-    if fusion not in _FUSIONS:
-        raise SettingsError(f"fusion is {fusion!r}: give one of {', '.join(_FUSIONS)}")
+    if fusion not in get_args(Fusion):
+        raise SettingsError(f"fusion is {fusion!r}: give one of {', '.join(get_args(Fusion))}")
     if not 0.0 <= first_stage_weight <= 1.0:
         raise SettingsError(f"first_stage_weight is {first_stage_weight}: give a number 0..1")
     if ties not in TIES:

@@ -50,44 +50,41 @@ from llmrankers_groupwise.types import (
     Status,
 )
 
-__all__ = ["GroupwiseSettings", "groupwise"]
+__all__ = ["GroupwiseOptions", "GroupwiseSettings", "groupwise"]
 
 _UNCHANGED = 2  # so many repeats in turn must leave the best documents as they were
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupwiseSettings:
-    """The settings of the groupwise method.
+@dataclass(frozen=True, kw_only=True)
+class GroupwiseOptions:
+    """What can be chosen of the groupwise method.
 
     Attributes:
-        prompt: the prompt file that requests are rendered from.
-        scoring: "likelihood" gives every request a ScoreForm, "generation" none.
-        group_size: the most documents of one call.
-        num_repeat: how often every document is scored, in different groups.
-        overlap: how many documents neighbouring groups share.
-        grouping: "random", "strided", "sorted", "mixed" or "snake"; see `grouping.Strategy`.
-        anchors: how many documents are in every group, so that scores can be calibrated by them.
-        calibration: how scores of different groups are made comparable before they are merged; see
-            `calibration.Calibration`.
-        fusion: "mean" of a document's scores, or "rrf" over the repeats' rankings.
-        first_stage_weight: the first stage's share of the final score, 0..1.
-        shrinkage: how many scores of a document weigh as much as what its first-stage rank lets
-            expect, with the fusion "mean"; see `calibration.shrunk`.
-        ties: which of documents with equal scores comes first: the better one of the "first_stage",
-            as trec_eval has it the later "doc_id", or one drawn at "random".
-        final_round: if not 0, the best so many documents are asked once more as one group.
-        final_calls: how often they are, at once, each time in another order.
-        boundary: if not 0, the group_size documents around this rank are asked once more, too.
-        until_stable: if not 0, the repeats are asked one after another, and no more once two in
-            turn have left the best so many documents, in their order, as they were.
-        seed: for everything drawn at random.
+        group_size: the number of documents in one call.
+        num_repeat: how many times every document is scored, each time in another group.
+        overlap: the number of documents that neighbouring groups share.
+        grouping: which documents are in one group: a random sample, every n-th by rank (strided,
+            or snake, which deals back and forth), neighbours by rank (sorted), or strided first
+            and random in later repeats (mixed).
+        anchors: the number of documents that are in every group, for the calibration.
+        calibration: how the scores of different groups are made comparable before the fusion.
+        fusion: how the scores of one document are merged: by their mean, or by reciprocal ranks.
+        first_stage_weight: the share of the first stage in the final score, 0 to 1.
+        shrinkage: the number of scores that weigh as much as the score that a document's
+            first-stage rank predicts; for the fusion mean.
+        ties: how ties are broken: by the first stage, by the later doc_id as in trec_eval, or at
+            random.
+        final_round: score the best N documents once more as one group; 0 for no final round.
+        final_calls: the number of calls of the final round, each with another order of documents.
+        boundary: score the group_size documents around this rank once more; 0 for no such group.
+        until_stable: ask the repeats one after another, and stop when two in a row have not
+            changed the best N documents; 0 asks all repeats at once.
+        seed: the seed of everything that is drawn at random.
 
     Raises:
         SettingsError: a setting is out of its range.
     """
 
-    prompt: PromptFile
-    scoring: Scoring = "generation"
     group_size: int = 20
     num_repeat: int = 1
     overlap: int = 0
@@ -117,6 +114,19 @@ class GroupwiseSettings:
                 f"until_stable can stop after {_UNCHANGED + 1} repeats at the earliest: give "
                 f"num_repeat {_UNCHANGED + 2} or more, or until_stable 0"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupwiseSettings(GroupwiseOptions):
+    """The settings of the groupwise method: what was chosen, and what the ranker adds.
+
+    Attributes:
+        prompt: the prompt file that requests are rendered from.
+        scoring: "likelihood" gives every request a ScoreForm, "generation" none.
+    """
+
+    prompt: PromptFile
+    scoring: Scoring = "generation"
 
     @property
     def value_name(self) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.settings import FilePath, check_choices
 from llmrankers_groupwise.training.data.labels import SMALLEST, Kind, fused_labels, size_shares
-from llmrankers_groupwise.training.data.reasons import REASONS, Reasons
+from llmrankers_groupwise.training.data.reasons import Reasons
 
 __all__ = ["ListSettings"]
 
@@ -19,17 +20,22 @@ class ListSettings:
     """What is made of labelled pools.
 
     Attributes:
-        method: "groupwise", or "setwise".
-        reasons: of SFT rows: "none", a "teacher"'s own, or "rationalised" (see `reasons`).
-        prompt_file: the trained model's prompt; None takes groupwise (without reasons
-            groupwise_scores) or setwise_think.
-        sft_lists, rl_lists: lists of each query, for each kind of row.
-        group_sizes: sizes of groupwise lists, drawn alike; none takes the published shares.
-        setwise_size: documents of a setwise list.
-        positives, negatives: documents of a query's rows for retrievers; no positives, no rows.
-        beta: the pointwise teacher's share of the labels, 0..1.
-        min_agreement: see `reasons.ask_for_reasons`.
-        seed: for everything drawn at random.
+        method: the method whose lists are made.
+        reasons: the reasoning in SFT rows: none, a teacher's own (teacher), or written for known
+            scores (rationalised).
+        prompt_file: the prompt of the model to train; by default groupwise (groupwise_scores if
+            there are no reasons), or setwise_think.
+        sft_lists: the number of lists of each query for SFT.
+        rl_lists: the number of lists of each query for reinforcement learning.
+        group_sizes: the sizes of groupwise lists, each equally likely; by default the published
+            shares of 5 to 20.
+        setwise_size: the number of documents in a setwise list.
+        positives: the number of positives of each query for retrievers; 0 makes no such rows.
+        negatives: the number of hard negatives of each query for retrievers.
+        beta: the share of the pointwise teacher in the labels, 0 to 1.
+        min_agreement: for reasons of a teacher: the share of pairs that must be in the order of
+            the labels.
+        seed: the seed of everything that is drawn at random.
 
     Raises:
         SettingsError: a setting is out of its range.
@@ -37,7 +43,7 @@ class ListSettings:
 
     method: Method = "groupwise"
     reasons: Reasons = "none"
-    prompt_file: str | None = None
+    prompt_file: FilePath | None = None
     sft_lists: int = 4
     rl_lists: int = 2
     group_sizes: tuple[int, ...] = ()
@@ -49,10 +55,7 @@ class ListSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in ("groupwise", "setwise"):
-            raise SettingsError(f"method is {self.method!r}: give groupwise or setwise")
-        if self.reasons not in REASONS:
-            raise SettingsError(f"reasons is {self.reasons!r}: give one of {', '.join(REASONS)}")
+        check_choices(self)
         for name in ("sft_lists", "rl_lists", "positives", "negatives"):
             if getattr(self, name) < 0:
                 raise SettingsError(f"{name} is {getattr(self, name)}: give 0 or more")

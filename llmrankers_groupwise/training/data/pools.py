@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from llmrankers_groupwise.data.first_stage import FirstStage
 from llmrankers_groupwise.data.qrels import Qrels
 from llmrankers_groupwise.data.run_files import RunEntry
 from llmrankers_groupwise.errors import InputError
 from llmrankers_groupwise.scores import seeded
+from llmrankers_groupwise.settings import INTERNAL
 from llmrankers_groupwise.training.data.labels import (
     Labelled,
     average_ranks,
@@ -32,7 +34,9 @@ class PoolSettings:
     """Which documents make a pool: see `labels.pool_ranks`, whose defaults these are.
 
     Attributes:
-        top, sampled, deepest: as there.
+        top: the number of best candidates that are in every pool.
+        sampled: the number of candidates that are drawn from the ranks after those.
+        deepest: the last rank to draw from, and the number of candidates taken of each source.
         seed: with the query_id what the sample follows from, so that one query more or less changes
             no other one's.
     """
@@ -40,7 +44,7 @@ class PoolSettings:
     top: int = 10
     sampled: int = 40
     deepest: int = 200
-    seed: int = 0
+    seed: Annotated[int, INTERNAL] = 0
 
     def __post_init__(self) -> None:
         pool_ranks(0, seeded(self.seed), top=self.top, sampled=self.sampled, deepest=self.deepest)

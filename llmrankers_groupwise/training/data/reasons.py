@@ -36,7 +36,6 @@ from llmrankers_groupwise.types import (
 )
 
 __all__ = [
-    "REASONS",
     "Draft",
     "Reasoned",
     "Reasons",
@@ -48,7 +47,6 @@ __all__ = [
 ]
 
 Reasons = Literal["none", "teacher", "rationalised"]
-REASONS = ("none", "teacher", "rationalised")
 
 _IN_FLIGHT = 64
 

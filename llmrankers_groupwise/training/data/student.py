@@ -11,6 +11,7 @@ from llmrankers_groupwise.data.run_files import RunEntry
 from llmrankers_groupwise.engines.llm.pretrained import load_tokenizer
 from llmrankers_groupwise.engines.llm.tokenizer import ChatSettings, ChatTokenizer
 from llmrankers_groupwise.errors import SettingsError
+from llmrankers_groupwise.settings import Name
 from llmrankers_groupwise.training.data.rows import Row
 from llmrankers_groupwise.types import Candidate, Query
 
@@ -22,16 +23,18 @@ class PromptLimits:
     """How long texts and prompts may be.
 
     Attributes:
-        tokenizer_name_or_path: of the model that is to be trained; None cuts texts by a teacher's.
-        query_length, passage_length: cut texts to so many tokens, as `run` does at inference.
-        max_prompt_tokens: leave longer rows out; it needs the tokenizer.
-        max_prompt_characters: the same, without one.
+        student_tokenizer: the tokenizer of the model to train, to cut and measure prompts by; by
+            default texts are cut by a teacher's.
+        query_length: cut every query to this number of tokens, as `run` does.
+        passage_length: cut every passage to this number of tokens, as `run` does.
+        max_prompt_tokens: leave out rows whose prompt is longer; needs the student's tokenizer.
+        max_prompt_characters: leave out rows whose prompt has more characters.
 
     Raises:
         SettingsError: a limit is below 1, or needs a tokenizer.
     """
 
-    tokenizer_name_or_path: str | None = None
+    student_tokenizer: Name | None = None
     query_length: int = 128
     passage_length: int = 512
     max_prompt_tokens: int | None = None
@@ -43,10 +46,10 @@ class PromptLimits:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SettingsError(f"{name} is {value}: give 1 or more")
-        if self.max_prompt_tokens is not None and self.tokenizer_name_or_path is None:
+        if self.max_prompt_tokens is not None and self.student_tokenizer is None:
             raise SettingsError(
-                "max_prompt_tokens needs the tokenizer of the model that is to be trained: give "
-                "that (--student_tokenizer), or max_prompt_characters"
+                "max_prompt_tokens needs the tokenizer of the model to train: give that "
+                "(student_tokenizer), or max_prompt_characters"
             )
 
 
@@ -64,8 +67,8 @@ class Student:
     _tokenizer: Any = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        if self.limits.tokenizer_name_or_path is not None:
-            self._tokenizer = load_tokenizer(self.limits.tokenizer_name_or_path)
+        if self.limits.student_tokenizer is not None:
+            self._tokenizer = load_tokenizer(self.limits.student_tokenizer)
             chat = ChatTokenizer(self._tokenizer, ChatSettings())
             self.truncate = lambda text, length: chat.clean(chat.truncate(text, length))
 

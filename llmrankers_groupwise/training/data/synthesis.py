@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from llmrankers_groupwise.data.first_stage import FirstStage
 from llmrankers_groupwise.data.manifest import plain
@@ -24,6 +24,7 @@ from llmrankers_groupwise.files.atomic import check_new_folder, new_folder
 from llmrankers_groupwise.prompting.prompt_file import PromptFile, bundled_prompts, prompt_source
 from llmrankers_groupwise.rankers.failures import check_failure_rate
 from llmrankers_groupwise.scores import seeded
+from llmrankers_groupwise.settings import Form
 from llmrankers_groupwise.training.data.labels import (
     Kind,
     Labelled,
@@ -77,13 +78,13 @@ class Synthesis:
         lists, pools, limits, teaching: settings of each step. With journals in `teaching`, the same
             command again asks only what was not answered yet, however the last one ended.
         qrels: judgements to make setwise lists of, without teachers; None for none.
-        allow_missing: leave out what has no text.
-        force: replace a training set of before.
+        allow_missing: leave out what has no text, instead of stopping.
+        force: replace a training set that was made before.
         described: what the manifest should say besides, e.g. the command's options.
         counts: what was done, also where `run` ends by an exception.
     """
 
-    save_path: str | Path
+    save_path: Annotated[str | Path, Form("FOLDER")]
     pointwise: Teacher = field(default_factory=Teacher)
     listwise: Teacher = field(default_factory=Teacher)
     reasoner: Teacher = field(default_factory=Teacher)

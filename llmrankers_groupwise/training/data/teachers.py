@@ -6,16 +6,18 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from llmrankers_groupwise.data.first_stage import FirstStage
-from llmrankers_groupwise.engines.base import Engine, EngineSettings, resolve_engine
+from llmrankers_groupwise.engines.base import Engine, EngineSettings
+from llmrankers_groupwise.engines.registry import ENGINES, resolve_engine
 from llmrankers_groupwise.errors import FailureRateError, FileError
 from llmrankers_groupwise.journal.journal import Journal
 from llmrankers_groupwise.pipeline.experiment import Experiment
 from llmrankers_groupwise.pipeline.results import Ranked, Summary
 from llmrankers_groupwise.rankers.base import MethodRanker
 from llmrankers_groupwise.rankers.baselines import ListwiseLlmRanker, PointwiseLlmRanker
+from llmrankers_groupwise.settings import INTERNAL, FilePath, Form
 from llmrankers_groupwise.training.data.labels import average_ranks
 from llmrankers_groupwise.types import Ranking, Sampling, Scoring, Status
 
@@ -36,16 +38,16 @@ class Teacher:
     """Who teaches, and how it is asked; names and meanings are those of every ranker.
 
     Attributes:
-        engine: an engine's name, or an object.
+        engine: the engine that answers, by its name; in Python also an object of an `Engine`.
         settings: the engine's, where that is a name.
-        prompt_file: a path or a name; None takes the bundled one for the question.
-        scoring: of the pointwise teacher; None takes likelihood where the engine does it.
+        prompt_file: the prompt: a file, or a name of `prompts list`; by default a bundled one.
+        scoring: how the pointwise teacher answers; by default likelihood where the engine does it.
         sampling: how it draws tokens.
     """
 
-    engine: str | Engine = "embedded"
+    engine: Annotated[str | Engine, Form("NAME", choices=ENGINES)] = "embedded"
     settings: EngineSettings = field(default_factory=EngineSettings)
-    prompt_file: str | None = None
+    prompt_file: FilePath | None = None
     scoring: Scoring | None = None
     sampling: Sampling = field(default_factory=Sampling)
 
@@ -56,16 +58,17 @@ class Teaching:
 
     Attributes:
         journals: a folder for their replies, so that nothing is asked twice; None keeps none.
-        query_length, passage_length: cut texts to so many of a teacher's tokens.
-        max_failure_rate: the share of failed replies of a teacher above which everything ends.
+        query_length: cut every query to this number of a teacher's tokens.
+        passage_length: cut every passage to this number of a teacher's tokens.
+        max_failure_rate: stop if a larger share of a teacher's replies fails.
         progress: show progress bars.
     """
 
-    journals: Path | None = None
+    journals: Annotated[Path | None, INTERNAL] = None
     query_length: int = 128
     passage_length: int = 512
     max_failure_rate: float = 0.1
-    progress: bool = False
+    progress: Annotated[bool, INTERNAL] = False
 
     def journal(self, name: str) -> Journal | None:
         """A teacher's journal; the folder is made.

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from llmrankers_groupwise.engines.llm.tokenizer import ChatTokenizer
@@ -35,23 +35,12 @@ from llmrankers_groupwise.training.finetuning.tokenization import (
     inference_rows,
 )
 from llmrankers_groupwise.training.finetuning.trl_config import configuration
-from llmrankers_groupwise.training.rewards.rewards import (
-    GroupReward,
-    grouprank_v1,
-    grouprank_v3,
-    rank_r1,
-)
+from llmrankers_groupwise.training.rewards.registry import COLUMNS, REWARDS, method_of
+from llmrankers_groupwise.training.rewards.rewards import GroupReward
 
-__all__ = ["REWARDS", "by_size", "grpo", "whole_replies"]
+__all__ = ["by_size", "grpo", "whole_replies"]
 
 logger = logging.getLogger(__name__)
-
-REWARDS: Mapping[str, Callable[..., Any]] = {
-    "grouprank_v3": grouprank_v3,
-    "grouprank_v1": grouprank_v1,
-    "rank_r1": rank_r1,
-}
-"""Presets of rewards by name."""
 
 _EQUAL = "frac_reward_zero_std"
 """TRL's name for the share of prompts whose replies all got the same reward."""
@@ -187,11 +176,11 @@ def _reward(given: Any, method: str) -> Callable[..., Any]:
     if isinstance(given, str):
         if given not in REWARDS:
             raise SettingsError(f"reward is {given!r}: give one of {', '.join(REWARDS)}")
-        reward = REWARDS[given]
+        reward = REWARDS[given].reward
     if not callable(reward):
         raise SettingsError(f"reward is {given!r}: give {', '.join(REWARDS)}, or a function")
-    of = "setwise" if reward is rank_r1 else "groupwise" if isinstance(reward, GroupReward) else ""
-    if of not in ("", method):
+    of = method_of(reward)
+    if of not in (None, method):
         better = "rank_r1" if method == "setwise" else "grouprank_v3"
         name = getattr(reward, "__name__", given)
         raise InputError(
@@ -206,7 +195,7 @@ def _asked_for(reward: Callable[..., Any], prompt: bytes) -> Callable[..., Any]:
     if isinstance(reward, GroupReward) and ANSWER.encode() not in prompt and reward.tags:
         logger.warning("the prompt asks for no tags, and %s looks for none", reward.name)
         return dataclasses.replace(reward, tags=False)
-    if reward is rank_r1 and ANSWER.encode() not in prompt:
+    if method_of(reward) == "setwise" and ANSWER.encode() not in prompt:
         logger.warning(
             "the prompt does not ask for <think> and <answer>, and rank_r1 gives a reply without "
             "them 0: make rows with a prompt that does"
@@ -216,10 +205,10 @@ def _asked_for(reward: Callable[..., Any], prompt: bytes) -> Callable[..., Any]:
 
 def _check_rows(reward: Callable[..., Any], rows: TrainingRows) -> None:
     """Rows that allow no reward are counted before anything costly begins; all of them are none."""
-    if reward is not rank_r1 and not isinstance(reward, GroupReward):
+    method = method_of(reward)
+    if method is None:
         return
-    names = ("ground_truth",) if reward is rank_r1 else ("gold", "relevant")
-    columns = {name: [row[name] for row in rows.rows] for name in names}
+    columns = {name: [row[name] for row in rows.rows] for name in COLUMNS[method]}
     rewards = reward([""] * len(rows.rows), **columns)
     if all(each is None for each in rewards):
         raise InputError(

@@ -17,6 +17,7 @@ from llmrankers_groupwise.pipeline.results import Summary
 from llmrankers_groupwise.rankers.base import MethodRanker
 from llmrankers_groupwise.rankers.baselines import SetwiseLlmRanker
 from llmrankers_groupwise.rankers.groupwise import GroupwiseLlmRanker
+from llmrankers_groupwise.settings import Positive
 from llmrankers_groupwise.types import Sampling, Status
 
 __all__ = ["HeldOut", "figures", "held_out_callback", "measure", "whole"]
@@ -32,20 +33,21 @@ class HeldOut:
     Attributes:
         first_stage: run, queries and passages.
         qrels: judgements.
-        steps: every so many steps, before the first and after the last one.
-        group_size: documents of one call; of setwise num_child + 1.
-        query_length, passage_length: cut texts to so many tokens.
-        max_tokens: the longest reply.
+        steps: the steps between measurements; also before the first and after the last step.
+        group_size: the number of documents in one call; for setwise num_child + 1.
+        query_length: cut every query to this number of tokens.
+        passage_length: cut every passage to this number of tokens.
+        max_tokens: the most tokens of a reply.
         described: where run and judgements are from, for the result's description.
     """
 
     first_stage: FirstStage
     qrels: Qrels
-    steps: int = 100
-    group_size: int = 20
-    query_length: int = 128
-    passage_length: int = 512
-    max_tokens: int = 2_048
+    steps: Positive = 100
+    group_size: Positive = 20
+    query_length: Positive = 128
+    passage_length: Positive = 512
+    max_tokens: Positive = 2_048
     described: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
