@@ -17,19 +17,27 @@ from llmrankers_groupwise.errors import FileError, JournalError, SettingsError
 from llmrankers_groupwise.evaluation.comparison import Comparison
 from llmrankers_groupwise.files.atomic import same_file, write_atomically
 from llmrankers_groupwise.journal.run_description import RunDescription
-from llmrankers_groupwise.report.calls import RunJournal, open_journal
 from llmrankers_groupwise.report.embedded_data import json_block
 from llmrankers_groupwise.report.overview import overview
 from llmrankers_groupwise.report.plot_style import check_plots
 from llmrankers_groupwise.report.plots import figures
-from llmrankers_groupwise.report.queries import Details
+from llmrankers_groupwise.report.query_details import Details
+from llmrankers_groupwise.report.run_journal import RunJournal, open_journal
 from llmrankers_groupwise.report.text_sources import Texts, find_texts, named_file
 
 __all__ = ["DEPTH", "ReportInputs", "usual_journal", "write_report"]
 
 DEPTH = 100
 
-_SCRIPTS = ("dom.js", "data.js", "overview.js", "queries.js", "lists.js", "groups.js", "main.js")
+_SCRIPTS = (
+    "dom.js",
+    "data.js",
+    "overview.js",
+    "query_table.js",
+    "query_page.js",
+    "groups.js",
+    "main.js",
+)
 _BLOCKS = "<!-- data -->"
 
 

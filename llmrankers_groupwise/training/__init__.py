@@ -1,6 +1,6 @@
 """Training rerankers: data, SFT, GRPO. Importing it needs neither PyTorch nor TRL."""
 
-from llmrankers_groupwise.training.data.lists import ListSettings
+from llmrankers_groupwise.training.data.list_settings import ListSettings
 from llmrankers_groupwise.training.data.pools import PoolSettings
 from llmrankers_groupwise.training.data.synthesis import Synthesis
 from llmrankers_groupwise.training.data.teachers import Teacher

@@ -15,7 +15,7 @@ from llmrankers_groupwise.engines.registry import ENGINES
 from llmrankers_groupwise.errors import InputError
 from llmrankers_groupwise.pipeline.retrieval import bm25s_run, dense_run, fused_run
 from llmrankers_groupwise.training.data.inspection import inspect_training_set
-from llmrankers_groupwise.training.data.lists import ListSettings
+from llmrankers_groupwise.training.data.list_settings import ListSettings
 
 SMALL = ("--pool_top", "5", "--pool_sampled", "15", "--group_sizes", "5", "10")
 

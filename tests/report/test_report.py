@@ -26,8 +26,8 @@ from llmrankers_groupwise.methods.listwise import ListwiseSettings
 from llmrankers_groupwise.methods.pointwise import PointwiseSettings
 from llmrankers_groupwise.methods.setwise import SetwiseSettings
 from llmrankers_groupwise.prompting.prompt_file import load_prompt
-from llmrankers_groupwise.report.calls import question_to_json
 from llmrankers_groupwise.report.page import ReportInputs, write_report
+from llmrankers_groupwise.report.run_journal import question_to_json
 from llmrankers_groupwise.testing import ScriptedEngine, json_reply
 from llmrankers_groupwise.types import Candidate, Origin, Query, Reply
 

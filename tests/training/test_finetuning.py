@@ -34,7 +34,7 @@ from llmrankers_groupwise.prompting.render import render
 from llmrankers_groupwise.rankers.baselines import SetwiseLlmRanker
 from llmrankers_groupwise.rankers.groupwise import GroupwiseLlmRanker
 from llmrankers_groupwise.testing import CHAT_TEMPLATE, json_reply, save_random_model
-from llmrankers_groupwise.training.data.lists import ListSettings
+from llmrankers_groupwise.training.data.list_settings import ListSettings
 from llmrankers_groupwise.training.finetuning import curves
 from llmrankers_groupwise.training.finetuning.fit import TrainResult
 from llmrankers_groupwise.training.finetuning.grpo import by_size, grpo, whole_replies

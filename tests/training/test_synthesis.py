@@ -12,11 +12,11 @@ from llmrankers_groupwise.prompting.prompt_file import bundled_prompts, load_pro
 from llmrankers_groupwise.prompting.render import render
 from llmrankers_groupwise.testing import json_reply
 from llmrankers_groupwise.training.data.inspection import inspect_training_set
-from llmrankers_groupwise.training.data.lists import ListSettings
+from llmrankers_groupwise.training.data.list_settings import ListSettings
 from llmrankers_groupwise.training.data.load import load_rows
 from llmrankers_groupwise.training.data.pools import PoolSettings
+from llmrankers_groupwise.training.data.prompt_limits import PromptLimits
 from llmrankers_groupwise.training.data.reasons import pair_agreement, reason_in
-from llmrankers_groupwise.training.data.student import PromptLimits
 from llmrankers_groupwise.training.data.teachers import Teacher, Teaching
 from llmrankers_groupwise.training.rewards.rewards import grouprank_v3, ndcg_reward, rank_r1
 from llmrankers_groupwise.types import Reply

@@ -27,9 +27,9 @@ from llmrankers_groupwise.pipeline.retrieval import (
     pyserini_run,
 )
 from llmrankers_groupwise.settings import values_of
-from llmrankers_groupwise.training.data.lists import ListSettings
+from llmrankers_groupwise.training.data.list_settings import ListSettings
 from llmrankers_groupwise.training.data.pools import PoolSettings
-from llmrankers_groupwise.training.data.student import PromptLimits
+from llmrankers_groupwise.training.data.prompt_limits import PromptLimits
 from llmrankers_groupwise.training.data.synthesis import Synthesis
 from llmrankers_groupwise.training.data.teachers import Teaching
 from llmrankers_groupwise.training.data.write import Made

@@ -9,9 +9,9 @@ from llmrankers_groupwise.cli.common.inputs import SOURCES, Inputs
 from llmrankers_groupwise.cli.common.options import add_settings
 from llmrankers_groupwise.engines.base import EngineSettings
 from llmrankers_groupwise.settings import settings_of
-from llmrankers_groupwise.training.data.lists import ListSettings
+from llmrankers_groupwise.training.data.list_settings import ListSettings
 from llmrankers_groupwise.training.data.pools import PoolSettings
-from llmrankers_groupwise.training.data.student import PromptLimits
+from llmrankers_groupwise.training.data.prompt_limits import PromptLimits
 from llmrankers_groupwise.training.data.synthesis import Synthesis
 from llmrankers_groupwise.training.data.teachers import Teacher, Teaching
 from llmrankers_groupwise.types import Sampling

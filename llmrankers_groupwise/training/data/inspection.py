@@ -14,8 +14,8 @@ from llmrankers_groupwise.errors import FileError, SettingsError
 from llmrankers_groupwise.files.text_files import json_object, lines
 from llmrankers_groupwise.training.data.labels import Kind, size_shares
 from llmrankers_groupwise.training.data.load import ROW_FILES, TrainingRows, load_rows
+from llmrankers_groupwise.training.data.prompt_limits import prompt_tokens
 from llmrankers_groupwise.training.data.rows import Row, answer_reason
-from llmrankers_groupwise.training.data.student import prompt_tokens
 
 __all__ = ["Figures", "inspect_rows", "inspect_training_set", "length_figures"]
 

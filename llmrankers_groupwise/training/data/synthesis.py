@@ -33,7 +33,7 @@ from llmrankers_groupwise.training.data.labels import (
     setwise_list,
     sub_list,
 )
-from llmrankers_groupwise.training.data.lists import ListSettings
+from llmrankers_groupwise.training.data.list_settings import ListSettings
 from llmrankers_groupwise.training.data.load import MANIFEST
 from llmrankers_groupwise.training.data.pools import (
     Pools,
@@ -42,6 +42,7 @@ from llmrankers_groupwise.training.data.pools import (
     labelled_pools,
     make_pools,
 )
+from llmrankers_groupwise.training.data.prompt_limits import PromptLimits, PromptMeasure
 from llmrankers_groupwise.training.data.reasons import (
     Draft,
     Reasoned,
@@ -50,7 +51,6 @@ from llmrankers_groupwise.training.data.reasons import (
     reason_prompt,
 )
 from llmrankers_groupwise.training.data.rows import asks_for_reasoning, rl_row
-from llmrankers_groupwise.training.data.student import PromptLimits, Student
 from llmrankers_groupwise.training.data.teachers import (
     Judged,
     Teacher,
@@ -121,7 +121,7 @@ class Synthesis:
             if self.lists.reasons != "none" and self.lists.sft_lists:
                 reason_prompt(self.lists.reasons, self.lists.method, self.reasoner)
                 check_writer(engines[2])
-            student = Student(self.limits, engines[0].truncate)
+            student = PromptMeasure(self.limits, engines[0].truncate)
             pools = make_pools(candidates(), self.pools, allow_missing=self.allow_missing)
             self.counts = pools.counts
             teachers = self._judged(pools, engines)
@@ -187,7 +187,7 @@ class Synthesis:
         return judged
 
     def _labelled(
-        self, pools: Pools, teachers: Mapping[str, Judged], student: Student
+        self, pools: Pools, teachers: Mapping[str, Judged], student: PromptMeasure
     ) -> Iterator[Labelled]:
         def cut(query_id: str, entries: Any) -> Any:
             return student.cut(pools.stage, query_id, entries)
@@ -202,7 +202,7 @@ class Synthesis:
         self,
         labelled: Callable[[Counter[str]], Iterator[Labelled]],
         prompt: PromptFile,
-        student: Student,
+        student: PromptMeasure,
         engine: Engine,
     ) -> Reasoned | None:
         """Reasons for all SFT lists; None where none are wanted."""
@@ -227,7 +227,7 @@ class Synthesis:
         kind: Kind,
         pool: Labelled,
         prompt: PromptFile,
-        student: Student,
+        student: PromptMeasure,
         counts: Counter[str],
     ) -> Iterator[Draft]:
         """The lists of a pool for one kind of rows."""

@@ -17,7 +17,7 @@ from llmrankers_groupwise.prompting.prompt_file import PromptFile
 from llmrankers_groupwise.rankers.checkpoints import PROMPT
 from llmrankers_groupwise.scores import strictly_decreasing
 from llmrankers_groupwise.training.data.labels import Kind, Labelled
-from llmrankers_groupwise.training.data.lists import ListSettings
+from llmrankers_groupwise.training.data.list_settings import ListSettings
 from llmrankers_groupwise.training.data.load import MANIFEST, ROW_FILES, file_sha256
 from llmrankers_groupwise.training.data.pools import Pools
 from llmrankers_groupwise.training.data.reasons import Draft, Reasoned

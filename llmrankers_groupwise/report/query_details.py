@@ -10,8 +10,8 @@ from llmrankers_groupwise.data.run_files import RunEntry, RunFile
 from llmrankers_groupwise.errors import JournalError
 from llmrankers_groupwise.evaluation.comparison import Comparison
 from llmrankers_groupwise.evaluation.per_query import trec_eval_order
-from llmrankers_groupwise.report.calls import RunJournal
 from llmrankers_groupwise.report.embedded_data import TextParts, packed_block
+from llmrankers_groupwise.report.run_journal import RunJournal
 from llmrankers_groupwise.report.text_sources import Texts
 
 __all__ = ["Details"]

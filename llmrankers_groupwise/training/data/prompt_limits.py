@@ -15,7 +15,7 @@ from llmrankers_groupwise.settings import Name
 from llmrankers_groupwise.training.data.rows import Row
 from llmrankers_groupwise.types import Candidate, Query
 
-__all__ = ["PromptLimits", "Student", "prompt_tokens"]
+__all__ = ["PromptLimits", "PromptMeasure", "prompt_tokens"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class PromptLimits:
 
 
 @dataclass
-class Student:
+class PromptMeasure:
     """Cuts texts and measures prompts as the trained model's ranker will.
 
     Attributes:
