@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from llmrankers.rankers import LlmRanker, SearchResult
@@ -19,6 +19,7 @@ from llmrankers_groupwise.methods.registry import METHODS
 from llmrankers_groupwise.prompting.prompt_file import PromptFile, load_prompt
 from llmrankers_groupwise.rankers.ask import EngineCaller
 from llmrankers_groupwise.rankers.checkpoints import trained_prompt
+from llmrankers_groupwise.rankers.documents import Document, search_results
 from llmrankers_groupwise.rankers.failures import RollingFailureMonitor
 from llmrankers_groupwise.rankers.options import RankerOptions
 from llmrankers_groupwise.types import Candidate, Query, Ranking, Sampling, Scoring, Usage
@@ -87,39 +88,43 @@ class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type 
         if options.verbose:
             log_exchanges()
 
-    def rerank(self, query: str, ranking: Sequence[SearchResult]) -> list[SearchResult]:
+    def rerank(self, query: str, ranking: Iterable[Document]) -> list[SearchResult]:
         """`ranking` in its new order, best first.
 
         Args:
             query: the query's text.
-            ranking: the first stage's results, best first; neither list nor items are changed.
+            ranking: the documents, best first: SearchResults of llm-rankers, texts, pairs (id,
+                text) or dicts with "id" and "text". What has no id gets its index, "0", "1", ...
 
         Returns:
-            A copy of every item with its new score; scores strictly decrease.
+            A copy of every result with its new score, and a SearchResult for every other
+            document; scores strictly decrease. Neither the list nor its items are changed.
 
         A document without text, and one whose group failed, keeps its first-stage place; both are
         logged as warnings. So a call of fewer than 20 groups that all fail gives the first-stage
         order; when the calls before it failed, too, it raises.
 
         Raises:
-            InputError: a first-stage score that interpolation needs is no finite number.
+            InputError: a document is of another kind, or a first-stage score that interpolation
+                needs is no finite number.
             FailureRateError: too many groups failed, of this call or of the calls just before it.
             ModelError: the engine's model cannot be used.
         """
         if not isinstance(query, str):
             raise InputError(f"the query is {query!r}: give its text")
-        return self.rerank_batch([(query, list(ranking))])[0]
+        return self.rerank_batch([(query, ranking)])[0]
 
     def rerank_batch(
-        self, batch: Sequence[tuple[str, Sequence[SearchResult]]]
+        self, batch: Iterable[tuple[str, Iterable[Document]]]
     ) -> list[list[SearchResult]]:
         """Rerank many (query, ranking) pairs, the groups of all in flight together.
 
         Returns and raises as `rerank`; one list of results for each pair, in order.
         """
+        given = [(query, search_results(ranking)) for query, ranking in batch]
         questions = [
-            (Query(str(index), query), self._candidates(ranking))
-            for index, (query, ranking) in enumerate(batch)
+            (Query(str(index), query), self._candidates(results))
+            for index, (query, results) in enumerate(given)
         ]
         answers = run_in_background(
             gather(self.rank_candidates(*question) for question in questions)
@@ -131,7 +136,7 @@ class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type 
         self._recent.check([ranking for ranking, _ in answers])
         return [
             [_rescored(results[each.first_stage_rank - 1], each.score) for each in answer.documents]
-            for (_, results), (answer, _) in zip(batch, answers, strict=True)
+            for (_, results), (answer, _) in zip(given, answers, strict=True)
         ]
 
     async def rank_candidates(
