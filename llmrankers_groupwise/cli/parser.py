@@ -159,6 +159,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         JournalError: the journals to merge cannot be read.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if words in ([], ["run"]):
+        words.append("--help")
     config = _config(words)
     arguments, grammar = _parsed(words, config, {})
     if getattr(arguments, "ranked_by", "") is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmrankers_groupwise.cli.common.inputs import Inputs, first_stage
-from llmrankers_groupwise.cli.common.options import Help, add_settings, reader
+from llmrankers_groupwise.cli.common.options import Help, add_settings, add_short_help, reader
 from llmrankers_groupwise.cli.common.output import (
     EXPLAINED,
     LENGTHS,
@@ -57,23 +57,43 @@ from llmrankers_groupwise.types import Sampling
 __all__ = ["add_run_parser", "run_rerank"]
 
 
+_DESCRIPTION = """Rerank a first-stage run with a language model.
+
+  run-groupwise run --run_path bm25.trec --query_file queries.tsv --corpus corpus.jsonl \\
+      --engine vllm --model_name_or_path Qwen/Qwen3-8B --preset balanced \\
+      --qrels qrels.txt --save_path reranked.trec groupwise --group_size 20
+
+Options of the method come after its name."""
+
+_MOST_USED = (
+    "run_path", "candidates", "query_file", "corpus", "hits",
+    "save_path", "qrels", "dry_run", "explain",
+    "engine", "model_name_or_path", "engine_args",
+    "preset", "config", "ranked_by",
+)  # fmt: skip
+
+
 def add_run_parser(commands: Any) -> dict[str, argparse.ArgumentParser]:
     """Add `run` to the commands; gives its parser."""
     run: argparse.ArgumentParser = commands.add_parser(
         "run",
         help="rerank a run: run OPTIONS... METHOD OPTIONS...",
+        description=_DESCRIPTION,
+        epilog="All options: --help_all. Those of a method: run groupwise --help.",
+        add_help=False,
         allow_abbrev=False,
         formatter_class=Help,
     )
+    add_short_help(run, _MOST_USED)
     inputs = run.add_argument_group("what to rerank")
     add_settings(inputs, Inputs, without=("qrels",))
     add_settings(inputs, Experiment, only=LENGTHS)
-    outputs = run.add_argument_group("what to make of it")
+    outputs = run.add_argument_group("where to write, and what to print")
     add_output_options(outputs)
     _add_checks(outputs)
-    _add_journal(run.add_argument_group("what to keep"))
-    _add_engine(run.add_argument_group("engine"))
-    add_worker_options(run.add_argument_group("scale out"))
+    _add_journal(run.add_argument_group("where to keep replies, and which part to rerank"))
+    _add_engine(run.add_argument_group("which model scores, and how"))
+    add_worker_options(run.add_argument_group("how to use several GPUs or machines"))
     _add_presets(run)
     return {"": run}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from llmrankers_groupwise.settings import Form, Setting, settings_of
 
-__all__ = ["Help", "add_settings", "reader"]
+__all__ = ["Help", "add_settings", "add_short_help", "reader"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,34 @@ class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFo
     def _get_help_string(self, action: argparse.Action) -> str | None:
         says_something = action.default not in (None, [], {}) and action.nargs != 0
         return super()._get_help_string(action) if says_something else action.help
+
+
+def add_short_help(parser: argparse.ArgumentParser, shown: Collection[str]) -> None:
+    """Add --help, which shows the options that most people need, and --help_all.
+
+    Args:
+        parser: made with add_help=False.
+        shown: the settings whose options --help shows.
+    """
+
+    class ShortHelp(argparse.Action):
+        def __call__(self, parser: argparse.ArgumentParser, *given: Any) -> None:
+            formatter = parser._get_formatter()
+            formatter.add_text(parser.description)
+            for group in parser._action_groups:
+                actions = [each for each in group._group_actions if each.dest in shown]
+                if actions:
+                    formatter.start_section(group.title)
+                    formatter.add_text(group.description)
+                    formatter.add_arguments(actions)
+                    formatter.end_section()
+            formatter.add_text(parser.epilog)
+            parser.exit(message=formatter.format_help())
+
+    parser.add_argument(
+        "-h", "--help", action=ShortHelp, nargs=0, help="show the most used options, and exit"
+    )
+    parser.add_argument("--help_all", action="help", help="show all options, and exit")
 
 
 def add_settings(

@@ -268,6 +268,7 @@ class ChatClient:
             return RefusedError(message, said, error.param, denied=True)
         if status in (400, 422, 501):
             return RefusedError(message, said, error.param)
+        # The openai package has retried by now; `max_retries` of the client is how many times.
         return EngineError(message, retryable=status in (408, 409, 429) or status >= 500)
 
     def _lost(self, error: openai.APIConnectionError, seconds: float) -> GroupwiseError:
