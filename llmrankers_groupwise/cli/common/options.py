@@ -50,7 +50,8 @@ def add_short_help(parser: argparse.ArgumentParser, shown: Collection[str]) -> N
                     formatter.add_arguments(actions)
                     formatter.end_section()
             formatter.add_text(parser.epilog)
-            parser.exit(message=formatter.format_help())
+            print(formatter.format_help(), end="")
+            parser.exit()
 
     parser.add_argument(
         "-h", "--help", action=ShortHelp, nargs=0, help="show the most used options, and exit"
