@@ -22,7 +22,7 @@ help:
 	@echo "make test-lowest    run all tests with the lowest versions that setup.py allows"
 	@echo "make test-latest    run all tests with the newest ones, and list what is deprecated"
 	@echo "make lint           ruff, mypy --strict and the import rules"
-	@echo "make reference      write docs/options.md from the options of the code"
+	@echo "make reference      write docs/reference/options.md from the options of the code"
 	@echo "make lock           write the lock files again; with UPGRADE=1 the newest versions"
 	@echo "make clean          remove the virtual environments and caches"
 
@@ -60,7 +60,7 @@ lint: .venv/installed
 	.venv/bin/lint-imports --no-cache --no-logo
 
 reference: .venv/installed
-	.venv/bin/python -m llmrankers_groupwise.cli.reference > docs/options.md
+	.venv/bin/python -m llmrankers_groupwise.cli.reference > docs/reference/options.md
 
 lock: .venv-lock/bin/uv
 	$(foreach name,$(ENVIRONMENTS),.ci/lock .ci/locks/$(name).txt --python-platform $(PLATFORM) \

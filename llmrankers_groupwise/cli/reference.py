@@ -1,6 +1,6 @@
-"""The page of all options, docs/options.md, made from the grammar of the command.
+"""The page of all options, docs/reference/options.md, made from the grammar of the command.
 
-python -m llmrankers_groupwise.cli.reference > docs/options.md
+python -m llmrankers_groupwise.cli.reference > docs/reference/options.md
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["reference"]
 _INTRODUCTION = """# Options
 
 Every option of `run-groupwise`, by command. `make reference` writes this page from the code.
-[Configuration](configuration.md) tells how to give options in a file.
+[Configuration](../guides/configuration.md) tells how to give options in a file.
 """
 
 

@@ -42,7 +42,7 @@ class Preset:
 _LOCAL = {"max_model_len": 32_000, "dtype": "bfloat16"}
 
 _AT_ONCE = {"scoring": "likelihood", "reasoning_tokens": 0}
-# Better than random groups alone, for the same calls, in most settings of docs/grouping.md.
+# docs/background/grouping.md: better than random groups alone for the same calls, mostly.
 _FINALS = {**_AT_ONCE, "final_round": 20}
 
 PRESETS: Mapping[str, Preset] = {

@@ -270,5 +270,5 @@ def test_a_wrong_key_of_a_teacher_is_named(desk: Desk) -> None:
 
 
 def test_the_page_of_options_is_what_the_code_has() -> None:
-    page = Path(__file__).parents[2] / "docs" / "options.md"
+    page = Path(__file__).parents[2] / "docs" / "reference" / "options.md"
     assert page.read_text(encoding="utf-8") == reference(), "run `make reference`"

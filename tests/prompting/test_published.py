@@ -666,7 +666,7 @@ def test_bad_input_ends_with_2_and_a_failed_download_with_1(command, publish, si
         (["pull"], "the following arguments are required: NAME"),
         (["pull", "--force"], "the following arguments are required: NAME"),
         (["pull", "grouprank", "--forse"], "unknown option --forse; did you mean --force?"),
-        (["list", "--force"], "unrecognized arguments: --force"),
+        (["list", "--force"], "--force is an option of pull, not of list"),
         (["list", "--hits", "3"], "unknown option --hits"),
     ],
 )

@@ -646,7 +646,7 @@ BAD_GRPO = [
     refused(per_device_train_batch_size=64)(SettingsError, "a step takes 32 prompts and there"),
     refused(temperature=0)(SettingsError, "temperature is 0"),
     refused(beta=-1)(SettingsError, "beta is -1"),
-    refused(vllm="here")(SettingsError, "give none, colocate or server"),
+    refused(vllm="here")(SettingsError, "vllm is 'here': give one of none, colocate, server"),
     refused(max_completion_length=8192)(SettingsError, "and the model takes 8192 tokens"),
     refused(max_completion_length=8190)(InputError, "longer than the 2 tokens that the longest"),
     refused(max_prompt_length=5)(InputError, "all 8 rows are longer than max_prompt_length 5"),
@@ -853,13 +853,16 @@ def test_what_is_synthesized_is_trained_on(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--reward", "{"], "is no JSON"),
-        (["--reward", '{"ndgc": 1}'], "--reward has 'ndgc': give weights of ndcg, recall"),
-        (["--reward", '{"ndcg": "1"}'], "--reward ndcg is '1': give a number"),
-        (["--trl_args", "[1]"], "is no JSON object"),
+        (["--reward", "{"], "argument --reward: '{' is not JSON"),
+        (
+            ["--reward", '{"ndgc": 1}'],
+            "argument --reward: there is no weight 'ndgc': give weights of ndcg, recall",
+        ),
+        (["--reward", '{"ndcg": "1"}'], "argument --reward: ndcg is '1': give a number"),
+        (["--trl_args", "[1]"], "is not a JSON object"),
         (["--eval_run_path", "x"], "give --eval_qrels"),
         (["--eval_qrels", "x"], "give the first stage: --eval_run_path RUN, or --eval_candidates"),
-        (["--lora_targets", "[q"], "--lora_targets '[q' is no JSON"),
+        (["--lora_targets", "[q"], "argument --lora_targets: '[q' is not JSON"),
     ],
 )
 def test_what_the_command_refuses(

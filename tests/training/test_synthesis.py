@@ -356,12 +356,12 @@ def test_prompts_over_the_limit_are_left_out_and_counted(synthesize):
 
 
 def test_prompts_are_cut_and_measured_by_the_students_tokenizer(synthesize, tiny_model):
-    limits = PromptLimits(tokenizer_name_or_path=str(tiny_model), passage_length=20)
+    limits = PromptLimits(student_tokenizer=str(tiny_model), passage_length=20)
     _, folder = synthesize(limits=limits)
     for row in rows_of(folder / "sft.jsonl"):
         lines = [line for line in row["prompt"][1]["content"].splitlines() if line[:1] == "["]
         assert {len(line.split("] ", 1)[1]) for line in lines} == {20}  # a token is a byte
-    few = PromptLimits(tokenizer_name_or_path=str(tiny_model), max_prompt_tokens=1500)
+    few = PromptLimits(student_tokenizer=str(tiny_model), max_prompt_tokens=1500)
     made, _ = synthesize(limits=few, name="few")
     assert made.manifest["counts"]["rows_too_long"] > 0
 
