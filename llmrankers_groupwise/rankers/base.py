@@ -97,7 +97,7 @@ class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type 
         Returns:
             A copy of every item with its new score; scores strictly decrease.
 
-        A document without text, and one whose group failed, keeps its first-stage place; both are
+        A document without text, and one whose group failed, keeps its first-stage rank; both are
         logged as warnings. So a call of fewer than 20 groups that all fail gives the first-stage
         order; when the calls before it failed, too, it raises.
 
@@ -139,7 +139,7 @@ class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type 
     ) -> tuple[Ranking, Usage]:
         """The ranking of one query, and what it cost: the asynchronous form, for many at once.
 
-        Candidates (`types.Candidate`) come best first; those with text None keep their place.
+        Candidates (`types.Candidate`) come best first; those with text None keep their rank.
         """
         ask = EngineCaller(self.engine, self.sampling, self.journal, self._identity)
         ranking = await METHODS[self.method].rank(query, candidates, ask, self.settings)
@@ -201,7 +201,7 @@ class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type 
         empty = [str(each.doc_id) for each in candidates if each.text is None]
         if empty:
             logger.warning(
-                "%d documents without text keep their place: %s", len(empty), ", ".join(empty[:5])
+                "%d documents without text keep their rank: %s", len(empty), ", ".join(empty[:5])
             )
         return candidates
 
