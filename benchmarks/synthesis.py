@@ -28,9 +28,9 @@ from llmrankers_groupwise.training.data.labels import drawn_size, interval_sampl
 from llmrankers_groupwise.training.data.pools import make_pools
 from llmrankers_groupwise.training.data.teachers import (
     Teaching,
-    score_pools,
     listwise_ranker,
     pointwise_ranker,
+    score_pools,
 )
 
 Lists = dict[str, list[RunEntry]]
