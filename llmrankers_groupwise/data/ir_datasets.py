@@ -69,7 +69,7 @@ def ir_dataset_files(name: str) -> Iterator[None]:
         why = " ".join(map(str, error.args))[:200]
         raise DownloadError(
             f"ir_datasets could not get a file of {name!r} ({why}...); check the network, or put "
-            f"the file where its catalogue says"
+            f"the file where its catalogue expects it"
         ) from error
 
 

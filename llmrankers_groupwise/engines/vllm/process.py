@@ -55,7 +55,7 @@ class Vllm:
     async def generate(
         self, token_ids: Sequence[int], *, regex: str | None = None, **sampling: Any
     ) -> Any:
-        """What vLLM writes behind these tokens: its CompletionOutput.
+        """What vLLM writes after these tokens: its CompletionOutput.
 
         Args:
             token_ids: the prompt.
@@ -96,7 +96,7 @@ class Vllm:
             if self._closed:
                 raise EngineError("the engine was closed") from error
             if isinstance(error, EngineDeadError):
-                raise ModelError("vLLM has died; its own messages say why") from error
+                raise ModelError("vLLM has died; its own messages tell why") from error
             raise EngineError(f"vLLM refuses the request: {_line(error)}") from error
         finally:
             self._open.discard(reading)
