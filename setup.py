@@ -28,7 +28,7 @@ EXTRAS = {
 }
 DEVELOPMENT = [
     "hypothesis>=6.170", "import-linter>=2.5", "mypy>=2.4", "pytest>=9.0", "ruff>=0.17",
-    "selenium>=4.51", "setuptools>=77", "types-tqdm>=4.67",
+    "selenium>=4.51", "setuptools>=77", "types-tabulate>=0.9", "types-tqdm>=4.67",
 ]  # fmt: skip
 
 setup(
@@ -54,6 +54,8 @@ setup(
         "ir_measures>=0.4",
         "llm-rankers==0.0.2",
         "numpy>=2.0",
+        "scipy>=1.15",
+        "tabulate[widechars]>=0.9",
         "tqdm>=4.66.3",
     ],
     extras_require={
