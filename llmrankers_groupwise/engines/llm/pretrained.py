@@ -72,7 +72,5 @@ def _transformers() -> Any:
     try:
         import transformers
     except ImportError as error:
-        raise MissingDependencyError(
-            "chat models need transformers: pip install 'llmrankers-groupwise[transformers]'"
-        ) from error
+        raise MissingDependencyError("chat models need transformers", "transformers") from error
     return transformers

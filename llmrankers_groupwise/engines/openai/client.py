@@ -307,9 +307,7 @@ def _import_openai() -> Any:
     try:
         import openai
     except ImportError as error:
-        raise MissingDependencyError(
-            "engine openai needs its client: pip install 'llmrankers-groupwise[openai]'"
-        ) from error
+        raise MissingDependencyError("engine openai needs its client", "openai") from error
     return openai
 
 

@@ -30,9 +30,7 @@ _kind: str | None = None
 def check_installed() -> None:
     """Raise MissingDependencyError if Ray is not installed; it is not imported yet."""
     if importlib.util.find_spec("ray") is None:
-        raise MissingDependencyError(
-            "workers need Ray: pip install 'llmrankers-groupwise[ray]', on every node"
-        )
+        raise MissingDependencyError("workers need Ray on every node", "ray")
 
 
 def join(address: str | None) -> str:

@@ -177,8 +177,7 @@ class TransformersEngine(LocalPromptEngine):
             import torch  # noqa: F401
         except ImportError as error:
             raise MissingDependencyError(
-                "engine transformers needs PyTorch: pip install "
-                "'llmrankers-groupwise[transformers]'"
+                "engine transformers needs PyTorch", "transformers"
             ) from error
         by_length = sorted(range(len(jobs)), key=lambda index: -_length(jobs[index]))
         answers: dict[int, Reply | Exception] = {}

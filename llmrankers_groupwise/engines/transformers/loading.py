@@ -147,9 +147,7 @@ def _with_adapter(network: Any, adapter: str, cache_dir: str | None) -> Any:
     try:
         from peft import PeftModel
     except ImportError as error:
-        raise MissingDependencyError(
-            "a LoRA adapter needs peft: pip install 'llmrankers-groupwise[transformers]'"
-        ) from error
+        raise MissingDependencyError("a LoRA adapter needs peft", "transformers") from error
     check_adapter(adapter, network.config.get_text_config(decoder=True), cache_dir)
     try:
         with warnings.catch_warnings():

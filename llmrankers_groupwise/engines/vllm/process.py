@@ -153,9 +153,7 @@ def _started(settings: EngineSettings, args: Mapping[str, Any]) -> Any:
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
     except ImportError as error:
-        raise MissingDependencyError(
-            f"engine vllm needs vLLM ({error}): pip install 'llmrankers-groupwise[vllm]'"
-        ) from error
+        raise MissingDependencyError(f"engine vllm needs vLLM ({error})", "vllm") from error
     for name, ours in _OURS.items():
         if name in args:
             raise SettingsError(f"engine_args has {name!r}: give it by {ours}")

@@ -39,9 +39,7 @@ def require_training(report_to: str = "none") -> None:
         needed["tensorboard"] = "TensorBoard"
     missing = [name for package, name in needed.items() if find_spec(package) is None]
     if missing:
-        raise MissingDependencyError(
-            f"training needs {' and '.join(missing)}: pip install 'llmrankers-groupwise[train]'"
-        )
+        raise MissingDependencyError(f"training needs {' and '.join(missing)}", "train")
 
 
 def require_vllm(rollouts: str) -> None:
@@ -50,8 +48,8 @@ def require_vllm(rollouts: str) -> None:
 
     if rollouts != "none" and find_spec("vllm") is None:
         raise MissingDependencyError(
-            f"vllm {rollouts} needs vLLM: pip install 'llmrankers-groupwise[vllm]', or let the "
-            f"model write its replies itself (--vllm none)"
+            f"vllm {rollouts} needs vLLM (--vllm none has the model write its replies itself)",
+            "vllm",
         )
 
 
