@@ -27,7 +27,8 @@ EXTRAS = {
     ],
 }
 DEVELOPMENT = [
-    "hypothesis>=6.170", "import-linter>=2.5", "mypy>=2.4", "pytest>=9.0", "ruff>=0.17",
+    "hypothesis>=6.170", "import-linter>=2.5", "ipykernel>=7.0", "mypy>=2.4", "nbclient>=0.10",
+    "pytest>=9.0", "ruff>=0.17",
     "selenium>=4.51", "setuptools>=77", "types-PyYAML>=6.0.12", "types-tabulate>=0.9",
     "types-tqdm>=4.67",
 ]  # fmt: skip
