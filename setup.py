@@ -28,7 +28,7 @@ EXTRAS = {
 }
 DEVELOPMENT = [
     "hypothesis>=6.170", "import-linter>=2.5", "mypy>=2.4", "pytest>=9.0", "ruff>=0.17",
-    "selenium>=4.51", "setuptools>=77", "types-PyYAML>=6.0.12",
+    "selenium>=4.51", "setuptools>=77", "types-PyYAML>=6.0.12", "types-tabulate>=0.9",
     "types-tqdm>=4.67",
 ]  # fmt: skip
 DOCUMENTATION = ["mkdocs>=1.6,<2", "mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"]
@@ -57,6 +57,8 @@ setup(
         "llm-rankers==0.0.2",
         "numpy>=2.0",
         "pyyaml>=6.0",
+        "scipy>=1.15",
+        "tabulate[widechars]>=0.9",
         "tqdm>=4.66.3",
     ],
     extras_require={

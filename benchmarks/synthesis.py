@@ -28,9 +28,9 @@ from llmrankers_groupwise.training.data.labels import drawn_size, interval_sampl
 from llmrankers_groupwise.training.data.pools import make_pools
 from llmrankers_groupwise.training.data.teachers import (
     Teaching,
-    judge_pools,
     listwise_ranker,
     pointwise_ranker,
+    score_pools,
 )
 
 Lists = dict[str, list[RunEntry]]
@@ -55,8 +55,8 @@ def asked(stage: FirstStage, journals: Path | None) -> tuple[int, int]:
     """Calls and tokens of both teachers on these lists."""
     engine, teacher = Counting(), Teacher()
     how = Teaching(journals=journals)
-    judge_pools("pointwise", pointwise_ranker(teacher, engine), stage, how)
-    judge_pools("listwise", listwise_ranker(teacher, engine, 50), stage, how)
+    score_pools("pointwise", pointwise_ranker(teacher, engine), stage, how)
+    score_pools("listwise", listwise_ranker(teacher, engine, 50), stage, how)
     engine.close()
     return engine.calls, engine.tokens
 

@@ -85,7 +85,7 @@ class Lazy(Generic[Result]):
         """The value; other threads wait while it is being made."""
         with self._lock:
             if self._error is not None:
-                # Of each raise its own traceback, or it would grow with them.
+                # Each raise has its own traceback, or it would grow with them.
                 raise self._error.with_traceback(None)
             if self._made is None:
                 try:
@@ -179,7 +179,7 @@ async def in_background(coroutine: Coroutine[Any, Any, Result]) -> Result:
 
 
 def consume_exception(task: asyncio.Task[Any]) -> None:
-    """To be called when a task is done whose exception nobody may be left to hear."""
+    """Call it when a task is done and no other code may read its exception."""
     if not task.cancelled():
         task.exception()
 

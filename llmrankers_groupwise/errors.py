@@ -1,7 +1,7 @@
 """The exceptions of this package.
 
 GroupwiseError
-├── InputError (ValueError)         bad input that the caller can mend; the command exits with 2
+├── InputError (ValueError)         bad input that the caller can fix; the command exits with 2
 │   ├── SettingsError               a setting is out of its range, or two settings contradict
 │   ├── PromptError                 a prompt file cannot be used
 │   └── FileError                   a run, query, corpus, qrels or candidates file is malformed
@@ -39,7 +39,7 @@ class GroupwiseError(Exception):
 
 
 class InputError(GroupwiseError, ValueError):
-    """Input that the caller can mend: the message says what, where and what to do."""
+    """Input that the caller can fix: the message has what, where and what to do."""
 
 
 class SettingsError(InputError):
@@ -71,7 +71,20 @@ class FileError(InputError):
 
 
 class MissingDependencyError(GroupwiseError, ImportError):
-    """An optional dependency is not installed; the message names the pip line that brings it."""
+    """An optional dependency is not installed; the message names the pip line that brings it.
+
+    Args:
+        problem: what needs it, or the whole message.
+        extra: the extra of this package that brings it.
+    """
+
+    def __init__(self, problem: str, extra: str | None = None) -> None:
+        if extra is not None:
+            problem += (
+                f": pip install 'llmrankers-groupwise[{extra}]', or in a checkout "
+                f"pip install '.[{extra}]' -c constraints.txt"
+            )
+        super().__init__(problem)
 
 
 class DownloadError(GroupwiseError):
@@ -104,4 +117,4 @@ class ModelError(GroupwiseError):
 
 
 class FailureRateError(GroupwiseError):
-    """So many groups failed that the ranking would pretend to be a reranking."""
+    """Too many groups failed: the ranking would only pretend to be a reranking."""

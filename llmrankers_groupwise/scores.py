@@ -39,7 +39,7 @@ def mean_scores(n: int, scored: Sequence[ScoredGroup]) -> list[float | None]:
 
 
 def min_max(values: Sequence[float]) -> list[float]:
-    """Values scaled to 0..1; all 0.5 when they are equal, as they then say nothing."""
+    """Values scaled to 0..1; all 0.5 when they are equal, as they then carry no information."""
     if not values:
         return []
     low, high = min(values), max(values)
@@ -53,7 +53,7 @@ def ranked_positions(
     scores: Sequence[float | None],
     ties: Sequence[int] | None = None,
 ) -> list[int]:
-    """`positions` best first: scored ones sorted over the places of scored ones, others unmoved.
+    """`positions` best first: scored ones sorted over the indexes of scored ones, others unmoved.
 
     Equal scores go by `ties`, each position's rank among them, or by first-stage rank. Both are
     unique, so that nothing else has to decide within one query.

@@ -1,7 +1,7 @@
 """Settings, each declared once: a field of a dataclass, and its line in the class's docstring.
 
 The field has the name, the type and the default; a Literal has the choices; the docstring's
-"Attributes:" say what it does. The command's options, configuration files, the arguments of the
+"Attributes:" tell what it does. The command's options, configuration files, the arguments of the
 rankers and the page of options all follow from that, so a new field is a new option.
 """
 
@@ -49,8 +49,8 @@ class Form:
     """How a value is written as text.
 
     Attributes:
-        metavar: what stands for the value in a help text.
-        read: text -> value. It raises ValueError for a text that is none, which says why.
+        metavar: the name of the value in a help text.
+        read: text -> value. It raises ValueError for a text that is none, and tells why.
         choices: the texts that there are; empty where any is good. In Python there may be other
             values.
     """
@@ -198,7 +198,7 @@ def values_of(record: object, cls: type[Any], prefix: str = "") -> dict[str, Any
 
 
 def _kind(hint: Any) -> dict[str, Any] | None:
-    """What a type says of a setting; None where it is of none."""
+    """What a type tells about a setting; None where it is of none."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _annotated(*arguments)
@@ -233,7 +233,7 @@ _ENTRY = re.compile(r"    (\w+(?:, \w+)*): (.*)")
 
 
 def _meanings(cls: type[Any]) -> dict[str, str]:
-    """Name -> what the class's own docstring says under "Attributes:"."""
+    """Name -> what the class's own docstring has under "Attributes:"."""
     text = inspect.cleandoc(cls.__dict__.get("__doc__") or "")
     _, _, section = text.partition("Attributes:\n")
     meanings: dict[str, str] = {}

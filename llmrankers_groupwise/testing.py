@@ -131,7 +131,7 @@ def save_random_model(
         layers: how many.
         max_position_embeddings: the longest text.
         chat_template: of the tokenizer; None for none.
-        vocabulary: at least so many tokens in the model, used or not.
+        vocabulary: the model has at least this number of tokens, used or not.
         seed: of the weights; no global random state is changed.
         device: where the weights are drawn.
         dtype: the precision they are saved in.

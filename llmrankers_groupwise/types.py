@@ -35,10 +35,10 @@ Message = dict[str, str]
 """A chat message: {"role": "system" | "user" | "assistant", "content": text}."""
 
 Scoring = Literal["generation", "likelihood"]
-"""How scores are had: written by the model and parsed, or read off a ScoreForm's slots."""
+"""How scores are obtained: written by the model and parsed, or read off a ScoreForm's slots."""
 
 Wanted = Literal["scores", "order", "choice"]
-"""What a reply is to say: a score for every label, all labels best first, or the best one."""
+"""What a reply is to give: a score for every label, all labels best first, or the best one."""
 
 MAX_SCORE = 10
 """Scores are whole numbers 0..10 (GroupRank, arXiv 2511.11653, section 3)."""
@@ -71,7 +71,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Candidates judged together: their positions (0-based first-stage ranks), in prompt order."""
+    """Candidates scored together: their positions (0-based first-stage ranks), in prompt order."""
 
     repeat: int
     members: tuple[int, ...]
@@ -136,7 +136,7 @@ class Request:
         form: the answer to fill in; None asks for a text.
         fallback: the form to fill in after a text that does not score every label.
         answer_start: what the assistant writes before the form, e.g. an opening tag.
-        wants: what the reply is to say; only scores have forms.
+        wants: what the reply is to give; only scores have forms.
         origin: whose question it is.
         rerender: makes the request anew with other texts; an engine that cuts passages to its
             model's length, or knows control tokens of its own, asks for that.
@@ -208,7 +208,7 @@ class Reply:
         finish_reason: "stop", "length" or "error".
         seconds: wall time from asking to answer.
         error: set, and everything else empty, when the engine could not answer.
-        reused: it was not asked for now, but had before, from the journal or by an equal question.
+        reused: it was not asked for now, but was cached, by the journal or an equal question.
 
     >>> from llmrankers_groupwise.prompting.parse_scores import read_reply
     >>> reply = Reply('<answer>{"[1]": 9, "[2]": 0}</answer>', completion_tokens=17)
@@ -232,7 +232,7 @@ class Status(StrEnum):
     """How well a group's reply could be read.
 
     EXACT: the contract to the letter. REPAIRED: every label has a score, but the reply needed
-    mending. PARTIAL: some labels have no valid score. FORCED: a form was filled after a reply
+    fixing. PARTIAL: some labels have no valid score. FORCED: a form was filled after a reply
     that did not finish by itself. FAILED: no score at all.
     """
 
@@ -247,7 +247,7 @@ class Status(StrEnum):
 class GroupScores:
     """The scores of one group by label 1..n; a label without a valid score is in `missing`.
 
-    `refused` says, one line each, what was in the reply but could not be taken as a score.
+    `refused` lists, one line each, what was in the reply but could not be taken as a score.
     """
 
     scores: Mapping[int, float]
@@ -324,9 +324,9 @@ class Ranking:
 class Usage:
     """What was asked of an engine. Sums with `+=`.
 
-    Of the calls, `reused` were had before and cost nothing now; tokens count them all the same.
+    `reused` calls were cached and cost nothing now; tokens count them all the same.
     `rounds` is the longest chain of calls of which each waited for the one before: a query that
-    asks everything at once takes one. Summed over queries it says what they waited in turn.
+    asks everything at once takes one. Summed over queries it is what they waited in turn.
     """
 
     calls: int = 0

@@ -90,7 +90,7 @@ def _add_report(group: argparse._ArgumentGroup) -> None:
 
 
 def run_compare(arguments: argparse.Namespace) -> None:
-    """Do what `compare` says.
+    """Run `compare`.
 
     Raises:
         InputError: as `compare_runs`, or a name given twice.

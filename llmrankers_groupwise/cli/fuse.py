@@ -8,7 +8,7 @@ from typing import IO, Any, get_args
 
 from llmrankers_groupwise.cli.common.options import reader
 from llmrankers_groupwise.cli.common.output import check_other
-from llmrankers_groupwise.data.manifest import check_place, versions, write_run
+from llmrankers_groupwise.data.manifest import check_save_path, versions, write_run
 from llmrankers_groupwise.data.run_files import RunFile, write_ranking
 from llmrankers_groupwise.data.run_fusion import FusedQuery, RunFusion, check_run_fusion, fuse_runs
 from llmrankers_groupwise.errors import SettingsError
@@ -26,8 +26,8 @@ def add_fuse_parser(commands: Any) -> dict[str, argparse.ArgumentParser]:
     fuse = commands.add_parser(
         "fuse",
         help="fuse run files into one",
-        description="Fuse run files into one: a document's score is the weighted sum of what each "
-        "run says of it.",
+        description="Fuse run files into one: a document's score is the weighted sum of its "
+        "scores in the runs.",
         allow_abbrev=False,
     )
     add = fuse.add_argument
@@ -65,10 +65,10 @@ def add_fuse_parser(commands: Any) -> dict[str, argparse.ArgumentParser]:
 
 
 def run_fuse(arguments: argparse.Namespace) -> None:
-    """Do what `fuse` says; run file and manifest are written together or not at all.
+    """Run `fuse`; run file and manifest are written together or not at all.
 
     Raises:
-        InputError: a setting or a run file is wrong, or a place cannot be written.
+        InputError: a setting or a run file is wrong, or a path cannot be written.
     """
     weights = arguments.weights or [1.0] * len(arguments.runs)
     _check(arguments, weights)
@@ -94,7 +94,7 @@ def _check(arguments: argparse.Namespace, weights: Sequence[float]) -> None:
     check_run_fusion(arguments.method, weights, len(arguments.runs), arguments.rrf_k)
     if arguments.depth is not None and arguments.depth < 1:
         raise SettingsError(f"--depth is {arguments.depth}: give 1 or more documents")
-    check_place(arguments.save_path)
+    check_save_path(arguments.save_path)
     for path in arguments.runs:
         check_other(arguments.save_path, path, f"--run {path}")
 
@@ -117,10 +117,10 @@ class _Written:
         write_ranking(out, query.query_id, documents, self._tag)
         self._queries += 1
         self._documents += len(documents)
-        for place in query.lacking:
-            self._lacking[place] += 1
-            if len(self._first[place]) < _FIRST:
-                self._first[place].append(query.query_id)
+        for index in query.lacking:
+            self._lacking[index] += 1
+            if len(self._first[index]) < _FIRST:
+                self._first[index].append(query.query_id)
 
     def as_dict(self) -> dict[str, Any]:
         """For the manifest; `lacking` has the number of queries that each run does not have."""

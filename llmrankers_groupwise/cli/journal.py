@@ -157,7 +157,7 @@ def _record(
         "scores": [read.scores.get(label) for label in range(1, len(origin.doc_ids) + 1)],
         "refused": read.refused,
         "text": reply.text,
-        "blanks": reply.slot_probabilities,
+        "slot_probabilities": reply.slot_probabilities,
         "finish_reason": reply.finish_reason,
         "error": reply.error,
         "prompt_tokens": reply.prompt_tokens,

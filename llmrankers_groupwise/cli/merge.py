@@ -42,7 +42,7 @@ def add_merge_parser(commands: Any) -> dict[str, argparse.ArgumentParser]:
         action="append",
         required=True,
         metavar="FILE",
-        help="a journal; repeated for those of a run's shards. Of each the last run is taken",
+        help="a journal; repeated for those of a run's shards. The last run of each is taken",
     )
     group.add_argument(
         "--explain",
@@ -66,7 +66,7 @@ class _ExplainOnly(argparse._AppendAction):
 
 
 def run_merge(arguments: argparse.Namespace) -> None:
-    """Do what `merge` says.
+    """Run `merge`.
 
     Raises:
         GroupwiseError: as `Recorded` and `Experiment.run`, and for bad settings.

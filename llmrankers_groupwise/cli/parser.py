@@ -48,9 +48,9 @@ _CONFIGURED = (("run", ""), ("merge", ""), *(("train", each) for each in (
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in two lines, with a hint where an option is misspelt or misplaced."""
+    """Shows what is wrong in two lines, with a hint where an option is misspelt or misplaced."""
 
-    places: ClassVar[dict[str, tuple[set[str], dict[str, set[str]]]]] = {}
+    options: ClassVar[dict[str, tuple[set[str], dict[str, set[str]]]]] = {}
     """Command -> its options before the word of a method or an action, and each one's after it."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -61,46 +61,46 @@ class _Parser(argparse.ArgumentParser):
         """Exit with 2."""
         hint = self._hint(message)
         page = self.prog
-        if " " not in page and self._words and self._words[0] in self.places:
+        if " " not in page and self._words and self._words[0] in self.options:
             page = f"{page} {self._words[0]}"
         self.exit(2, f"{self.prog}: {hint or message}\nsee {page} --help\n")
 
     def _hint(self, message: str) -> str | None:
-        """What is wrong with the first option that its place does not have."""
+        """What is wrong with the first option that does not belong where it is."""
         words = [*self.prog.split()[1:], *self._words]
-        if words and words[0] not in self.places:
+        if words and words[0] not in self.options:
             return self._without_command(words[0].partition("=")[0])
-        before, behind = self.places.get(words[0] if words else "", (set(), {}))
-        known = before.union(*behind.values())
+        before, after = self.options.get(words[0] if words else "", (set(), {}))
+        known = before.union(*after.values())
         problem, _, named = message.partition(": ")
         options = {word.partition("=")[0].rstrip(",") for word in named.split()}
         unrecognized = options if problem == "unrecognized arguments" else set()
         required = options if problem == "the following arguments are required" else set()
         method = None
         for word in words:
-            method = word if word in behind else method
+            method = word if word in after else method
             name = word.partition("=")[0]
             if not name.startswith("--"):
                 continue
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1)
                 return f"unknown option {name}" + (f"; did you mean {close[0]}?" if close else "")
-            methods = [each for each, options in behind.items() if name in options]
+            methods = [each for each, options in after.items() if name in options]
             if "METHOD" in message and name not in before:
-                return f"{name} belongs behind the word {' or '.join(methods)}"
+                return f"{name} belongs after the word {' or '.join(methods)}"
             if name in unrecognized and name not in before:
                 return f"{name} is an option of {' and '.join(methods)}, not of {method}"
-            if (name in unrecognized and behind) or (name in required and method):
+            if (name in unrecognized and after) or (name in required and method):
                 return f"{name} belongs before the word {method}"
-        return f"{message}, one of {', '.join(behind)}" if "METHOD" in required else None
+        return f"{message}, one of {', '.join(after)}" if "METHOD" in required else None
 
     def _without_command(self, word: str) -> str | None:
         """What is wrong where the first word should be a command."""
-        before, behind = self.places["run"]
-        if word in behind:
+        before, after = self.options["run"]
+        if word in after:
             return f"{word} is a method, not a command: run OPTIONS... {word} OPTIONS..."
         if word in before:
-            return f"{word} belongs behind the word run"
+            return f"{word} belongs after the word run"
         return None
 
 
@@ -189,7 +189,7 @@ def _config(words: Sequence[str]) -> Config:
     finder.add_argument("--config", action="append", default=[])
     try:
         paths = finder.parse_known_args(words)[0].config
-    except argparse.ArgumentError:  # the grammar says what is wrong
+    except argparse.ArgumentError:  # the grammar reports what is wrong
         paths = []
     grammar = make_grammar()
     found = grammar.find(words) if paths else None
@@ -208,7 +208,7 @@ def _parsed(
 
 
 def _recorded_defaults(journals: Sequence[str]) -> dict[str, Any]:
-    """What the run to merge has in place of the options' own defaults."""
+    """What the run to merge has instead of the options' own defaults."""
     with Recorded(journals) as recorded:
         run = recorded.described.run
         kept = {name: run[name] for name in ("tag", "max_failure_rate", "allow_missing")}
@@ -238,7 +238,7 @@ def make_grammar(*, method_required: bool = True) -> Grammar:
         command: _add_methods(commands[command][""], required=method_required)
         for command in _BY_METHOD
     }
-    _Parser.places = {
+    _Parser.options = {
         name: (
             _options(parsers.get("")),
             {word: _options(each) for word, each in (methods.get(name) or parsers).items() if word},

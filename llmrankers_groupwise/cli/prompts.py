@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from typing import Any
+
+from tabulate import tabulate
 
 from llmrankers_groupwise.prompting.prompt_file import (
     bundled_prompts,
@@ -88,10 +89,4 @@ def _table() -> str:
             )
         )
     rows += [(name, "-", "-", "-", "-", str(path)) for name, path in pulled.items()]
-    return "\n".join(
-        _line(row, [max(map(len, column)) for column in zip(*rows, strict=True)]) for row in rows
-    )
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    return tabulate(rows, tablefmt="plain", disable_numparse=True)

@@ -171,7 +171,7 @@ def _add_presets(run: argparse.ArgumentParser) -> None:
 
 
 def run_rerank(arguments: argparse.Namespace) -> None:
-    """Do what `run` says.
+    """Rerank, as the command `run`.
 
     Raises:
         GroupwiseError: as `Experiment.run`, and for bad settings and files.

@@ -42,7 +42,7 @@ class CandidateFile:
 
     Attributes:
         queries: query_id -> text.
-        run: query_id -> documents, best first; equal scores go by their place.
+        run: query_id -> documents, best first; ties are broken by their order.
 
     It is itself the source of passages.
 
@@ -151,12 +151,12 @@ def _candidate_line(
         refuse("the query has no qid or no text")
     entries: list[tuple[RunEntry, str]] = []
     seen: set[str] = set()
-    for place, candidate in enumerate(candidates, start=1):
+    for rank, candidate in enumerate(candidates, start=1):
         doc_id = json_id(candidate, ID_KEYS) if isinstance(candidate, Mapping) else None
         if doc_id is None:
-            refuse(f"candidate {place} has no docid")
+            refuse(f"candidate {rank} has no docid")
         if doc_id in seen:
-            refuse(f"document {doc_id} stands twice for {query_id}")
+            refuse(f"document {doc_id} appears twice for {query_id}")
         seen.add(doc_id)
         score, text = candidate.get("score"), passage_text(candidate.get("doc"))
         if (
@@ -164,8 +164,8 @@ def _candidate_line(
             or not isinstance(score, int | float)
             or not math.isfinite(score)
         ):
-            refuse(f"candidate {place} has the score {score!r}, which is no finite number")
+            refuse(f"candidate {rank} has the score {score!r}, which is no finite number")
         if text is None:
-            refuse(f"candidate {place} has no text in its doc")
+            refuse(f"candidate {rank} has no text in its doc")
         entries.append((RunEntry(doc_id, float(score)), text))
     return query_id, query["text"].strip(), entries

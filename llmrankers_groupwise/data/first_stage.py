@@ -48,7 +48,7 @@ class FirstStage:
         problems = [found.listed(kind) for kind, found in kinds.items() if found.ids]
         if problems and not allow_missing:
             raise InputError(
-                "; ".join(problems) + "; mend the files, or give --allow_missing to keep these in "
+                "; ".join(problems) + "; fix the files, or give --allow_missing to keep these in "
                 "first-stage order"
             )
         return problems
@@ -69,7 +69,7 @@ class FirstStage:
         query_length: int,
         passage_length: int,
     ) -> tuple[Query, list[Candidate]]:
-        """One query and its candidates, which are `run[query_id]`, cut to so many tokens.
+        """One query and its candidates, which are `run[query_id]`, cut to these lengths in tokens.
 
         Candidates without a text, and all candidates of a query without one, have text None.
         """

@@ -69,7 +69,7 @@ def ir_dataset_files(name: str) -> Iterator[None]:
         why = " ".join(map(str, error.args))[:200]
         raise DownloadError(
             f"ir_datasets could not get a file of {name!r} ({why}...); check the network, or put "
-            f"the file where its catalogue says"
+            f"the file where its catalogue expects it"
         ) from error
 
 
@@ -101,9 +101,7 @@ def ir_dataset(name: str, part: str) -> Any:
     try:
         import ir_datasets
     except ImportError as error:
-        raise MissingDependencyError(
-            "ir_datasets is not installed: pip install 'llmrankers-groupwise[ir-datasets]'"
-        ) from error
+        raise MissingDependencyError("ir_datasets is not installed", "ir-datasets") from error
     try:
         dataset = ir_datasets.load(name)
     except KeyError as error:

@@ -17,7 +17,7 @@ from llmrankers_groupwise.journal.run_description import RunDescription
 
 __all__ = [
     "Manifest",
-    "check_place",
+    "check_save_path",
     "manifest_path",
     "plain",
     "read_manifest",
@@ -33,7 +33,7 @@ def manifest_path(save_path: str | Path) -> Path:
     return Path(f"{save_path}.manifest.json")
 
 
-def check_place(save_path: str | Path) -> None:
+def check_save_path(save_path: str | Path) -> None:
     """Raise FileError unless a run file and its manifest could be written there now."""
     check_writable(save_path)
     check_writable(manifest_path(save_path))
@@ -58,15 +58,15 @@ def read_manifest(path: str | Path) -> Manifest | None:
     Raises:
         FileError: it cannot be read, or is no JSON object.
     """
-    place = manifest_path(path)
+    path = manifest_path(path)
     try:
-        described = json.loads(place.read_text(encoding="utf-8"))
+        described = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise FileError(f"cannot be read ({error})", place) from error
+        raise FileError(f"cannot be read ({error})", path) from error
     if not isinstance(described, dict):
-        raise FileError('has no "counters": it is no JSON object', place)
+        raise FileError('has no "counters": it is no JSON object', path)
     counters = described.get("counters")
     return Manifest(
         RunDescription.from_json(described), counters if isinstance(counters, dict) else None
@@ -75,14 +75,14 @@ def read_manifest(path: str | Path) -> Manifest | None:
 
 @contextlib.contextmanager
 def write_run(save_path: str | Path) -> Iterator[tuple[IO[str], dict[str, Any]]]:
-    """A run file to write to, and its manifest to fill; both are put in place at the end.
+    """A run file to write to, and its manifest to fill; both are written to their paths at the end.
 
     Raises:
-        FileError: the place cannot be written.
+        FileError: a path cannot be written.
     """
     described: dict[str, Any] = {}
-    place = manifest_path(save_path)
-    with write_atomically(save_path) as out, write_atomically(place) as manifest:
+    path = manifest_path(save_path)
+    with write_atomically(save_path) as out, write_atomically(path) as manifest:
         yield out, described
         json.dump(described, manifest, indent=2, ensure_ascii=False, default=str)
         manifest.write("\n")

@@ -123,7 +123,7 @@ class JsonlPassages:
         if doc_id is None or text is None:
             known = json.dumps(sorted(document))
             raise FileError(
-                f'a document has "_id" and "text"; this one has {known}; mend the line',
+                f'a document has "_id" and "text"; this one has {known}; fix the line',
                 self._path,
                 number,
             )

@@ -31,7 +31,7 @@ MIN_JAVA = 21
 
 _NO_KEY = "not-a-key"  # pyserini 1.6 makes an OpenAI client when it is imported
 
-_JDK_PLACES = (
+_JDK_PATTERNS = (
     "/usr/lib/jvm/*",
     "/usr/java/*",
     "/usr/local/java/*",
@@ -165,12 +165,12 @@ def pyserini_lucene(module: str = "pyserini.search.lucene") -> ModuleType:
             return importlib.import_module(module)
     except ImportError as error:
         raise MissingDependencyError(
-            f"pyserini cannot be imported ({error}): pip install 'llmrankers-groupwise[pyserini]'"
+            f"pyserini cannot be imported ({error})", "pyserini"
         ) from error
 
 
 def find_jdk() -> Path:
-    """The JDK to run: JAVA_HOME if new enough, else the newest in the usual places.
+    """The JDK to run: JAVA_HOME if new enough, else the newest in the usual folders.
 
     Raises:
         MissingDependencyError: none of version 21 or later; names those that were found.
@@ -191,11 +191,11 @@ def find_jdk() -> Path:
 
 def _jdk_candidates() -> Iterator[Path]:
     """Folders with a Java virtual machine's library, JAVA_HOME first."""
-    places = [Path(os.environ["JAVA_HOME"])] if os.environ.get("JAVA_HOME") else []
-    for pattern in _JDK_PLACES:
+    folders = [Path(os.environ["JAVA_HOME"])] if os.environ.get("JAVA_HOME") else []
+    for pattern in _JDK_PATTERNS:
         root, _, rest = str(Path(pattern).expanduser())[1:].partition("*")
-        places += sorted(Path("/").glob(root + "*" + rest))
-    return (place for place in places if any(place.glob("lib/**/libjvm.*")))
+        folders += sorted(Path("/").glob(root + "*" + rest))
+    return (folder for folder in folders if any(folder.glob("lib/**/libjvm.*")))
 
 
 def _java_version(home: Path) -> int:

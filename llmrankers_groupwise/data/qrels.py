@@ -30,7 +30,7 @@ def read_qrels(path: str | Path) -> Qrels:
         if match is None or not re.fullmatch(r"-?[0-9]+", grade):
             raise FileError(
                 f"a qrels line has four columns (query_id 0 doc_id grade), the grade a whole "
-                f"number; mend this one: {line[:100]!r}",
+                f"number; fix this one: {line[:100]!r}",
                 path,
                 number,
             )

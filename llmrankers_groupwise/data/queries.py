@@ -58,7 +58,7 @@ def _tsv_query(line: str, path: Path, number: int) -> tuple[str, str]:
     query_id, tab, text = line.partition("\t")
     if not tab or not re.fullmatch(r"\S+", query_id.strip()):
         raise FileError(
-            "a query line has two columns: query_id TAB text; mend the line", path, number
+            "a query line has two columns: query_id TAB text; fix the line", path, number
         )
     return query_id.strip(), text.strip()
 
@@ -70,6 +70,6 @@ def _json_query(line: str, path: Path, number: int) -> tuple[str, str]:
     if query_id is None or not isinstance(text, str):
         known = json.dumps(sorted(value))
         raise FileError(
-            f'a query has "_id" and "text"; this one has {known}; mend the line', path, number
+            f'a query has "_id" and "text"; this one has {known}; fix the line', path, number
         )
     return query_id, text.strip()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
+import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from operator import gt
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from llmrankers_groupwise.data.run_blocks import RunBlock, read_blocks, run_fields, twice
 from llmrankers_groupwise.errors import FileError
 from llmrankers_groupwise.files.record_files import FileMapping, LineIndex
 from llmrankers_groupwise.files.text_files import SeekableFile
@@ -26,6 +25,20 @@ class RunEntry(NamedTuple):
 
 Run = Mapping[str, Sequence[RunEntry]]
 """query_id -> its documents, best first."""
+
+_Documents = dict[str, tuple[float, int]]
+"""doc_id -> (-score, rank), in the order of the file."""
+
+# The doc_id may hold spaces, so the fields around it are taken from both ends.
+_RUN_LINE = re.compile(r"\s*(\S+)\s+(\S+)\s+(\S.*?)\s+(\S+)\s+(\S+)\s+(\S+)\s*")
+
+
+class _Block(NamedTuple):
+    """Lines of one query that stand together; `offset` is that of the first one's first byte."""
+
+    query_id: str
+    offset: int
+    documents: _Documents
 
 
 class RunFile(FileMapping[Sequence[RunEntry]]):
@@ -54,11 +67,11 @@ class RunFile(FileMapping[Sequence[RunEntry]]):
         self._file = SeekableFile(path)
         self._hits = hits
         self._index = LineIndex(hashed)
-        for block in read_blocks(self._file):
+        for block in self._blocks():
             self._index.add(block.query_id, block.offset)
         self._index.close()
         together = next(self._index.shared(), None) is None
-        self._length = len(self._index) if together else sum(1 for _ in self._queries())
+        self._length = len(self._index) if together else sum(1 for _ in self)
 
     def __len__(self) -> int:
         return self._length
@@ -73,23 +86,17 @@ class RunFile(FileMapping[Sequence[RunEntry]]):
         return self._entries(self._joined(places))
 
     def _stream(self) -> Iterator[tuple[str, list[RunEntry]]]:
-        for block in self._queries():
-            yield block.query_id, self._entries(block)
-
-    def _queries(self) -> Iterator[RunBlock]:
-        """All lines of each query."""
         blocks = 0
-        for block in read_blocks(self._file, again=True):
+        for block in self._blocks():
             blocks += 1
             places = self._index.offsets(block.query_id)
             if block.offset not in places:
                 raise self._file.changed()
-            if len(places) == 1:
-                yield block
-                continue
-            places = self._places(block.query_id)
+            if len(places) > 1:
+                places = self._places(block.query_id)
             if block.offset == places[0]:
-                yield self._joined(places)
+                documents = block.documents if len(places) == 1 else self._joined(places)
+                yield block.query_id, self._entries(documents)
         if blocks != len(self._index):
             raise self._file.changed()
 
@@ -104,46 +111,87 @@ class RunFile(FileMapping[Sequence[RunEntry]]):
             raise self._file.changed()
         return found == query_id
 
-    def _joined(self, places: Sequence[int]) -> RunBlock:
-        """The lines of a query at all its places as one block."""
+    def _blocks(self, start: int = 0) -> Iterator[_Block]:
+        """The blocks of the file, from that at the offset `start` on."""
+        block: _Block | None = None
+        for number, offset, line in self._file.lines(start):
+            query_id, doc_id, rank, score = _fields(line, self._file.path, number)
+            if block is None or block.query_id != query_id:
+                if block is not None:
+                    yield block
+                block = _Block(query_id, offset, {})
+            if doc_id in block.documents:
+                raise self._twice(doc_id, block, number)
+            block.documents[doc_id] = -score, rank
+        if block is not None:
+            yield block
+
+    def _joined(self, places: Sequence[int]) -> _Documents:
+        """The documents of a query at all its places."""
         try:
-            blocks = [next(read_blocks(self._file, place, again=True)) for place in places]
+            blocks = [next(self._blocks(place)) for place in places]
         except FileError as error:
             raise self._file.changed() from error
-        if len(blocks) == 1:
-            return blocks[0]
-        found: dict[str, int] = {}
+        joined: _Documents = {}
         for block in blocks:
-            for doc_id in block.doc_ids:
-                if found.setdefault(doc_id, block.offset) != block.offset:
-                    before, number = (
-                        self._number(doc_id, offset) for offset in (found[doc_id], block.offset)
-                    )
-                    raise twice(doc_id, block.query_id, before, self._file.path, number)
-        return RunBlock(
-            blocks[0].query_id,
-            blocks[0].offset,
-            list(found),
-            [rank for block in blocks for rank in block.ranks],
-            [score for block in blocks for score in block.scores],
+            for doc_id in block.documents:
+                if doc_id in joined:
+                    first = next(each for each in blocks if doc_id in each.documents)
+                    raise self._twice(doc_id, first, self._number(doc_id, block))
+            joined |= block.documents
+        return joined
+
+    def _twice(self, doc_id: str, block: _Block, number: int) -> FileError:
+        """The error for a document of this block that appears again at line `number`."""
+        return FileError(
+            f"document {doc_id} stands twice for query {block.query_id} (before at line "
+            f"{self._number(doc_id, block)}); keep one of them",
+            self._file.path,
+            number,
         )
 
-    def _number(self, doc_id: str, offset: int) -> int:
-        """The number of the line with this document in the block at the offset."""
+    def _number(self, doc_id: str, block: _Block) -> int:
+        """The number of the line with this document of the block."""
         return next(
-            number
-            for number, _, line in self._file.lines(offset)
-            if run_fields(line, self._file.path, number)[1] == doc_id
+            self._file.number(offset)
+            for number, offset, line in self._file.lines(block.offset)
+            if _fields(line, self._file.path, number)[1] == doc_id
         )
 
-    def _entries(self, block: RunBlock) -> list[RunEntry]:
-        doc_ids, scores = block.doc_ids, block.scores
-        if not all(map(gt, scores, scores[1:])):
-            order = sorted(range(len(scores)), key=lambda line: (-scores[line], block.ranks[line]))
-            doc_ids = [doc_ids[line] for line in order]
-            scores = [scores[line] for line in order]
-        pairs = zip(doc_ids[: self._hits], scores[: self._hits], strict=True)
-        return list(map(tuple.__new__, itertools.repeat(RunEntry), pairs))
+    def _entries(self, documents: _Documents) -> list[RunEntry]:
+        best = sorted(documents, key=documents.__getitem__)[: self._hits]
+        return [RunEntry(doc_id, -documents[doc_id][0]) for doc_id in best]
+
+
+def _fields(line: str, path: Path, number: int) -> tuple[str, str, int, float]:
+    """query_id, doc_id, rank and score of a line.
+
+    Raises:
+        FileError: the line is malformed.
+    """
+    columns = line.split()
+    if len(columns) == 6:
+        query_id, _, doc_id, rank, score, _ = columns
+    elif match := _RUN_LINE.fullmatch(line):
+        query_id, _, doc_id, rank, score, _ = match.groups()
+    else:
+        raise FileError(
+            f"a run line has six columns (query_id Q0 doc_id rank score tag), this one has "
+            f"{len(columns)}: {line[:100]!r}; is this a run file?",
+            path,
+            number,
+        )
+    try:
+        fields = query_id, doc_id, int(rank), float(score)
+    except ValueError:
+        raise FileError(
+            f"rank {rank!r} is no whole number or score {score!r} no number; is this a run file?",
+            path,
+            number,
+        ) from None
+    if not math.isfinite(fields[3]):
+        raise FileError(f"the score is {score}; give a finite number", path, number)
+    return fields
 
 
 def write_ranking(

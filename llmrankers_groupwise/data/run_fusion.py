@@ -1,8 +1,8 @@
 """Fuse finished runs: weighted sums of normalised scores, or of reciprocal ranks.
 
 Scores are normalised for each query within each run (Fox and Shaw, TREC-2, 1994, CombSUM, on
-min-max or z-scores), or ranks are taken in their place (reciprocal rank fusion: Cormack, Clarke
-and Büttcher, SIGIR 2009). All functions are pure but for the reading that a `Run` does.
+min-max or z-scores), or ranks are taken instead (reciprocal rank fusion: Cormack, Clarke and
+Büttcher, SIGIR 2009). All functions are pure but for the reading that a `Run` does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _HIGHEST = 16.0
 
 
 class FusedQuery(NamedTuple):
-    """The documents of one query, best first, and the places of the runs that lack the query."""
+    """The documents of one query, best first, and the indexes of the runs that lack the query."""
 
     query_id: str
     documents: list[RunEntry]
@@ -70,10 +70,10 @@ def fuse_query(
     weights: Sequence[float],
     rrf_k: int = RRF_K,
 ) -> list[RunEntry]:
-    """One query's documents of all runs, best first, with the weighted sum of what each run says.
+    """One query's documents of all runs, best first, with the weighted sum of the runs' scores.
 
-    A run without any document says nothing. Of a document that a run does not have, it says its
-    minimum: 0 with min_max, its lowest z with z_score; with rrf 0, as of a rank without end. Equal
+    A run without any document adds nothing. A document that a run does not have gets the run's
+    minimum: 0 with min_max, its lowest z with z_score; with rrf 0, as for an infinite rank. Equal
     sums keep the order of the first run, then that of what the second one adds, and so on.
 
     Args:
@@ -86,20 +86,20 @@ def fuse_query(
     parts: dict[str, list[float]] = {
         entry.doc_id: [0.0] * len(lists) for entries in lists for entry in entries
     }
-    for place, (entries, weight) in enumerate(zip(lists, weights, strict=True)):
-        said = _said(entries, method, rrf_k)
-        if method == "z_score" and said:
+    for index, (entries, weight) in enumerate(zip(lists, weights, strict=True)):
+        values = _normalised(entries, method, rrf_k)
+        if method == "z_score" and values:
             for each in parts.values():
-                each[place] = weight * min(said)
-        for entry, value in zip(entries, said, strict=True):
-            parts[entry.doc_id][place] = weight * value
-    # An exact sum is the same whatever run says which of its parts, so that ties are ties.
+                each[index] = weight * min(values)
+        for entry, value in zip(entries, values, strict=True):
+            parts[entry.doc_id][index] = weight * value
+    # An exact sum is the same whatever run gives which of its parts, so that ties are ties.
     fused = [RunEntry(doc_id, math.fsum(each)) for doc_id, each in parts.items()]
     return sorted(fused, key=lambda entry: -entry.score)
 
 
-def _said(entries: Sequence[RunEntry], method: RunFusion, rrf_k: int) -> list[float]:
-    """What a run says of each of its documents."""
+def _normalised(entries: Sequence[RunEntry], method: RunFusion, rrf_k: int) -> list[float]:
+    """A run's normalised score of each of its documents."""
     if method == "rrf":
         return [1.0 / (rrf_k + rank) for rank in range(1, len(entries) + 1)]
     normalise = min_max if method == "min_max" else z_scores
@@ -146,11 +146,11 @@ def _fused(
     weights: Sequence[float],
     rrf_k: int,
 ) -> Iterator[FusedQuery]:
-    for place, run in enumerate(runs):
+    for index, run in enumerate(runs):
         for query_id, entries in run.items():
-            if any(query_id in earlier for earlier in runs[:place]):
+            if any(query_id in earlier for earlier in runs[:index]):
                 continue
-            later = [each.get(query_id, ()) for each in runs[place + 1 :]]
-            lists = [*[()] * place, entries, *later]
+            later = [each.get(query_id, ()) for each in runs[index + 1 :]]
+            lists = [*[()] * index, entries, *later]
             lacking = tuple(at for at, each in enumerate(lists) if not each)
             yield FusedQuery(query_id, fuse_query(lists, method, weights, rrf_k), lacking)

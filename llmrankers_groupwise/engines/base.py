@@ -47,8 +47,8 @@ class PromptSize:
 class Engine(ABC):
     """Answers requests, any number at once, from any event loop or thread.
 
-    A subclass needs `answer` alone. What else it can do it says by the attributes and methods
-    below; their defaults are those of a language model that writes texts, whose tokens are
+    A subclass needs `answer` alone. The attributes and methods below tell what
+    else it can do; their defaults are those of a language model that writes texts, whose tokens are
     estimated, one for every four bytes of UTF-8.
 
     Attributes:

@@ -26,7 +26,7 @@ class Sizes:
         misfits: calls that do not fit, whatever is cut.
         first_misfit: what was wrong with the first of them.
         estimated: tokens are those of the texts alone, without what the engine puts around them.
-        assumed: what replies were taken to say, where calls follow from replies.
+        assumed: what replies were taken to be, where calls follow from replies.
     """
 
     prompt_tokens: list[int] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Sizes:
 
 
 class DryRun(Engine):
-    """Stands in for an engine: finds all passages equal and notes the calls' `sizes`.
+    """Replaces an engine: gives all passages one score and notes the calls' `sizes`.
 
     The sizes are exact where the engine makes its prompts without the model, as those of language
     models do; else they are estimated.
@@ -110,7 +110,7 @@ class DryRun(Engine):
         return self._engine.truncate(text, length)
 
     def describe(self) -> dict[str, object]:
-        """What the engine says of itself."""
+        """The description of the engine itself."""
         return self._engine.describe()
 
     def close(self) -> None:

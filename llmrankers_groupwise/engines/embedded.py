@@ -156,11 +156,13 @@ class EmbeddedEngine(Engine):
                 self._encoded[text] = _Encoded(vector.copy(), count)
 
     def _reply(self, request: Request) -> Reply:
-        """What the cosines say: the form filled, or an order or a choice in words."""
+        """A reply made of the cosines: the form filled, or an order or a choice in words."""
         query = self._encoded[request.query]
         passages = [self._encoded[passage] for passage in request.passages]
         scores = [_score(float(query.vector @ passage.vector)) for passage in passages]
-        reply = _filled(request, scores) if request.wants == "scores" else _said(request, scores)
+        reply = (
+            _filled(request, scores) if request.wants == "scores" else _in_words(request, scores)
+        )
         tokens = query.tokens + sum(passage.tokens for passage in passages)
         return dataclasses.replace(reply, prompt_tokens=tokens)
 
@@ -178,7 +180,7 @@ def _filled(request: Request, scores: Sequence[float]) -> Reply:
     return Reply(text=form.filled(best), slot_probabilities=tuple(rows))
 
 
-def _said(request: Request, scores: Sequence[float]) -> Reply:
+def _in_words(request: Request, scores: Sequence[float]) -> Reply:
     """All labels in the order of their scores, or the best one."""
     best_first = sorted(range(len(scores)), key=lambda index: -scores[index])
     labels = [request.labels[index] for index in best_first]

@@ -45,7 +45,7 @@ def shaping(args: Mapping[str, Any], speed: Iterable[str]) -> dict[str, Any]:
     return kept
 
 
-def fingerprint(place: Path) -> str:
+def fingerprint(path: Path) -> str:
     """A digest of a file or a folder's files: names, sizes, 64 blocks of 4 KiB spread over each.
 
     Files up to 256 KiB are read whole, and of weights enough that any training shows; reading all
@@ -53,10 +53,10 @@ def fingerprint(place: Path) -> str:
     brought the folder here.
     """
     digest = hashlib.sha256()
-    for path in sorted(_files(place)):
-        size = path.stat().st_size
-        digest.update(f"{path.name}\n{size}\n".encode("utf-8", "surrogateescape"))
-        with path.open("rb") as file:
+    for each in sorted(_files(path)):
+        size = each.stat().st_size
+        digest.update(f"{each.name}\n{size}\n".encode("utf-8", "surrogateescape"))
+        with each.open("rb") as file:
             step = max(_BLOCK, -(-size // _BLOCKS))
             for offset in range(0, size, step):
                 file.seek(offset)
@@ -79,8 +79,8 @@ def _identity(name: str | None, cache_dir: str | None, revision: str | None = No
 
 
 def _commit(name: str, cache_dir: str | None, revision: str) -> str:
-    """The commit that this revision is at: as the hub says, or its cache if it cannot be asked."""
-    with contextlib.suppress(Exception):  # no network, no such model: loading it will say more
+    """The commit that this revision is at: from the hub, or from its cache if that is offline."""
+    with contextlib.suppress(Exception):  # no network, no such model: loading it will tell more
         from huggingface_hub import HfApi
 
         if commit := HfApi().model_info(name, revision=revision, timeout=_HUB_TIMEOUT).sha:
@@ -88,6 +88,6 @@ def _commit(name: str, cache_dir: str | None, revision: str) -> str:
     with contextlib.suppress(Exception):
         from huggingface_hub.constants import HF_HUB_CACHE
 
-        place = Path(cache_dir or HF_HUB_CACHE, "models--" + name.replace("/", "--"))
-        return (place / "refs" / revision).read_text(encoding="utf-8").strip()
+        folder = Path(cache_dir or HF_HUB_CACHE, "models--" + name.replace("/", "--"))
+        return (folder / "refs" / revision).read_text(encoding="utf-8").strip()
     return revision

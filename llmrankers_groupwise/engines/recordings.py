@@ -77,10 +77,10 @@ class RecordingsEngine(ReplayEngine):
         return {"engine": "replay", "sha256": self._sha256, "run_id": self._run_id}
 
     def missing(self, problem: str) -> NoReturn:
-        """End, as a ranking that goes on by guesses would be nobody's.
+        """End, as a ranking that goes on by guesses would be of no use.
 
         Raises:
-            EngineError: that is to be let pass.
+            EngineError: gaps are allowed.
             FileError: else.
         """
         if self._lenient:

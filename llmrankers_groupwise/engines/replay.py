@@ -58,10 +58,10 @@ class ReplayEngine(Engine):
         return dataclasses.replace(reply, reused=True)
 
     def missing(self, problem: str) -> NoReturn:
-        """Say that there is no reply.
+        """Report that there is no reply.
 
         Raises:
-            EngineError: that is to be let pass.
+            EngineError: gaps are allowed.
             JournalError: else.
         """
         if self._lenient:

@@ -1,9 +1,11 @@
-"""A comparison of runs as text for a terminal, at most 100 columns wide."""
+"""A comparison of runs as text for a terminal of 100 columns."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+
+from tabulate import tabulate
 
 from llmrankers_groupwise.evaluation.comparison import ComparedRun, Comparison, Costs, PairedTests
 from llmrankers_groupwise.evaluation.significance import DRAWS
@@ -18,49 +20,48 @@ _UNKNOWN = "-"
 
 def comparison_table(comparison: Comparison) -> str:
     """Each measure of all runs with its tests, what they cost, and what is odd about them."""
-    blocks = [[_described(run) for run in comparison.runs]]
-    blocks += [_measure(comparison, measure) for measure in comparison.measures]
-    if costs := _costs(comparison.runs):
-        blocks.append(costs)
-    blocks.append(_legend(comparison))
-    if notes := [line for run in comparison.runs for line in _notes(run)]:
-        blocks.append(notes)
-    return "\n\n".join("\n".join(line.rstrip() for line in block) for block in blocks)
+    names = [_cut(run.name, _NAME) for run in comparison.runs]
+    blocks = [
+        _table([[name, _described(run)] for name, run in zip(names, comparison.runs, strict=True)]),
+        *(_measure(comparison, measure) for measure in comparison.measures),
+        _costs(comparison.runs),
+        "\n".join(_legend(comparison)),
+        "\n".join(line for run in comparison.runs for line in _notes(run)),
+    ]
+    return "\n\n".join(filter(None, blocks))
+
+
+def _table(rows: Sequence[Sequence[str]], *align: str) -> str:
+    return tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=align)
 
 
 def _described(run: ComparedRun) -> str:
-    """A run's name, who made it, and its file."""
+    """Its file, and who made it."""
     made = [each for each in (run.costs.method, run.costs.model) if each] if run.costs else []
     about = f" ({', '.join(made)})" if made else ""
-    name = f"{_cut(run.name, _NAME):<{_NAME}}  "
-    return name + _cut(f"{run.path}{about}", WIDTH - len(name))
+    return _cut(f"{run.path}{about}", WIDTH - _NAME - 2)
 
 
-def _measure(comparison: Comparison, measure: str) -> list[str]:
+def _measure(comparison: Comparison, measure: str) -> str:
     """A line for each run: mean, interval, and what the tests say."""
     tested = len(comparison.runs) > 1
-    head = f"{_cut(measure, _NAME):<{_NAME}}  {'mean':>6}  {'95 % interval':<15}"
-    if tested:
-        head += f"  {'diff.':>7}  {'w/t/l':>12}  {'t':>7} {'Holm':>7}  {'rand.':>7} {'Holm':>7}"
-    rows = [head]
+    rows = [[_cut(measure, _NAME), "mean", "95 % interval"]]
+    rows[0] += ["diff.", "w/t/l", "t", "Holm", "rand.", "Holm"] * tested
     for run in comparison.runs:
         low_high = run.intervals.get(measure)
         interval = f"{low_high[0]:.4f}..{low_high[1]:.4f}" if low_high else _UNKNOWN
-        row = f"{_cut(run.name, _NAME):<{_NAME}}  {run.means[measure]:.4f}  {interval:<15}"
+        rows.append([_cut(run.name, _NAME), f"{run.means[measure]:.4f}", interval])
         if measure in run.against:
-            row += _tests(run.against[measure])
-        elif tested:
-            row += "  baseline"
-        rows.append(row)
-    return rows
+            rows[-1] += _tests(run.against[measure])
+        else:
+            rows[-1] += ["baseline"] * tested
+    return _table(rows, "left", "right", "left", *["right"] * 6 * tested)
 
 
-def _tests(tests: PairedTests) -> str:
+def _tests(tests: PairedTests) -> list[str]:
+    p_values = (tests.t_p, tests.t_p_holm, tests.randomisation_p, tests.randomisation_p_holm)
     outcomes = f"{tests.wins}/{tests.ties}/{tests.losses}"
-    return (
-        f" {tests.difference:>+8.4f}  {outcomes:>12}  {_p(tests.t_p):>7} {_p(tests.t_p_holm):>7}  "
-        f"{_p(tests.randomisation_p):>7} {_p(tests.randomisation_p_holm):>7}"
-    )
+    return [f"{tests.difference:+.4f}", outcomes, *map(_p, p_values)]
 
 
 def _p(value: float | None) -> str:
@@ -69,14 +70,18 @@ def _p(value: float | None) -> str:
     return f"{value:.4f}" if value >= 0.0001 else "<0.0001"
 
 
-def _costs(runs: Sequence[ComparedRun]) -> list[str]:
+def _costs(runs: Sequence[ComparedRun]) -> str:
     """A line for each run, none at all if nothing is known of any."""
-    rows = [["calls", "rounds", "prompt tokens", "compl. tokens", "failed groups", "seconds"]]
+    head = [
+        "costs", "calls", "rounds", "prompt tokens", "compl. tokens", "failed groups", "seconds",
+    ]  # fmt: skip
+    rows = []
     for run in runs:
         costs = run.costs or Costs()
         failed = f"{_whole(costs.failed)} of {_whole(costs.groups)}"
         rows.append(
             [
+                _cut(run.name, _NAME),
                 _whole(costs.calls),
                 _whole(costs.rounds),
                 _whole(costs.prompt_tokens),
@@ -85,14 +90,9 @@ def _costs(runs: Sequence[ComparedRun]) -> list[str]:
                 _UNKNOWN if costs.seconds is None else f"{costs.seconds:,.1f} s",
             ]
         )
-    if all(cell == _UNKNOWN for row in rows[1:] for cell in row):
-        return []
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    names = ["costs", *(_cut(run.name, _NAME) for run in runs)]
-    return [
-        f"{name:<{_NAME}}" + "".join(f"  {c:>{w}}" for c, w in zip(row, widths, strict=True))
-        for name, row in zip(names, rows, strict=True)
-    ]
+    if all(cell == _UNKNOWN for _, *cells in rows for cell in cells):
+        return ""
+    return _table([head, *rows], "left", *["right"] * 6)
 
 
 def _whole(value: int | None) -> str:

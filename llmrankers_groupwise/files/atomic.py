@@ -18,39 +18,41 @@ __all__ = ["check_new_folder", "check_writable", "new_folder", "same_file", "wri
 
 def check_new_folder(path: str | Path, mark: str, *, force: bool = False) -> None:
     """Raise FileError unless `new_folder` could make this one now."""
-    place = Path(path)
-    if not os.path.lexists(place):
-        if not place.absolute().parent.is_dir():
-            raise FileError("cannot be made: its parent is no folder; make that first", place)
+    path = Path(path)
+    if not os.path.lexists(path):
+        if not path.absolute().parent.is_dir():
+            raise FileError("cannot be made: its parent is no folder; make that first", path)
         return
-    if place.is_dir() and not place.is_symlink():
-        if not any(place.iterdir()) or (force and (place / mark).is_file()):
+    if path.is_dir() and not path.is_symlink():
+        if not any(path.iterdir()) or (force and (path / mark).is_file()):
             return
         if force:
             raise FileError(
                 f"is a folder without a {mark}, so nothing that this command made; it is left "
                 f"alone: save elsewhere, or remove it yourself",
-                place,
+                path,
             )
-    raise FileError("exists; save elsewhere, or give --force to replace what was prepared", place)
+    raise FileError("exists; save elsewhere, or give --force to replace what was prepared", path)
 
 
 @contextlib.contextmanager
 def new_folder(path: str | Path, mark: str, *, force: bool = False) -> Iterator[Path]:
-    """A folder to write to, which takes its place at the end, or is removed on an error.
+    """A folder to write to. It is renamed to `path` at the end, or removed on an error.
 
     Args:
-        path: its place: free, an empty folder or, with `force`, one that holds the file `mark`.
+        path: new, an empty folder or, with `force`, one that holds the file `mark`.
         mark: a file that the caller writes into it.
         force: replace a folder with that file.
 
     Raises:
-        FileError: the place is taken, or cannot be written.
+        FileError: the path is in use, or cannot be written.
     """
     check_new_folder(path, mark, force=force)
-    place = Path(path).absolute()
+    target = Path(path).absolute()
     try:
-        work = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}.", suffix=".partial"))
+        work = Path(
+            tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial")
+        )
     except OSError as error:
         raise FileError(
             f"cannot be made ({error.strerror}); check the folder it is to be in", path
@@ -59,13 +61,13 @@ def new_folder(path: str | Path, mark: str, *, force: bool = False) -> Iterator[
         new = work / "new"
         new.mkdir()
         yield new
-        if place.is_dir() and any(place.iterdir()):
-            place.rename(work / "old")
+        if target.is_dir() and any(target.iterdir()):
+            target.rename(work / "old")
         try:
-            new.rename(place)
+            new.rename(target)
         except OSError:
             if (work / "old").exists():
-                (work / "old").rename(place)
+                (work / "old").rename(target)
             raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -73,10 +75,10 @@ def new_folder(path: str | Path, mark: str, *, force: bool = False) -> Iterator[
 
 @contextlib.contextmanager
 def write_atomically(path: str | Path) -> Iterator[IO[str]]:
-    """A text file that takes the place of `path` at the end, or leaves it alone on an error.
+    """A text file that replaces `path` at the end, or leaves it alone on an error.
 
     Raises:
-        FileError: the place cannot be written.
+        FileError: the path cannot be written.
     """
     partial = _partial(Path(path))
     try:
@@ -91,7 +93,7 @@ def write_atomically(path: str | Path) -> Iterator[IO[str]]:
 
 
 def check_writable(path: str | Path) -> None:
-    """Raise FileError unless `path` could be written now; nothing is left behind."""
+    """Raise FileError unless `path` could be written now; nothing remains on disk."""
     path = Path(path)
     try:
         mode = path.stat().st_mode
@@ -108,7 +110,7 @@ def check_writable(path: str | Path) -> None:
 
 
 def same_file(one: str | Path, other: str | Path) -> bool:
-    """Whether two paths are one file, or one place of a file that is not there yet."""
+    """Whether two paths are one file, or the same path of a file that does not exist yet."""
     return os.path.realpath(one) == os.path.realpath(other) or (
         os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
     )
@@ -116,11 +118,11 @@ def same_file(one: str | Path, other: str | Path) -> bool:
 
 def _partial(path: Path) -> Any:
     """A new file beside `path` (or what it links to), so that renaming it is atomic."""
-    place = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path))
     try:
         partial = tempfile.NamedTemporaryFile(  # noqa: SIM115  the callers close it
             "w", encoding="utf-8", newline="\n", delete=False,
-            dir=place.parent, prefix=f".{place.name}.", suffix=".partial",
+            dir=target.parent, prefix=f".{target.name}.", suffix=".partial",
         )  # fmt: skip
     except OSError as error:
         raise FileError(

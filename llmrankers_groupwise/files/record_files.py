@@ -70,8 +70,8 @@ class LineIndex:
 
         hashes = np.asarray(self._hashes)
         wanted = np.fromiter(map(self.hashed, keys), np.int64, len(keys))
-        places = np.minimum(hashes.searchsorted(wanted), len(hashes) - 1)
-        found: list[bool] = (hashes[places] == wanted).tolist()
+        indexes = np.minimum(hashes.searchsorted(wanted), len(hashes) - 1)
+        found: list[bool] = (hashes[indexes] == wanted).tolist()
         return found
 
     def shared(self) -> Iterator[list[int]]:
@@ -132,7 +132,7 @@ class RecordFile(FileMapping[T], Generic[T]):
         hashed: id -> integer of 64 bits with sign.
 
     Raises:
-        FileError: as `SeekableFile` and `parse`, or an id that stands twice; names the lines. Also
+        FileError: as `SeekableFile` and `parse`, or an id that appears twice; names the lines. Also
             later, if the file has changed.
     """
 
@@ -210,7 +210,7 @@ class RecordFile(FileMapping[T], Generic[T]):
         if repeats:
             offset, before, key = min(repeats)
             raise FileError(
-                f"{kind} {key} stands twice (before at line {self._file.number(before)}); keep "
+                f"{kind} {key} appears twice (before at line {self._file.number(before)}); keep "
                 f"one of them",
                 self._file.path,
                 self._file.number(offset),

@@ -15,10 +15,12 @@ from typing import IO, Any
 
 from llmrankers_groupwise.errors import FileError
 
-__all__ = ["SeekableFile", "decoded", "empty", "json_object", "lines", "parse_json", "well_formed"]
+__all__ = ["SeekableFile", "json_object", "lines", "parse_json", "well_formed"]
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _PART = 1 << 20
+_LINES = 1 << 13
+
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _LONE = re.compile("[\ud800-\udfff]")
 
@@ -53,29 +55,30 @@ class SeekableFile:
             FileError: the file has changed so that no text is there.
         """
         try:
-            return decoded(self._raw(offset), self.path, 0 if offset else 1)
+            raw = self._lines(offset, 1) or [b""]
+            return _decoded(raw[0], self.path, 0, offset)
         except FileError as error:
             raise self.changed() from error
 
     def lines(self, start: int = 0) -> Iterator[tuple[int, int, str]]:
-        """Each line that is not blank as (number from 1, byte offset, text without line ends).
+        """Each line that is not blank as (number, byte offset, text without line ends).
 
-        From the line at the offset `start` on; the file may be read elsewhere between two lines.
+        Begins at the line at the offset `start`, whose number is 1. The file may be read elsewhere
+        between two lines.
 
         Raises:
             FileError: a line is not UTF-8, or there is none.
         """
-        offset, found = start, 0
-        number = self.number(start) - 1
-        while raw := self._raw(offset):
-            number += 1
-            text = decoded(raw, self.path, number)
-            if text:
-                found += 1
-                yield number, offset, text
-            offset += len(raw)
+        offset, number, found = start, 0, False
+        while part := self._lines(offset, _LINES):
+            for raw in part:
+                number += 1
+                if text := _decoded(raw, self.path, number, offset):
+                    found = True
+                    yield number, offset, text
+                offset += len(raw)
         if not found:
-            raise empty(self.path)
+            raise FileError("the file is empty; give one with at least one line", self.path)
 
     def number(self, offset: int) -> int:
         """The number, from 1, of the line at `offset`; reads all before it."""
@@ -86,13 +89,11 @@ class SeekableFile:
         """The error for a file that is no longer what was read at first."""
         return FileError("has changed while it was in use; leave it alone and run again", self.path)
 
-    def _raw(self, offset: int) -> bytes:
-        """The bytes of a line; b"" at the end."""
-        try:
+    def _lines(self, offset: int, size: int) -> list[bytes]:
+        """The lines from `offset` on, as many as it takes to have `size` bytes."""
+        with _named(self.path):
             self._file.seek(offset)
-            return self._file.readline()
-        except OSError as error:
-            raise _unreadable(error, self.path) from error
+            return self._file.readlines(size)
 
 
 def lines(path: str | Path) -> Iterator[tuple[int, int, str]]:
@@ -132,14 +133,14 @@ def well_formed(text: str) -> str:
     return text.encode("utf-8", "replace").decode() if _LONE.search(text) else text
 
 
-def decoded(raw: bytes, path: Path, number: int) -> str:
-    """A line's text without line ends, "" for a blank one; `number` 1 may have a byte order mark.
+def _decoded(raw: bytes, path: Path, number: int, offset: int) -> str:
+    """A line's text without line ends and byte order mark, "" for a blank one.
 
     Raises:
         FileError: it is not UTF-8.
     """
     try:
-        text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        text = raw.decode("utf-8" if offset else "utf-8-sig").strip("\r\n")
     except UnicodeDecodeError as error:
         raise FileError(
             f"not UTF-8 (byte {error.start + 1} of the line is 0x{raw[error.start]:02x}); "
@@ -147,12 +148,7 @@ def decoded(raw: bytes, path: Path, number: int) -> str:
             path,
             number,
         ) from error
-    return text.strip("\r\n") if text.strip() else ""
-
-
-def empty(path: Path) -> FileError:
-    """The error for a file without a line."""
-    return FileError("the file is empty; give one with at least one line", path)
+    return "" if text.isspace() else text
 
 
 @contextlib.contextmanager

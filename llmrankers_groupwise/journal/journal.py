@@ -1,6 +1,6 @@
 """The journal: replies that were paid for, kept on disk before they are used.
 
-It stands behind `ask`, for every method and engine. A question whose reply is there is not asked,
+It works inside `ask`, for every method and engine. A question whose reply is there is not asked,
 nor is one that is being asked at this moment; a run that was killed goes on where it stopped.
 
 The file is one SQLite database, in which nothing paid for is ever overwritten:
@@ -60,14 +60,14 @@ __all__ = [
 
 APPLICATION_ID = 0x6C72_6777  # "lrgw", in the file's header
 VERSION = 1
-_PLACE = frozenset(
+_ENVIRONMENT_CODES = frozenset(
     (
         sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR,
         sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL,
         sqlite3.SQLITE_READONLY,
     )
 )  # fmt: skip
-"""Codes of errors that say nothing of what is in the file."""
+"""Error codes that come from the environment, whatever is in the file."""
 
 _MAGIC = b"SQLite format 3\0"
 
@@ -117,7 +117,7 @@ def failure(path: Path, error: Exception) -> JournalError:
     """What an error of SQLite, or of unpacking, means for a user."""
     if isinstance(error, sqlite3.ProgrammingError):
         return JournalError(f"{path}: the journal is closed; make another ranker")
-    if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _PLACE:
+    if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _ENVIRONMENT_CODES:
         return JournalError(
             f"{path}: the journal cannot be used ({error}); make sure that its folder exists, may "
             f"be written to and has space left. All replies in it are kept: run the same command "
@@ -236,13 +236,13 @@ def insert_question(run: int, origin: Origin, key: bytes) -> Statement:
 
 
 def insert_query(
-    run: int, place: int, query: Query, candidates: Sequence[Candidate]
+    run: int, index: int, query: Query, candidates: Sequence[Candidate]
 ) -> list[Statement]:
     """Note a run's query with its candidates; questions of other candidates go."""
     listed = [[str(each.doc_id), each.score, each.text is not None] for each in candidates]
     texts = digest([each.text for each in candidates]).hex()  # other texts, other questions
     shown = _packed([query.text, listed, texts])
-    same = (run, query.query_id, place, shown)
+    same = (run, query.query_id, index, shown)
     return [
         (
             "DELETE FROM questions WHERE run = ?1 AND query_id = ?2 AND EXISTS (SELECT 1 FROM "
@@ -306,12 +306,12 @@ class ReadJournal:
         ]
 
     def queries(self, run: int) -> Iterator[tuple[int, Query, list[Candidate]]]:
-        """A run's queries with their candidates, each by its place; texts are "" where known."""
+        """A run's queries with their candidates, each by its index; texts are "" where known."""
         rows = self._rows(
             "SELECT place, query_id, shown FROM queries WHERE run = ? ORDER BY place", (run,)
         )
-        for place, query_id, shown in rows:
-            yield place, *self._shown(query_id, shown)
+        for index, query_id, shown in rows:
+            yield index, *self._shown(query_id, shown)
 
     def query(self, run: int, query_id: str) -> tuple[Query, list[Candidate]] | None:
         """One of a run's queries with its candidates, as `queries` has it; None if not there."""
@@ -452,7 +452,7 @@ class _Writer:
         """
         future: Future[None] = Future()
         future.set_running_or_notify_cancel()
-        with self._lock:  # nothing may be put behind the end
+        with self._lock:  # nothing may follow the end marker
             self.check()
             self._waiting.put((statements, future))
         return future
@@ -610,15 +610,15 @@ class Journal:
         ).result()
         self._run = next(run.number for run in files.reader.runs() if run.key == key)
 
-    def add_query(self, place: int, query: Query, candidates: Sequence[Candidate]) -> None:
-        """Note a query of the run, before it is asked about; `place` is its number there."""
+    def add_query(self, index: int, query: Query, candidates: Sequence[Candidate]) -> None:
+        """Note a query of the run, before it is asked about; `index` is its 0-based index there."""
         assert self._run is not None, "begin comes first"
-        self._files().writer.submit(*insert_query(self._run, place, query, candidates))
+        self._files().writer.submit(*insert_query(self._run, index, query, candidates))
 
     async def reply(self, key: bytes, origin: Origin, ask: Callable[[], Awaitable[Reply]]) -> Reply:
         """The reply filed under a key, or else the one that `ask` brings, once it is on disk.
 
-        Of equal questions at the same time one is asked and the others wait for its reply.
+        If equal questions come at the same time, one is asked and the others wait for its reply.
 
         Raises:
             EngineError: `ask` raised it; that is noted, and the next time is asked again.

@@ -12,7 +12,7 @@ from llmrankers_groupwise.types import Request, Sampling
 __all__ = ["KEY_BYTES", "digest", "drawn", "question_key"]
 
 KEY_BYTES = 16
-"""Of 2**128 keys, two of a billion questions' are equal with a probability of 1.5e-21."""
+"""There are 2**128 keys: two of a billion questions have an equal one with probability 1.5e-21."""
 
 
 def digest(value: object) -> bytes:

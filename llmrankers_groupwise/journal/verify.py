@@ -139,7 +139,7 @@ def _readable(connection: sqlite3.Connection | None, findings: Findings) -> Iter
 def _by_number(connection: sqlite3.Connection, lost: _Lost) -> Iterator[Any]:
     """All rows of replies, read a range of numbers at a time, around what is damaged.
 
-    How many there are is not asked of a file that may be damaged: its size says it well enough.
+    Their number is not read from a file that may be damaged: its size is a good enough bound.
     """
     try:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()

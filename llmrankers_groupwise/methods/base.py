@@ -33,13 +33,13 @@ class MethodSettings(Protocol):
 
     @property
     def value_name(self) -> str:
-        """What a reply says of a document, in a word or two, for those who look at it."""
+        """What a reply gives for a document, in a word or two, for those who read it."""
 
     def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
         """The question about one group of texts, in prompt order."""
 
     def read(self, reply: Reply, n: int) -> GroupScores:
-        """What a reply says of n documents. Never raises, whatever the text."""
+        """The scores that a reply gives to n documents. Never raises, whatever the text."""
 
 
 async def score_groups(
@@ -100,7 +100,7 @@ def ranking_by_order(
     """The ranking of an order without scores: n for the first of n documents, 1 for the last.
 
     Args:
-        candidates: all of them, in first-stage order; those without text keep their place.
+        candidates: all of them, in first-stage order; those without text keep their rank.
         order: positions of those that have a text, best first.
         scored: the calls that it came from.
     """
@@ -111,7 +111,7 @@ def ranking_by_order(
         for position, each in enumerate(candidates)
     ]
     documents = tuple(
-        RankedDocument(candidates[position].doc_id, float(n - place), None, position + 1)
-        for place, position in enumerate(positions)
+        RankedDocument(candidates[position].doc_id, float(n - index), None, position + 1)
+        for index, position in enumerate(positions)
     )
     return Ranking(documents, tuple(scored))

@@ -43,7 +43,7 @@ class ListwiseOptions:
         num_repeat: how many times the whole list is gone through.
         parsing: which numbers of a reply are labels: those in brackets (labels), or as in rank_llm
             every number; by default rank_llm for recorded replies, and labels otherwise.
-        upstream_behaviour: place windows as llm-rankers does: a list shorter than a window is not
+        upstream_behaviour: set windows as llm-rankers does: a list shorter than a window is not
             asked about, and the first documents of a longer one may be in no window.
 
     Raises:
@@ -82,7 +82,7 @@ class ListwiseSettings(ListwiseOptions):
 
     @property
     def value_name(self) -> str:
-        """What a reply says of a document."""
+        """What a reply gives for a document."""
         return "place"
 
     def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
@@ -100,7 +100,7 @@ async def listwise(
     """Order window after window, one call each, and the whole list `num_repeat` times.
 
     Candidates come best first by the first stage; those without text are not asked about and keep
-    their place. Labels that a reply does not mention follow those that it does, in the order they
+    their rank. Labels that a reply does not mention follow those that it does, in the order they
     had; a window whose reply cannot be read stays as it is.
     """
     order = [position for position, each in enumerate(candidates) if each.text is not None]

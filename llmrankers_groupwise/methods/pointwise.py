@@ -38,7 +38,7 @@ __all__ = ["Judgement", "PointwiseOptions", "PointwiseSettings", "pointwise", "r
 Judgement = Literal["yes_no", "graded"]
 _WORDS = ("No", "Yes")
 _WORD = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
-_FIRST = re.compile(  # "Yes or no?" and "No doubt" say nothing yet
+_FIRST = re.compile(  # "Yes or no?" and "No doubt" are no answers yet
     rf'[\s*_]*+(?:{ANSWER}\s*+)?(?:\{{"\[1\]": ?")?'
     r'(yes\b(?!["*_]*+\s*+(?:[/?]|or\b|and\b))|no\b(?=["*_]*+(?:[.,;:!<}\n]|\Z)))',
     re.IGNORECASE,
@@ -77,7 +77,7 @@ class PointwiseSettings(PointwiseOptions):
 
     @property
     def value_name(self) -> str:
-        """What a reply says of a document."""
+        """What a reply gives for a document."""
         return "probability of yes" if self.method == "yes_no" else "score"
 
     def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
@@ -97,7 +97,7 @@ async def pointwise(
     """Ask about every document in one round, one call each, and sort by score.
 
     Candidates come best first by the first stage; those without text are not asked about, and
-    like those whose reply cannot be read they keep their place. Equal scores go by first stage.
+    like those whose reply cannot be read they keep their rank. Ties are broken by the first stage.
     """
     groups = [
         Group(0, (position,)) for position, each in enumerate(candidates) if each.text is not None
@@ -111,8 +111,8 @@ async def pointwise(
 def read_yes_no(reply: Reply) -> GroupScores:
     """The probability of Yes as the score of label 1; of a text 1 for yes and 0 for no.
 
-    Of a text counts the word that it begins with behind the reasoning, as in "Yes, no doubt", else
-    the last of the two words in it.
+    In a text, the first word after the reasoning counts, as in "Yes, no doubt", else the last of
+    the two words in it.
     """
     if reply.error is not None:
         return GroupScores({}, (1,), Status.FAILED)

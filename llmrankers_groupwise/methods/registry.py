@@ -80,7 +80,7 @@ METHODS: Mapping[str, Method] = {
         ListwiseSettings,
     ),
     "pointwise": Method(
-        "judge every document on its own, in one round",
+        "score every document on its own, in one round",
         pointwise,
         PointwiseOptions,
         PointwiseSettings,

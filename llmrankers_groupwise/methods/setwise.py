@@ -83,7 +83,7 @@ class SetwiseSettings(SetwiseOptions):
 
     @property
     def value_name(self) -> str:
-        """What a reply says of a document."""
+        """What a reply gives for a document."""
         return "chosen"
 
     def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
@@ -101,7 +101,7 @@ async def setwise(
     """Sort out the best k, one call for each comparison and permutation.
 
     Candidates come best first by the first stage; those without text are not asked about and keep
-    their place. Comparisons that do not depend on one another, as in building a heap, are asked
+    their rank. Comparisons that do not depend on one another, as in building a heap, are asked
     together, and none is asked twice.
     """
     order = [position for position, each in enumerate(candidates) if each.text is not None]
@@ -206,15 +206,15 @@ def _levels(n: int, children: int) -> list[list[int]]:
 async def _bubblesort(order: Sequence[int], comparisons: _Comparisons) -> list[int]:
     """The best k, each carried up from the end by windows that overlap by one document."""
     row, children = list(order), comparisons.settings.num_child
-    for place in range(min(comparisons.settings.k, len(row))):
+    for index in range(min(comparisons.settings.k, len(row))):
         start = len(row) - (children + 1)
         while True:
-            start = max(start, place)
+            start = max(start, index)
             best = start + await comparisons.best(
                 row[start : start + children + 1], comparisons.scored
             )
             row[start], row[best] = row[best], row[start]
-            if start == place:
+            if start == index:
                 break
             start -= children
     return row[: comparisons.settings.k]
@@ -224,11 +224,11 @@ async def _skipping_bubblesort(order: Sequence[int], comparisons: _Comparisons) 
     """The same as llm-rankers does it: each round begins where the one before changed something."""
     row, children = list(order), comparisons.settings.num_child
     bottom = last_start = len(row) - (children + 1)
-    for place in range(min(comparisons.settings.k, len(row))):
+    for index in range(min(comparisons.settings.k, len(row))):
         start, end = last_start, last_start + children + 1
         changed = False
         while True:
-            start = max(start, place)
+            start = max(start, index)
             window = row[start:end]
             best = await comparisons.best(window, comparisons.scored)
             if best:
@@ -236,7 +236,7 @@ async def _skipping_bubblesort(order: Sequence[int], comparisons: _Comparisons) 
                 if not changed and last_start != bottom and best == len(window) - 1:
                     last_start += len(window) - 1
                 changed = True
-            if start == place:
+            if start == index:
                 break
             if not changed:
                 last_start -= children

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from llmrankers_groupwise.concurrency import run_interruptibly
 from llmrankers_groupwise.data.first_stage import FirstStage
-from llmrankers_groupwise.data.manifest import check_place, plain, versions, write_run
+from llmrankers_groupwise.data.manifest import check_save_path, plain, versions, write_run
 from llmrankers_groupwise.data.qrels import Qrels
 from llmrankers_groupwise.data.run_files import RunEntry, write_ranking
 from llmrankers_groupwise.errors import InputError, SettingsError
@@ -29,10 +29,10 @@ from llmrankers_groupwise.settings import INTERNAL, Form, Positive, values_of
 __all__ = ["Experiment"]
 
 IN_FLIGHT = 64
-"""So many queries are in flight together: enough to fill an engine, few enough for memory."""
+"""The number of queries in flight together: enough to fill an engine, few enough for memory."""
 
 AHEAD = 1024
-"""So many may be done before the one that is to be written next."""
+"""The most queries that may be done before the one that is to be written next."""
 
 
 @dataclass(kw_only=True)
@@ -53,7 +53,7 @@ class Experiment:
         number_of_shards: cut the run into this number of parts, of neighbouring queries.
         shard_index: rerank this part of the run; the first one is 0.
         tag: the run's name, the last column of the run file.
-        settings: what the manifest should say besides, e.g. the command's options.
+        settings: what else the manifest should have, e.g. the command's options.
         config: the configuration that repeats the run, for the manifest.
         in_flight: the number of queries that are asked about at the same time.
         progress: show a progress bar on standard error.
@@ -81,7 +81,7 @@ class Experiment:
     summary: Summary = field(init=False, default_factory=Summary)
 
     def run(self) -> Summary:
-        """Rerank everything, then put manifest and run file in place.
+        """Rerank everything, then write manifest and run file to their paths.
 
         Where an event loop runs already, call `await asyncio.to_thread(experiment.run)`. With a
         journal in the ranker, what is in that is not asked again.
@@ -112,9 +112,9 @@ class Experiment:
     def check_reranked(self, query_ids: Sequence[str]) -> None:
         """Raise SettingsError if one of these queries of the run is in another shard than this."""
         self._check_shard()
-        mine, wanted = self._places(), set(query_ids)
-        for place, query_id in enumerate(self.first_stage.run if wanted else ()):
-            if query_id in wanted and place not in mine:
+        mine, wanted = self._indexes(), set(query_ids)
+        for index, query_id in enumerate(self.first_stage.run if wanted else ()):
+            if query_id in wanted and index not in mine:
                 raise SettingsError(
                     f"query {query_id} is not in shard {self.shard_index} of "
                     f"{self.number_of_shards}: ask for it where it is"
@@ -135,15 +135,15 @@ class Experiment:
         )
         self.ranker.journal.begin(described)
 
-    def _places(self) -> range:
-        """The numbers of the queries to rerank: with shards, the part that is this one's."""
+    def _indexes(self) -> range:
+        """The indexes of the queries to rerank: with shards, the part that is this one's."""
         each, longer = divmod(len(self.first_stage.run), self.number_of_shards)
         before = self.shard_index * each + min(self.shard_index, longer)
         return range(before, before + each + (self.shard_index < longer))
 
     def _check(self) -> None:
         if self.save_path is not None:
-            check_place(self.save_path)
+            check_save_path(self.save_path)
         check_measures(self.measures)
         check_failure_rate(self.max_failure_rate)
         if self.qrels is not None and not self.qrels.keys() & self.first_stage.run.keys():
@@ -185,7 +185,7 @@ class Experiment:
         reranked: dict[str, dict[str, float]] = {}
         tally = FailureMonitor(self.max_failure_rate)
         done_besides: list[Ranked] = []
-        bar = tqdm(total=len(self._places()), unit="query", disable=not self.progress)
+        bar = tqdm(total=len(self._indexes()), unit="query", disable=not self.progress)
         try:
             async with contextlib.aclosing(self._in_order(done_besides)) as stream:
                 async for ranked in stream:
@@ -212,13 +212,13 @@ class Experiment:
         Ended early, it leaves those that were done, too, in `done_besides`.
         """
         waiting: deque[asyncio.Task[Ranked]] = deque()
-        places, mine = asyncio.Semaphore(self.in_flight), self._places()
+        slots, mine = asyncio.Semaphore(self.in_flight), self._indexes()
         try:
-            for place, (query_id, entries) in enumerate(self.first_stage.run.items()):
-                if place >= mine.stop:
+            for index, (query_id, entries) in enumerate(self.first_stage.run.items()):
+                if index >= mine.stop:
                     break
-                if place in mine:
-                    ranked = self._ranked(place, query_id, entries, places)
+                if index in mine:
+                    ranked = self._ranked(index, query_id, entries, slots)
                     waiting.append(asyncio.create_task(ranked))
                 if len(waiting) >= max(AHEAD, 2 * self.in_flight):
                     yield await waiting.popleft()
@@ -232,17 +232,17 @@ class Experiment:
 
     async def _ranked(
         self,
-        place: int,
+        index: int,
         query_id: str,
         entries: Sequence[RunEntry],
-        places: asyncio.Semaphore,
+        slots: asyncio.Semaphore,
     ) -> Ranked:
-        async with places:
+        async with slots:
             query, candidates = self.first_stage.candidates(
                 query_id, entries, self.ranker.truncate, self.query_length, self.passage_length
             )
             if self.ranker.journal is not None:
-                self.ranker.journal.add_query(place, query, candidates)
+                self.ranker.journal.add_query(index, query, candidates)
             ranking, usage = await self.ranker.rank_candidates(query, candidates)
             return Ranked(query, candidates, ranking, usage)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
+
+from tabulate import tabulate
 
 from llmrankers_groupwise.methods.groupwise.method import GroupwiseSettings
 from llmrankers_groupwise.pipeline.results import Ranked
@@ -90,7 +93,7 @@ def _group(
         if after is not None:
             row.append(_number(after.scores.scores.get(label)))
         rows.append([*row, _line(candidates[position].doc_id)])
-    yield from _table([*head, "document"], rows)
+    yield _table([[*head, "document"], *rows])
     if scored.reply.error is not None:
         yield f"  no answer: {_line(scored.reply.error)}"
     elif scored.scores.missing:
@@ -125,7 +128,7 @@ def _merged(ranked: Ranked, settings: GroupwiseSettings) -> Iterator[str]:
         candidate = ranked.candidates[each.first_stage_rank - 1]
         rows.append([*row, _line(each.doc_id) + _why_unscored(each, candidate)])
     head = ["rank", "first stage", "moved", "merged score"] + ["variance"] * varies
-    yield from _table([*head, "document"], rows)
+    yield _table([[*head, "document"], *rows])
 
 
 def _how(settings: GroupwiseSettings) -> str:
@@ -152,13 +155,11 @@ def _why_unscored(document: RankedDocument, candidate: Candidate) -> str:
     return f"  ({why}: left to the first stage)"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def _table(rows: Sequence[Sequence[str]]) -> str:
     """Columns to the right, the last one to the left."""
-    *columns, _ = zip(head, *rows, strict=True)
-    widths = [max(map(len, column)) for column in columns]
-    for *cells, last in (head, *rows):
-        aligned = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
-        yield "  ".join(["", *aligned, last])
+    align = [*["right"] * (len(rows[0]) - 1), "left"]
+    table = tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=align)
+    return textwrap.indent(table, "  ")
 
 
 def _number(value: float | None, decimals: int = 4) -> str:

@@ -65,12 +65,12 @@ class Recorded:
         """
         streams = [journal.queries(run.number) for journal, run in self._parts]
         before = -1
-        for place, query, candidates in heapq.merge(*streams, key=lambda each: each[0]):
-            if place == before:
+        for index, query, candidates in heapq.merge(*streams, key=lambda each: each[0]):
+            if index == before:
                 raise JournalError(
                     f"query {query.query_id} is in two of these journals; leave one out"
                 )
-            before = place
+            before = index
             yield query, candidates
 
     def first_stage(self) -> RecordedFirstStage:

@@ -52,7 +52,7 @@ class Summary:
     """What a run did.
 
     `documents` counts candidates, `statuses` groups, `skipped_groups` groups that were not asked
-    about as the ranking was stable without them; `skipped` says what had no text. Where there
+    about as the ranking was stable without them; `skipped` lists what had no text. Where there
     are judgements, `measures` is measure -> {"before": value, "after": value}, a mean over all
     judged queries, of which those missing from the run count 0.
     """

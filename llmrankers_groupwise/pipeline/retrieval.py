@@ -1,6 +1,6 @@
 """First stages for training pools: BM25 and dense retrieval over a corpus, and both fused.
 
-Whole result lists are in memory, so many documents of each query as pools are drawn from.
+Whole result lists are in memory: all documents of each query that pools are drawn from.
 """
 
 from __future__ import annotations
@@ -56,23 +56,23 @@ def bm25s_run(queries: Mapping[str, str], corpus: Corpus, hits: int) -> Run:
     except ImportError as error:
         raise _missing("bm25s") from error
     doc_ids, texts = _columns(corpus)
-    index = bm25s.BM25(k1=K1, b=B)
+    bm25 = bm25s.BM25(k1=K1, b=B)
     tokens = bm25s.tokenize(texts, stopwords="en", show_progress=False)
     if not any(tokens.ids):
         raise InputError(
             "no document of the corpus has a word to search by: is the text where it should be?"
         )
-    index.index(tokens, show_progress=False)
+    bm25.index(tokens, show_progress=False)
     del texts, tokens
     asked = bm25s.tokenize(list(queries.values()), stopwords="en", show_progress=False)
-    places, scores = index.retrieve(asked, k=min(hits, len(doc_ids)), show_progress=False)
+    indexes, scores = bm25.retrieve(asked, k=min(hits, len(doc_ids)), show_progress=False)
     return {
         query_id: [
-            RunEntry(doc_ids[int(place)], float(score))
-            for place, score in zip(found, values, strict=True)
+            RunEntry(doc_ids[int(index)], float(score))
+            for index, score in zip(found, values, strict=True)
             if score > 0
         ]
-        for query_id, found, values in zip(queries, places, scores, strict=True)
+        for query_id, found, values in zip(queries, indexes, scores, strict=True)
     }
 
 
@@ -91,7 +91,7 @@ def dense_run(
 ) -> Run:
     """The nearest documents by a model of sentence-transformers.
 
-    The corpus is encoded in parts, of which the best are kept, so it may be larger than memory.
+    The corpus is encoded in parts and the best are kept, so it may be larger than memory.
 
     Args:
         queries: query_id -> text.
@@ -184,6 +184,4 @@ def _parts(corpus: Corpus) -> Iterator[tuple[Sequence[str], list[str]]]:
 
 
 def _missing(package: str) -> MissingDependencyError:
-    return MissingDependencyError(
-        f"{package} is not installed: pip install 'llmrankers-groupwise[train]'"
-    )
+    return MissingDependencyError(f"{package} is not installed", "train")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tabulate import tabulate
+
 from llmrankers_groupwise.engines.dry_run import Sizes
 from llmrankers_groupwise.pipeline.results import Ranked, Summary
 from llmrankers_groupwise.types import Usage
@@ -98,12 +100,13 @@ def side_by_side(
         for each in ranked.ranking.documents[:depth]
     ]
     titles = [f"{when}: grade, doc_id, passage" for when in ("before", "after")]
-    rows = [f"query {ranked.query.query_id}: {ranked.query.text}"]
-    rows.append(f"{'':>3}  {titles[0]:<{width}}  {titles[1]:<{width}}".rstrip())
-    for rank, (left, right) in enumerate(zip(before, after, strict=True), start=1):
-        cells = [_cell(each, grades or {}, width) for each in (left, right)]
-        rows.append(f"{rank:>3}  {cells[0]:<{width}}  {cells[1]:<{width}}".rstrip())
-    return "\n".join(rows)
+    rows = [["", *titles]]
+    for rank, both in enumerate(zip(before, after, strict=True), start=1):
+        rows.append([str(rank), *(_cell(each, grades or {}, width) for each in both)])
+    table = tabulate(
+        rows, tablefmt="plain", disable_numparse=True, colalign=("right", "left", "left")
+    )
+    return f"query {ranked.query.query_id}: {ranked.query.text}\n{table}"
 
 
 def _cell(document: Sequence[str | None], grades: dict[str, int], width: int) -> str:

@@ -1,6 +1,6 @@
 """Prompts as others publish them, converted to the TOML text of our prompt files.
 
-Each function takes a published file's bytes and gives TOML, or raises PromptError, which says what
+Each function takes a published file's bytes and gives TOML, or raises PromptError, which names what
 the file lacks. Nothing that is read here is executed.
 """
 
@@ -12,7 +12,9 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
-from llmrankers_groupwise.errors import MissingDependencyError, PromptError
+import yaml
+
+from llmrankers_groupwise.errors import PromptError
 from llmrankers_groupwise.prompting.tags import ANSWER, ANSWER_END
 
 __all__ = ["from_grouprank", "from_rank_llm", "from_toml", "toml_text"]
@@ -32,7 +34,7 @@ def from_toml(content: bytes) -> str:
 def from_grouprank(content: bytes) -> str:
     """GroupRank's prompts, which are constants of the authors' Python code.
 
-    That code puts two newlines behind every document, the last one included, makes each run of
+    That code puts two newlines after every document, the last one included, makes each run of
     newlines in a document a space, and cuts documents to 3,000 characters.
     """
     constants = _attributes(content, class_name="GroupReranker")
@@ -113,10 +115,6 @@ def from_rank_llm(content: bytes) -> str:
 
 def _yaml(content: bytes) -> Mapping[str, str]:
     try:
-        import yaml
-    except ImportError as error:
-        raise MissingDependencyError("PyYAML is not installed: pip install PyYAML") from error
-    try:
         template: Any = yaml.safe_load(content)
     except (yaml.YAMLError, RecursionError) as error:
         raise PromptError(f"not YAML: {error}") from error
@@ -154,7 +152,7 @@ def _renamed(template: str, names: Mapping[str, str]) -> str:
     return "".join(pieces)
 
 
-# Of the control characters, TOML takes only tabs and newlines as they are.
+# TOML takes only two control characters as they are: tabs and newlines.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
 _MULTILINE_QUOTE = re.compile(r'"(?="|\Z)')  # leaves no two together, and none at the end
 

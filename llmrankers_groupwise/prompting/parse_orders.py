@@ -1,7 +1,7 @@
 """Read an order of labels, or the choice of one, from a reply: for listwise and setwise methods.
 
-What is read is said as scores, so that statuses and counters are the same for every method: of an
-order the first of n labels scores n and the last 1; of a choice the chosen label scores 1.
+What is read becomes scores, so that statuses and counters are the same for every method: in an
+order, the first of n labels scores n and the last 1; in a choice, the chosen label scores 1.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NAME = r"(?:(?:passage|document|doc)[ ])?"
 _LABEL = rf"{_NAME}\[[ ]*+[0-9]{{1,6}}[ ]*+\]"
 _BARE = r"\[?[0-9]{1,6}(?![0-9]|\.[0-9])\]?"  # may have lost a bracket, or both
 _MORE = r"[ \t\n]*+>[ \t\n]*+"
-_THEN = r"[ \t]*+[,\n]?[ \t\n]*+(?:[0-9]{1,3}[.)][ \t]++)?"  # a numbered list has labels behind
+_THEN = r"[ \t]*+[,\n]?[ \t\n]*+(?:[0-9]{1,3}[.)][ \t]++)?"  # labels follow the numbers of a list
 _LIST = re.compile(  # one joined by ">", else one of labels in brackets
     rf"(?:{_LABEL}|(?<![0-9.\[]){_BARE})(?:{_MORE}(?:{_LABEL}|{_BARE}))++"
     rf"|{_LABEL}(?:{_THEN}{_LABEL})*+",
@@ -43,7 +43,7 @@ _NUMBERING = re.compile(r"(?<![0-9\[])[0-9]{1,3}[.)][ \t]++")
 _DIGITS = re.compile(r"[0-9]+")
 _CONTRACT = re.compile(r"\s*+\[[0-9]{1,6}\](?: > \[[0-9]{1,6}\])*+\s*+")
 _ONE_LABEL = re.compile(rf"{_LABEL}|\A{_NAME}[0-9]{{1,6}}\Z", re.IGNORECASE)
-# Other shapes of digits, brackets and signs, and the emphasis of Markdown, which says nothing.
+# Other shapes of digits, brackets and signs, and the emphasis of Markdown, which has no meaning.
 _PLAIN = str.maketrans("０１２３４５６７８９［］【】＞，、", "0123456789[][]>,,", "*_`")
 
 
@@ -56,15 +56,15 @@ def check_order_rule(rule: str) -> None:
 def read_order(reply: Reply, n: int, rule: OrderRule = "labels") -> GroupScores:
     """The order of labels 1..n in a reply, as scores n..1. Never raises, whatever the text.
 
-    "labels" believes a list of labels behind the reasoning: of several one that has all, else one
-    that ">" joins, else the fullest, and of equals the last. Labels stand in brackets, unless ">"
+    "labels" believes a list of labels after the reasoning: the one that has all, else one
+    that ">" joins, else the fullest, and the last of ties. Labels are in brackets, unless ">"
     joins them; where they are no list, but each begins a line of remarks, those lines are one.
     Several labels in prose are no order. "rank_llm" is that library's rule, which takes every
-    number behind the reasoning for a label. In both the first mention counts, a number outside
+    number after the reasoning for a label. In both the first mention counts, a number outside
     1..n is refused, and labels not mentioned are missing.
 
     Status is EXACT for every label once, "[2] > [1]", and nothing else, REPAIRED where every label
-    has a place all the same, PARTIAL where some have none, FAILED where none has.
+    has a rank all the same, PARTIAL where some have none, FAILED where none has.
     """
     if reply.error is not None:
         return _as_scores([], n, exact=False)
@@ -78,20 +78,20 @@ def read_order(reply: Reply, n: int, rule: OrderRule = "labels") -> GroupScores:
 def read_choice(reply: Reply, n: int, pattern: str | None = None) -> GroupScores:
     """The one label of 1..n that a reply chooses, with score 1. Never raises, whatever the text.
 
-    Read is what the prompt file's pattern captures behind the reasoning, of several the last;
-    without a match the last answer in tags, else a whole text in which one label stands, as in
+    It reads what the prompt file's pattern captures after the reasoning, the last of several;
+    without a match the last answer in tags, else a whole text that has one label, as in
     "It is [3]." Status is EXACT where the pattern captured a label, REPAIRED where it was found
-    otherwise, else FAILED. Only of a FAILED reply labels are missing: all.
+    otherwise, else FAILED. Only a FAILED reply has missing labels: all.
     """
     text = _whole(reply) if reply.error is None else ""
     outside = without_reasoning(text)
     whole = [outside] if reply.finish_reason != "length" else []
-    for places, status in (
+    for parts, status in (
         (_captured(pattern, text), Status.EXACT),
         (_answers(outside), Status.REPAIRED),
         (whole, Status.REPAIRED),
     ):
-        labels = [label for place in places if (label := _only_label(place)) is not None]
+        labels = [label for part in parts if (label := _only_label(part)) is not None]
         if labels and 1 <= labels[-1] <= n:
             return GroupScores({labels[-1]: 1.0}, (), status)
         if labels:
@@ -111,10 +111,10 @@ def _captured(pattern: str | None, text: str) -> list[str]:
     """
     if not pattern:
         return []
-    behind = max((match.end() for match in REASONING_END.finditer(text)), default=0)
+    reasoned = max((match.end() for match in REASONING_END.finditer(text)), default=0)
     found = re.finditer(pattern, text, re.DOTALL | re.IGNORECASE)
     spans = [match.span(1 if match.re.groups else 0) for match in found]
-    return [text[start:end] for start, end in spans if start >= behind]
+    return [text[start:end] for start, end in spans if start >= reasoned]
 
 
 def _only_label(text: str) -> int | None:
@@ -131,7 +131,7 @@ def _no_label(label: int, n: int) -> str:
 def _as_scores(
     order: Sequence[int], n: int, *, exact: bool, refused: tuple[str, ...] = ()
 ) -> GroupScores:
-    scores = {label: float(n - place) for place, label in enumerate(order)}
+    scores = {label: float(n - index) for index, label in enumerate(order)}
     missing = tuple(label for label in range(1, n + 1) if label not in scores)
     if missing:
         status = Status.PARTIAL if scores else Status.FAILED
@@ -173,7 +173,7 @@ def _best_list(answer: str, n: int) -> list[int]:
 
 
 def _by_rank_llm(text: str, n: int) -> tuple[list[int], bool]:
-    """Every number behind the last </think>, digits of other scripts and styles included."""
+    """Every number after the last </think>, digits of other scripts and styles included."""
     text = text.rpartition(THINK_END)[2]
     plain = "".join(
         str(unicodedata.digit(each)) if unicodedata.digit(each, None) is not None else each
@@ -190,7 +190,7 @@ _READERS: Mapping[str, Callable[[str, int], tuple[list[int], bool]]] = {
 
 
 def _number(digits: str) -> int:
-    """A number, of a long one as much as shows that it is no label: int() takes 4,300 digits."""
+    """A number; a long one only as far as shows that it is no label: int() takes 4,300 digits."""
     return int(digits.lstrip("0")[:7] or "0")
 
 

@@ -5,7 +5,7 @@ break it in many ways, and a group must not be lost to one bad character, so eac
 its own: what is a label of the group with a score of 0..10 counts, all else is refused by name.
 
 A reply may hold several answers: the prompt's example repeated, a draft, one quoted in the
-reasoning. The one that scores the most labels wins, tagged before bare, and of equals the last.
+reasoning. The one that scores the most labels wins, tagged before bare, and the last of ties.
 Inside the reasoning only an answer to every label is believed, and only if there is none outside.
 """
 
@@ -95,7 +95,7 @@ def parse_scores(text: str, n: int) -> GroupScores:
 
 @dataclass
 class _Answer:
-    """What one answer says; `exact` if it keeps the contract to the letter."""
+    """What one answer scores; `exact` if it keeps the contract to the letter."""
 
     scores: dict[int, float] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
@@ -112,9 +112,9 @@ def _group_scores(answer: _Answer, n: int) -> GroupScores:
     return GroupScores(scores, missing, status, tuple(answer.refused))
 
 
-# --- Where answers may stand ------------------------------------------------------------------
+# --- Where answers may be ---------------------------------------------------------------------
 
-_END = ";"  # put behind an answer that is known not to be cut off
+_END = ";"  # put after an answer that is known not to be cut off
 _OBJECT = re.compile(r"\{[^{}]*(?:\}|\Z|(?=\{))")
 _NESTED = re.compile(r"\{[^{}]*\{")
 _NUMBER = r"(-?[0-9]++(?:\.[0-9]++)?)(?:[ ]*+/[ ]*+10)?"
@@ -148,7 +148,7 @@ def _best_answer(text: str, n: int) -> _Answer:
 
 
 def _last_of_the_fullest(answers: Sequence[_Answer]) -> _Answer:
-    """What scores the most labels; if nothing scores any, what says why."""
+    """What scores the most labels; if nothing scores any, what gives a reason."""
 
     def fullness(answer: _Answer) -> tuple[int, bool]:
         return len(answer.scores), bool(answer.refused) and not answer.scores
@@ -157,7 +157,7 @@ def _last_of_the_fullest(answers: Sequence[_Answer]) -> _Answer:
 
 
 def _tagged_answers(text: str) -> Iterator[str]:
-    """What stands between answer tags; the closing one may be missing at the end."""
+    """What is between answer tags; the closing one may be missing at the end."""
     for inside, closing in ANSWER_BLOCK.findall(text):
         yield inside + _END * bool(closing)
 
@@ -185,7 +185,7 @@ def _named_scores(text: str) -> Iterator[str]:
         yield "\n".join(found) + _END
 
 
-# --- What one answer says ---------------------------------------------------------------------
+# --- What one answer scores -------------------------------------------------------------------
 
 _ENTRY = re.compile(
     r"""(?: ["'“]? \[ [ ]*+ (?P<bracketed>[0-9]{1,6}) [ ]*+ \] ["'”]?    # "[1]"  '[1]'  [1]
@@ -259,5 +259,5 @@ def _problem(label: int, entry: re.Match[str], n: int) -> str | None:
     if not 0 <= float(value) <= MAX_SCORE:
         return f"outside 0..{MAX_SCORE}"
     if value == "1" and entry["end"] == "" and entry["of_ten"] is None:
-        return "cut off where 10 could have stood"
+        return "cut off where it could be 10"
     return None

@@ -1,7 +1,7 @@
 """Prompt files: found by name or path, read and checked.
 
 A prompt file is TOML with llm-rankers' keys. `prompt_user` and `doc_prefix` are templates with the
-semantics of str.format; `prompt_system` is sent as it stands.
+semantics of str.format; `prompt_system` is sent as it is.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class PromptFile:
     are read by `prompting.parse_scores.parse_scores` instead. `sha256` is of the file's bytes.
 
     A checkpoint that was trained so wants its passages cut to `passage_characters`, and each run
-    of newlines in them made a space (`passage_in_a_line`). `answer_start` stands between the
+    of newlines in them made a space (`passage_in_a_line`). `answer_start` is between the
     reasoning and the answer; None means "<answer>" if prompt_user speaks of it, else nothing.
     """
 
@@ -172,7 +172,7 @@ def _check_placeholders(path: Path, key: str, template: str) -> None:
         for name in sorted(_PLACEHOLDERS):
             if f"{{{name}}}" in template:
                 raise PromptError(
-                    f"{path}: {key} holds {{{name}}}, but is sent as it stands; "
+                    f"{path}: {key} holds {{{name}}}, but is sent as it is; "
                     f"move the placeholder to prompt_user"
                 )
     if key not in _TEMPLATES:
@@ -192,7 +192,7 @@ def _check_placeholders(path: Path, key: str, template: str) -> None:
     try:
         template.format(query="query", docs="docs", num=1)
     except (ValueError, LookupError, AttributeError) as error:
-        raise PromptError(f"{path}: {key} cannot be formatted: {error}; mend the format") from error
+        raise PromptError(f"{path}: {key} cannot be formatted: {error}; fix the format") from error
 
 
 def _placeholders(path: Path, key: str, template: str) -> list[str]:

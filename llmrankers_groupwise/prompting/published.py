@@ -29,8 +29,8 @@ _TIMEOUT = 30.0  # seconds without an answer
 class Source:
     """A published prompt.
 
-    `method` is how the checkpoint ranks, `convert` makes TOML of the file, and `changes` says for
-    the readers of that what it changes, as the licence asks.
+    `method` is how the checkpoint ranks, `convert` makes TOML of the file, and `changes` tells
+    the TOML's readers what it changes, as the licence asks.
     """
 
     name: str
@@ -159,12 +159,12 @@ def pull(
 
     Raises:
         DownloadError: the file cannot be downloaded, or is not the one that was pinned.
-        FileError: `from_file` cannot be read or is not the one that was pinned, or the place cannot
+        FileError: `from_file` cannot be read or is not the one that was pinned, or the path cannot
             be written or has another file.
         PromptError: the file does not convert.
         MissingDependencyError: a package for reading the file is not installed.
     """
-    path = Path(save_path) if save_path is not None else _default_place(source)
+    path = Path(save_path) if save_path is not None else _default_path(source)
     check_writable(path)
     content = _downloaded(source) if from_file is None else _checked_file(source, Path(from_file))
     try:
@@ -183,7 +183,7 @@ def pull(
     return path
 
 
-def _default_place(source: Source) -> Path:
+def _default_path(source: Source) -> Path:
     folder = prompt_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -251,7 +251,7 @@ def _header(source: Source) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a prompt file, which takes its place only if it loads."""
+    """Write a prompt file, which replaces the one at `path` only if it loads."""
     with write_atomically(path) as file:
         file.write(text)
         file.flush()

@@ -29,8 +29,8 @@ def render(
         query: the query's text.
         passages: the group's texts, in prompt order, at least one.
         prompt: the prompt file to render.
-        wants: what the reply is to say.
-        form: of scores, whether to ask for a ScoreForm filled in; else one of numbers is the
+        wants: what the reply is to give.
+        form: for scores, whether to ask for a filled-in ScoreForm; else one of numbers is the
             fallback of a text.
         choices: the words of the form, where it is not of the numbers 0..10.
         origin: whose question it is.

@@ -1,4 +1,4 @@
-"""`ask`, the one thing a method is given: an engine, with its journal and counters behind it."""
+"""`ask`, the one thing a method is given: an engine, with its journal and counters."""
 
 from __future__ import annotations
 

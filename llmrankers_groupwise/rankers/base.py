@@ -100,7 +100,7 @@ class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type 
             A copy of every result with its new score, and a SearchResult for every other
             document; scores strictly decrease. Neither the list nor its items are changed.
 
-        A document without text, and one whose group failed, keeps its first-stage place; both are
+        A document without text, and one whose group failed, keeps its first-stage rank; both are
         logged as warnings. So a call of fewer than 20 groups that all fail gives the first-stage
         order; when the calls before it failed, too, it raises.
 
@@ -144,7 +144,7 @@ class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type 
     ) -> tuple[Ranking, Usage]:
         """The ranking of one query, and what it cost: the asynchronous form, for many at once.
 
-        Candidates (`types.Candidate`) come best first; those with text None keep their place.
+        Candidates (`types.Candidate`) come best first; those with text None keep their rank.
         """
         ask = EngineCaller(self.engine, self.sampling, self.journal, self._identity)
         ranking = await METHODS[self.method].rank(query, candidates, ask, self.settings)
@@ -206,7 +206,7 @@ class MethodRanker(LlmRanker):  # type: ignore[misc]  # llm-rankers has no type 
         empty = [str(each.doc_id) for each in candidates if each.text is None]
         if empty:
             logger.warning(
-                "%d documents without text keep their place: %s", len(empty), ", ".join(empty[:5])
+                "%d documents without text keep their rank: %s", len(empty), ", ".join(empty[:5])
             )
         return candidates
 

@@ -15,7 +15,7 @@ __all__ = ["FailureMonitor", "RollingFailureMonitor", "check_failure_rate"]
 logger = logging.getLogger(__name__)
 
 MIN_GROUPS = 20
-"""So many groups must have been judged before their failure rate means anything."""
+"""The number of scored groups from which on their failure rate means anything."""
 
 _EXAMPLES = 3
 _SAMPLE = 200  # characters of a sample reply
@@ -43,7 +43,7 @@ class FailureMonitor:
 
     @property
     def groups(self) -> int:
-        """How many groups were judged."""
+        """How many groups were scored."""
         return self.statuses.total()
 
     @property
@@ -93,7 +93,7 @@ class FailureMonitor:
 class RollingFailureMonitor:
     """Decides for call after call whether too many groups fail.
 
-    A call is judged by its own groups where they are enough, else with the last ones before it. A
+    A call counts by its own groups where they are enough, else with the last ones before it. A
     call whose own groups keep the rate is never refused, however bad things were before it.
     """
 

@@ -144,7 +144,7 @@ def with_preset(name: str, given: Mapping[str, Any], default_engine: str) -> dic
 def check_preset(name: str, engine: str | Engine, scoring: str | None) -> None:
     """Raise SettingsError if the engine cannot score as the preset wants it to.
 
-    A scoring that was chosen in place of the preset's is left to the ranker's own check.
+    A scoring that was chosen instead of the preset's is left to the ranker's own check.
     """
     wanted = find_preset(name).options["scoring"]
     able = (engine_class(engine) if isinstance(engine, str) else engine).scorings

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import datetime
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from llmrankers_groupwise.data.manifest import read_manifest
 from llmrankers_groupwise.data.qrels import Qrels
@@ -23,6 +25,7 @@ from llmrankers_groupwise.report.plot_style import check_plots
 from llmrankers_groupwise.report.plots import figures
 from llmrankers_groupwise.report.query_details import Details
 from llmrankers_groupwise.report.run_journal import RunJournal, open_journal
+from llmrankers_groupwise.report.run_settings import run_settings
 from llmrankers_groupwise.report.text_sources import Texts, find_texts, named_file
 
 __all__ = ["DEPTH", "ReportInputs", "usual_journal", "write_report"]
@@ -48,13 +51,15 @@ class ReportInputs:
     Attributes:
         query_file, corpora: texts; those that manifests name where there are none.
         journals: run -> its journals; `<run file>.journal.sqlite` for the others.
-        depth: how many documents of each list.
+        depth: the number of documents of each list.
+        date: when the report is made; by default today.
     """
 
     query_file: Path | None = None
     corpora: Sequence[Path] = ()
     journals: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     depth: int = DEPTH
+    date: str | None = None
 
 
 def write_report(
@@ -97,7 +102,12 @@ def write_report(
             if same_file(path, place):
                 raise SettingsError(f"{path} is read for the report; save it under another name")
         details = Details(comparison, qrels, texts, journals, inputs.depth)
-        return _written(path, comparison, details, texts, origins, notes)
+        first_page = {
+            **overview(comparison, origins),
+            "date": inputs.date or datetime.date.today().isoformat(),
+            "settings": run_settings(manifests),
+        }
+        return _written(path, first_page, comparison, details, texts, notes)
 
 
 def _manifest(path: Path) -> RunDescription | None:
@@ -181,10 +191,10 @@ def usual_journal(path: Path) -> Path:
 
 def _written(
     path: str | Path,
+    first_page: Mapping[str, Any],
     comparison: Comparison,
     details: Details,
     texts: Texts,
-    origins: Mapping[str, str],
     notes: list[str],
 ) -> list[str]:
     """Write everything in the order of the page, queries as they are read."""
@@ -194,7 +204,7 @@ def _written(
         file.writelines(details.blocks())
         notes = [*notes, *texts.notes, *details.notes]
         data = {
-            **overview(comparison, origins),
+            **first_page,
             "queries": details.queries,
             "sources": texts.used,
             "notes": notes,

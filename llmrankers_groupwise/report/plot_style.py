@@ -41,9 +41,7 @@ def check_plots() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise MissingDependencyError(
-            "the report's plots need matplotlib: pip install 'llmrankers-groupwise[report]'"
-        ) from error
+        raise MissingDependencyError("the report's plots need matplotlib", "report") from error
 
 
 def run_colour(number: int) -> str:

@@ -171,7 +171,8 @@ class _CostPlot(Drawing):
             axes.set_xscale("log")
             axes.set_xlim(min(costs) / 1.6, max(costs) * 2.2)
         else:
-            axes.set_xlim(0, max(costs) * 1.18 or 1.0)
+            equal = min(costs) == max(costs)  # then the runs are in the middle
+            axes.set_xlim(0, max(costs) * (2.0 if equal else 1.18) or 1.0)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
         return logarithmic
 

@@ -16,6 +16,7 @@ from llmrankers_groupwise.report.text_sources import Texts
 
 __all__ = ["Details"]
 
+_BEGINNING = 80
 _FIRST = 5
 
 
@@ -83,6 +84,7 @@ class Details:
             "docs": list(numbers),
             "grades": [grades.get(doc_id) for doc_id in numbers],
             "texts": [parts.place(text) if text else None for text in texts],
+            "beginnings": [text and _beginning(text) for text in texts],
             "relevant": sum(grade > 0 for grade in grades.values()),
             "lists": lists,
             "questions": [questions for questions, _ in asked],
@@ -144,6 +146,12 @@ class Details:
                 self.notes.append(f"{name}: {found.listed('queries')} not in its journal")
         for name, (count, error) in self._unread.items():
             self.notes.append(f"{name}: the groups of {count:,} queries cannot be read: {error}")
+
+
+def _beginning(text: str) -> str:
+    """The first characters of a passage on one line, to tell it from others."""
+    line = " ".join(text[: 2 * _BEGINNING].split())
+    return line if len(line) <= _BEGINNING else f"{line[: _BEGINNING - 1]}…"
 
 
 def _short(entry: RunEntry) -> float:

@@ -55,24 +55,20 @@ def test_compare_prints_measures_tests_and_what_is_odd(desk):
     desk.write("other.trec.manifest.json", json.dumps(manifest))
     assert compare(desk, "--measures", "RR P@1") == 0, desk.stderr
     assert desk.stdout.splitlines() == [
-        "bm25                run.trec",
-        "other               other.trec (groupwise, m)",
+        "bm25   run.trec",
+        "other  other.trec (groupwise, m)",
         "",
-        "RR                    mean  95 % interval      diff.         w/t/l        t    Holm"
-        "    rand.    Holm",
-        "bm25                0.2778  -0.3547..0.9102  baseline",
-        "other               0.6667  -0.7676..2.1009  +0.3889         2/0/1   0.4825  0.4825"
-        "   0.5000  1.0000",
+        "RR       mean  95 % interval       diff.  w/t/l       t    Holm   rand.    Holm",
+        "bm25   0.2778  -0.3547..0.9102  baseline",
+        "other  0.6667  -0.7676..2.1009   +0.3889  2/0/1  0.4825  0.4825  0.5000  1.0000",
         "",
-        "P@1                   mean  95 % interval      diff.         w/t/l        t    Holm"
-        "    rand.    Holm",
-        "bm25                0.0000  0.0000..0.0000   baseline",
-        "other               0.6667  -0.7676..2.1009  +0.6667         2/1/0   0.1835  0.3670"
-        "   0.5000  1.0000",
+        "P@1      mean  95 % interval       diff.  w/t/l       t    Holm   rand.    Holm",
+        "bm25   0.0000  0.0000..0.0000   baseline",
+        "other  0.6667  -0.7676..2.1009   +0.6667  2/1/0  0.1835  0.3670  0.5000  1.0000",
         "",
-        "costs               calls  rounds  prompt tokens  compl. tokens  failed groups  seconds",
-        "bm25                    -       -              -              -              -        -",
-        "other               1,234       -         56,789              -         1 of 4    2.0 s",
+        "costs  calls  rounds  prompt tokens  compl. tokens  failed groups  seconds",
+        "bm25       -       -              -              -              -        -",
+        "other  1,234       -         56,789              -         1 of 4    2.0 s",
         "",
         "over 3 judged queries; intervals of the mean by Student's t distribution",
         "diff.: less bm25; w/t/l: queries better, equal, worse",
@@ -213,7 +209,7 @@ def test_fuse_writes_a_run_and_its_manifest_and_tells_what_runs_lack(desk):
 def test_a_fused_run_can_be_compared_and_its_costs_are_unknown(desk, caplog):
     assert fuse(desk, method="z_score") == 0
     assert compare(desk, runs=("fused=outputs/out.trec",)) == 0
-    assert desk.stdout.startswith("fused               outputs/out.trec (fuse z_score)\n")
+    assert desk.stdout.startswith("fused  outputs/out.trec (fuse z_score)\n")
     assert "diff." not in desk.stdout
     assert "costs" not in desk.stdout
     assert caplog.records == []

@@ -68,7 +68,10 @@ def test_a_malformed_run_line_is_refused(desk, line, phrases, compress):
 BAD_QUERIES = [
     pytest.param("queries.tsv", "q3 no tab", "query_id TAB text", id="no tab"),
     pytest.param(
-        "queries.tsv", "q1\tagain", "query q1 stands twice (before at line 1); keep one", id="twice"
+        "queries.tsv",
+        "q1\tagain",
+        "query q1 appears twice (before at line 1); keep one",
+        id="twice",
     ),
     pytest.param("queries.jsonl", '{"_id": "q3"}', 'has "_id" and "text"', id="JSON without text"),
     pytest.param("queries.jsonl", "q3\ttext", "not JSON", id="no JSON"),
@@ -87,7 +90,7 @@ def test_a_malformed_query_is_refused(desk, name, line, phrase):
 BAD_DOCUMENTS = [
     pytest.param('{"_id": "d9"}', 'a document has "_id" and "text"; this one has ["_id"]', id="no"),
     pytest.param('{"text": "x"}', 'a document has "_id" and "text"', id="no id"),
-    pytest.param('{"_id": "d1", "text": "x"}', "document d1 stands twice (before at line 1); keep",
+    pytest.param('{"_id": "d1", "text": "x"}', "document d1 appears twice (before at line 1); keep",
                  id="twice"),
     pytest.param('{"_id": "d9", "text": "x"', "not JSON", id="cut off"),
     pytest.param("d9\tx", "not JSON", id="TSV"),
@@ -104,9 +107,9 @@ BAD_CANDIDATES = [
     pytest.param('{"query": {"qid": "q3"}, "candidates": []}', "no qid or no text", id="no text"),
     pytest.param('{"query": "q3", "candidates": []}', '{"query": {"qid", "text"}', id="plain"),
     pytest.param('{"query": {"qid": "q3", "text": "t"}}', "no candidates list", id="no candidates"),
-    pytest.param(candidates_line("q1", "again", "d1"), "query q1 stands twice (before at line 1)",
+    pytest.param(candidates_line("q1", "again", "d1"), "query q1 appears twice (before at line 1)",
                  id="twice"),
-    pytest.param(candidates_line("q3", "t", "d1", "d1"), "document d1 stands twice for q3",
+    pytest.param(candidates_line("q3", "t", "d1", "d1"), "document d1 appears twice for q3",
                  id="a document twice"),
     pytest.param("q1 Q0 d1 1 9.5 bm25", "not JSON", id="a run"),
 ]  # fmt: skip
@@ -715,7 +718,7 @@ def test_a_value_may_be_the_name_of_the_method(desk, monkeypatch, option):
         (["run", "--hit", "10", "groupwise"], "unknown option --hit; did you mean --hits?"),
         (
             ["run", "--group_size", "5", "groupwise"],
-            "--group_size belongs behind the word groupwise",
+            "--group_size belongs after the word groupwise",
         ),
         (
             ["run", "--save_path", "x", "groupwise", "--hits", "5"],
@@ -729,7 +732,7 @@ def test_a_value_may_be_the_name_of_the_method(desk, monkeypatch, option):
         (["compare", "--save_path", "x"], "see run-groupwise compare --help"),
         (["setwise", "--save_path", "x"],
          "setwise is a method, not a command: run OPTIONS... setwise OPTIONS..."),
-        (["--save_path", "x", "groupwise"], "--save_path belongs behind the word run"),
+        (["--save_path", "x", "groupwise"], "--save_path belongs after the word run"),
         (["run", "listwise", "--k", "5"], "--k is an option of setwise, not of listwise"),
         (["run", "setwise", "--k=5", "--window_size=9"], "--window_size is an option of listwise"),
         (["run", "--tag", "setwise", "listwise", "--k", "5"], "of setwise, not of listwise"),
@@ -739,10 +742,10 @@ def test_a_value_may_be_the_name_of_the_method(desk, monkeypatch, option):
         (["run", "setwise", "--num_repeat", "2"],
          "--num_repeat is an option of groupwise and listwise, not of setwise"),
         (["run", "pointwise", "--group_size", "2"], "an option of groupwise, not of pointwise"),
-        (["run", "--num_child", "19", "setwise"], "--num_child belongs behind the word setwise"),
+        (["run", "--num_child", "19", "setwise"], "--num_child belongs after the word setwise"),
         (["run", "--num_repeat", "2", "listwise"],
-         "--num_repeat belongs behind the word groupwise or listwise"),
-        (["run", "--k", "2"], "--k belongs behind the word setwise"),
+         "--num_repeat belongs after the word groupwise or listwise"),
+        (["run", "--k", "2"], "--k belongs after the word setwise"),
         (["run", "setwise", "--num_chlid", "19"], "--num_chlid; did you mean --num_child?"),
         (["run", "setwise", "--scoring", "x"], "--scoring belongs before the word setwise"),
         (["run", "listwise", "--recordings", "x"], "--recordings belongs before the word listwise"),

@@ -209,7 +209,7 @@ def test_a_run_can_have_its_blanks_made_underscores(folder):
         ({"excluded_ids": None}, '"excluded_ids" is no list'),
         ({"excluded_ids": ["a\nb"]}, '"excluded_ids" is no list'),
         ({"excluded_ids": ["se/d.txt"]}, "se/d.txt is both relevant and excluded for query 0"),
-        ({"id": "1"}, "query 1 stands twice"),
+        ({"id": "1"}, "query 1 appears twice"),
     ],
 )
 def test_a_bad_record_is_named_with_its_line(folder, capsys, change, phrase):
@@ -300,7 +300,7 @@ def test_real_bright_lines_with_blanks_in_doc_ids_are_excluded(shared, folder):
     ("name", "content", "phrase"),
     [
         ("excluded.tsv", "0 se/a.txt\n", "excluded.tsv:1: a line has a query and all"),
-        ("excluded.tsv", "0\ta\n0\tb\n", "excluded.tsv:2: query 0 stands twice"),
+        ("excluded.tsv", "0\ta\n0\tb\n", "excluded.tsv:2: query 0 appears twice"),
         ("excluded.tsv", "0\ta\t\tb\n", "excluded.tsv:1: a line has a query and all"),
         ("excluded.tsv", "", "the file is empty"),
         ("excluded.tsv", "0\tse/d.txt\n", "of query 0, 1 documents are both relevant and excluded"),

@@ -131,8 +131,8 @@ def test_what_has_no_text_is_told_with_the_reason(tmp_path, compress):
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        pytest.param('{"_id": "d1", "text": "again"}', "document d1 stands twice (before at line 1)"
-                     "; keep one", id="a document twice"),
+        pytest.param('{"_id": "d1", "text": "again"}', "document d1 appears twice (before at line "
+                     "1); keep one", id="a document twice"),
         pytest.param('{"text": "x"}', 'has "_id" and "text"; this one has ["text"]', id="no id"),
         pytest.param('{"_id": null, "text": "x"}', 'has "_id" and "text"', id="null as id"),
         pytest.param('{"_id": "d2"}', 'has "_id" and "text"; this one has ["_id"]', id="no text"),
@@ -314,8 +314,8 @@ MALFORMED = [
     pytest.param({"query": "q", "candidates": [GOOD]}, "no query object", id="query as text"),
     pytest.param({"candidates": [GOOD]}, "no query object", id="no query"),
     pytest.param({"query": {"qid": "q2", "text": "q"}}, "no candidates list", id="no candidates"),
-    pytest.param(line_of("q2", "q", GOOD, GOOD), "document d1 stands twice for q2", id="duplicate"),
-    pytest.param(line_of("q1", "q", GOOD), "query q1 stands twice", id="a query twice"),
+    pytest.param(line_of("q2", "q", GOOD, GOOD), "document d1 appears twice for q2", id="double"),
+    pytest.param(line_of("q1", "q", GOOD), "query q1 appears twice", id="a query twice"),
     pytest.param([1], "not a JSON object", id="a list"),
 ]  # fmt: skip
 

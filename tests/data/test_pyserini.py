@@ -263,7 +263,7 @@ def usual_places(tmp_path, monkeypatch) -> Path:
     """A folder that is the only place where JDKs are looked for, besides JAVA_HOME."""
     folder = tmp_path / "usual"
     folder.mkdir()
-    monkeypatch.setattr(lucene, "_JDK_PLACES", (f"{folder}/*",))
+    monkeypatch.setattr(lucene, "_JDK_PATTERNS", (f"{folder}/*",))
     monkeypatch.delenv("JAVA_HOME", raising=False)
     return folder
 

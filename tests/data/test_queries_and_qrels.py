@@ -324,19 +324,19 @@ def test_queries_are_read_from_gzip_of_either_kind(tmp_path):
         pytest.param(
             "q.tsv",
             "1\ttwo",
-            "query 1 stands twice (before at line 1); keep one",
+            "query 1 appears twice (before at line 1); keep one",
             id="a TSV duplicate",
         ),
         pytest.param(
             "q.jsonl",
             '{"_id": "1", "text": "b"}',
-            "query 1 stands twice (before at line 1); keep one",
+            "query 1 appears twice (before at line 1); keep one",
             id="twice",
         ),
         pytest.param(
             "q.jsonl",
             '{"_id": 1, "text": "b"}',
-            "query 1 stands twice (before at line 1); keep one",
+            "query 1 appears twice (before at line 1); keep one",
             id="1 is '1'",
         ),
         pytest.param("q.jsonl", '{"text": "two"}', 'has "_id" and "text"', id="no _id"),

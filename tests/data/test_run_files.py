@@ -2,10 +2,10 @@
 
 import gc
 import gzip
+import math
 import os
 import re
 import tracemalloc
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,11 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmrankers_groupwise.data import run_blocks as runblocks
-from llmrankers_groupwise.data.run_blocks import RunBlock, read_blocks
 from llmrankers_groupwise.data.run_files import RunEntry, RunFile
 from llmrankers_groupwise.errors import FileError
-from llmrankers_groupwise.files.text_files import SeekableFile
+from llmrankers_groupwise.files import text_files
 
 Listed = list[tuple[str, list[tuple[str, float]]]]
 
@@ -109,8 +107,7 @@ def test_any_run_file_reads_as_line_by_line(tmp_path_factory, content, packed, h
     path = written(tmp_path_factory.getbasetemp() / "any.trec", raw)
     expected = reference(content, hits)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runblocks, "_PART", part)
-        patch.setattr(runblocks, "_SMALL_PART", min(part, 64))
+        patch.setattr(text_files, "_LINES", part)
         run = RunFile(path, hits, hashed=hashed)
         assert listed(run) == expected
         assert len(run) == len(expected)
@@ -123,33 +120,7 @@ def test_any_run_file_reads_as_line_by_line(tmp_path_factory, content, packed, h
             run["not there"]
 
 
-# --- The fast way and the careful one ---------------------------------------------------------
-
-
-class Careful(runblocks._Blocks):
-    """Reads every line with care."""
-
-    def _plain(self) -> None:
-        return None
-
-
-class Plain(runblocks._Blocks):
-    """Reads plain lines only."""
-
-    def _careful(self) -> None:
-        return None
-
-
-def outcome(blocks: Callable[[], Iterator[RunBlock]]) -> list[RunBlock] | str:
-    try:
-        return list(blocks())
-    except FileError as error:
-        return str(error)
-
-
-def assert_both_ways_agree(path: Path) -> None:
-    careful = outcome(Careful(SeekableFile(path), 0).blocks)
-    assert outcome(runblocks._Blocks(SeekableFile(path), 0).blocks) == careful
+# --- Faults and real runs ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -163,19 +134,60 @@ def assert_both_ways_agree(path: Path) -> None:
         "bright-stackoverflow/reasonir_gpt4cot.trec",
     ],
 )
-def test_both_ways_read_the_shared_runs_alike(shared, name):
+def test_the_shared_runs_read_as_line_by_line(shared, name):
     path = shared / "collections" / name
-    assert_both_ways_agree(path)
     assert listed(RunFile(path)) == reference(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("blank", [" ", "\t"])
-def test_a_plain_run_is_read_the_fast_way_to_its_end(tmp_path, blank):
-    path = written(tmp_path / "run", run_text(300, 100).replace(" ", blank))
-    blocks = list(Plain(SeekableFile(path), 0).blocks())
-    assert [len(block.doc_ids) for block in blocks] == [100] * 300
-    assert blocks == list(Careful(SeekableFile(path), 0).blocks())
+def test_a_plain_run_reads_to_its_end(tmp_path, blank):
+    text = run_text(300, 100).replace(" ", blank)
+    found = listed(RunFile(written(tmp_path / "run", text)))
+    assert [len(documents) for _, documents in found] == [100] * 300
+    assert found == reference(text)
 
+
+def first_fault(raw: bytes) -> int | None:
+    """The number of the first line that is malformed, or repeats a document of the line before."""
+    query, documents = None, set()
+    for number, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        try:
+            text = line.decode()
+            if not text.strip():
+                continue
+            query_id, doc_id, rank, score = LINE.fullmatch(text.strip("\r\n")).groups()
+            int(rank)
+            assert math.isfinite(float(score))
+        except (AssertionError, AttributeError, ValueError):
+            return number
+        if query_id != query:
+            query, documents = query_id, set()
+        if doc_id in documents:
+            return number
+        documents.add(doc_id)
+    return None
+
+
+def outcome(path: Path) -> Listed | str:
+    try:
+        return listed(RunFile(path))
+    except FileError as error:
+        return str(error)
+
+
+def assert_faults_are_found(path: Path) -> None:
+    """An error names the first fault; without one, all is read, or a document appears twice."""
+    raw = path.read_bytes()
+    found, fault = outcome(path), first_fault(raw)
+    if fault is not None:
+        assert f"{path}:{fault}: " in found
+    elif isinstance(found, str):
+        assert ("stands twice" if raw.strip(BLANKS) else "the file is empty") in found
+    else:
+        assert found == reference(raw.decode())
+
+
+BLANKS = b"\xef\xbb\xbf \t\r\n"
 
 # Few different words, so that columns of one line can pass for those of the next.
 words = st.sampled_from(["1", "2", "Q0", "t", "0.5", "nan", "a"])
@@ -184,25 +196,24 @@ lines_of_words = st.lists(words, max_size=13).map(" ".join)
 
 @settings(deadline=None)
 @given(st.lists(lines_of_words, min_size=1, max_size=5).map("\n".join))
-def test_faults_are_found_and_worded_alike(tmp_path_factory, content):
-    assert_both_ways_agree(written(tmp_path_factory.getbasetemp() / "words.trec", content))
+def test_faults_are_found_and_their_line_is_named(tmp_path_factory, content):
+    assert_faults_are_found(written(tmp_path_factory.getbasetemp() / "words.trec", content))
 
 
 @settings(deadline=None)
 @given(run_lines(), st.integers(0, 10**6), st.sampled_from([b"", b" ", b"\n", b"\xe9", b"x", b"1"]))
-def test_faults_in_otherwise_good_files_are_worded_alike(tmp_path_factory, content, at, fault):
+def test_faults_in_otherwise_good_files_are_found(tmp_path_factory, content, at, fault):
     raw = content.encode()
     at %= len(raw)
     path = written(tmp_path_factory.getbasetemp() / "fault", raw[:at] + fault + raw[at + 1 :])
-    assert_both_ways_agree(path)
+    assert_faults_are_found(path)
 
 
-def test_blocks_hold_all_lines_of_a_query_that_stand_together(tmp_path):
+def test_lines_of_a_query_are_joined_wherever_they_are(tmp_path):
     path = written(tmp_path / "run", "1 Q0 a 1 2 t\n\n1 Q0 b c 2 1 t\r\n2 Q0 a 1 9 t\n1 Q0 d 3 0 t")
-    assert list(read_blocks(SeekableFile(path))) == [
-        RunBlock("1", 0, ["a", "b c"], [1, 2], [2.0, 1.0]),
-        RunBlock("2", 30, ["a"], [1], [9.0]),
-        RunBlock("1", 43, ["d"], [3], [0.0]),
+    assert listed(RunFile(path)) == [
+        ("1", [("a", 2.0), ("b c", 1.0), ("d", 0.0)]),
+        ("2", [("a", 9.0)]),
     ]
 
 
@@ -305,7 +316,7 @@ def peak_of_streaming(path: Path) -> int:
 
 
 def test_memory_does_not_grow_with_the_run_but_for_its_index(tmp_path, monkeypatch):
-    monkeypatch.setattr(runblocks, "_PART", 1 << 16)
+    monkeypatch.setattr(text_files, "_LINES", 1 << 16)
     small, large = (
         peak_of_streaming(written(tmp_path / f"{queries}", run_text(queries, 100)))
         for queries in (200, 2000)

@@ -158,7 +158,7 @@ def test_forms_in_other_tokens_than_bytes_are_exact(kind: str) -> None:
     model = model_of("qwen2", tokenizer)
     replies = run(model, [filling(FORMS[3]), filling(FORMS[0], (0, "It is.\n<answer>"))])
     for prompt, form, reply in zip(PROMPTS, (FORMS[3], FORMS[0]), replies, strict=False):
-        ids = [*tokenizer.encode(prompt), *tokenizer.encode_behind(reply.text)]
+        ids = [*tokenizer.encode(prompt), *tokenizer.encode_continuation(reply.text)]
         assert reply.slot_probabilities is not None
         answers = []
         for part, found in zip(model.forms.parts(form), reply.slot_probabilities, strict=True):

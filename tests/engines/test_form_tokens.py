@@ -40,7 +40,7 @@ def test_the_tokens_of_a_filled_form_say_it(kind: str, answers: list[int]) -> No
     for part, answer in zip(parts(kind), answers, strict=True):
         ids += [*part.fixed, *part.choices[answer]]
     tokenizer = chat(kind)
-    ids += tokenizer.encode_behind("}")
+    ids += tokenizer.encode_continuation("}")
     text = tokenizer.decode([*tokenizer.encode("0"), *ids])[1:]
     assert text == FORM.filled([str(answer) for answer in answers])
     assert list(json.loads(text).values()) == answers
@@ -52,7 +52,7 @@ def test_what_may_stand_behind_a_blank_begins_the_text_there(kind: str) -> None:
     for part, behind in zip(parts(kind), FORM.fixed[1:], strict=True):
         assert all(behind.startswith(tokenizer.texts[token]) for token in part.ends)
         assert all(tokenizer.texts[token] for token in part.ends)
-        assert tokenizer.encode_behind(behind)[0] in part.ends
+        assert tokenizer.encode_continuation(behind)[0] in part.ends
 
 
 @pytest.mark.parametrize("kind", CAUSAL)

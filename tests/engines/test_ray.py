@@ -196,7 +196,7 @@ def test_an_engines_error_arrives_as_it_is(raising: RayEngine, query, kind, mess
 
 
 def test_a_worker_that_always_dies_ends_the_run(workers: Make, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"died 3 times .* Ray says .* The actor died"):
+    with pytest.raises(ModelError, match=r"died 3 times .* Ray's last message: .*The actor died"):
         ask(workers(DiesOf), "poison", "poison")
     assert len(left(tmp_path, "death")) == 3
 

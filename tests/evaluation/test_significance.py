@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from llmrankers_groupwise.evaluation import significance
 from llmrankers_groupwise.evaluation.significance import (
     DRAWS,
     confidence_interval,
@@ -122,13 +123,21 @@ def test_the_smallest_p_value_of_draws_is_not_zero():
     assert randomisation_tests([[1.0] * 60]) == [1 / (1 + DRAWS)]
 
 
-def test_more_queries_than_fit_one_part_are_drawn_in_parts():
+def test_more_queries_than_fit_one_part_are_drawn_in_parts(monkeypatch):
     """Differences of +-1 with a sum of 2 sigma: the p-value is that of the normal distribution."""
-    n = 9000
+    n = 100
+    monkeypatch.setattr(significance, "_CELLS", 900 * n)
     ahead = (n + round(2 * math.sqrt(n))) // 2
     (found,) = randomisation_tests([[1.0] * ahead + [-1.0] * (n - ahead)])
     expected = 2 * stats.binom.sf(ahead - 1, n, 0.5)
     assert abs(found - expected) < 8 * math.sqrt(expected / DRAWS)
+
+
+def test_the_size_of_a_part_changes_nothing(monkeypatch):
+    differences = [values(40, 13, -0.4)]
+    expected = randomisation_tests(differences)
+    monkeypatch.setattr(significance, "_CELLS", 1 << 16)
+    assert randomisation_tests(differences) == expected
 
 
 # --- Many tests -------------------------------------------------------------------------------

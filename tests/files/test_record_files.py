@@ -141,7 +141,7 @@ def test_the_first_id_that_stands_twice_is_named_with_both_lines(
     with pytest.raises(FileError) as caught:
         open_file(path, hashed=hashed)
     assert str(caught.value) == (
-        f"{path}:5: {kind} b stands twice (before at line 2); keep one of them"
+        f"{path}:5: {kind} b appears twice (before at line 2); keep one of them"
     )
 
 

@@ -816,10 +816,10 @@ def test_lists_are_shown_side_by_side_with_grades_former_ranks_and_texts():
     )
     assert shown.splitlines() == [
         "query q1: what is a flea",
-        "     before: grade, doc_id, passage  after: grade, doc_id, passage",
-        "  1  0 d0 first text                 3 d2 (was 3) third text",
-        "  2  . d1                            0 d0 (was 1) first text",
-        "  3  3 d2 third text                 . d1 (was 2)",
+        "   before: grade, doc_id, passage  after: grade, doc_id, passage",
+        "1  0 d0 first text                 3 d2 (was 3) third text",
+        "2  . d1                            0 d0 (was 1) first text",
+        "3  3 d2 third text                 . d1 (was 2)",
     ]
 
 
@@ -828,7 +828,8 @@ def test_only_the_top_is_shown_and_long_texts_are_cut():
         reranked(1, 0, texts=("word " * 100, "line\nbreak\tand  blanks")), depth=1, width=24
     ).splitlines()
     assert len(shown) == 3
-    left, right = shown[2][5:29].rstrip(), shown[2][31:]
+    start, end = shown[1].index("before"), shown[1].index("after")
+    left, right = shown[2][start:end].rstrip(), shown[2][end:]
     assert left.startswith(". d0 word")
     assert left.endswith("...")
     assert right.startswith(". d1 (was 2) line")

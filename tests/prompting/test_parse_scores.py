@@ -160,7 +160,7 @@ def test_a_cut_off_reply_keeps_the_scores_that_are_whole(text, n, scores):
 
 def test_a_one_where_ten_could_have_stood_is_refused_by_name():
     read = parse_scores('{"[6]": 4, "[7]": 1', 9)
-    assert read.refused == ("[7]: 1: cut off where 10 could have stood",)
+    assert read.refused == ("[7]: 1: cut off where it could be 10",)
 
 
 @pytest.mark.parametrize(

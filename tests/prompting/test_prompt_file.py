@@ -246,14 +246,13 @@ def test_a_prompt_knows_its_name_and_the_hash_of_its_bytes(prompt_file):
         pytest.param("", "the key prompt_user is missing", id="empty-file"),
         pytest.param(
             SIMPLE + 'prompt_system = "About {query}."',
-            "prompt_system holds {query}, but is sent as it stands; "
+            "prompt_system holds {query}, but is sent as it is; "
             "move the placeholder to prompt_user",
             id="query-in-the-system-prompt",
         ),
         pytest.param(
             SIMPLE + 'prompt_system = "There are {num}."',
-            "prompt_system holds {num}, but is sent as it stands; "
-            "move the placeholder to prompt_user",
+            "prompt_system holds {num}, but is sent as it is; move the placeholder to prompt_user",
             id="number-in-the-system-prompt",
         ),
     ],
@@ -526,7 +525,7 @@ def test_placeholders_may_be_formatted_as_str_format_does(prompt_file):
 
 def test_a_format_that_does_not_fit_is_refused_by_name(prompt_file):
     path = prompt_file(SIMPLE + 'doc_prefix = "{num:zz}"')
-    with pytest.raises(PromptError, match=r"doc_prefix cannot be formatted: .*mend the format"):
+    with pytest.raises(PromptError, match=r"doc_prefix cannot be formatted: .*fix the format"):
         load_prompt(path)
 
 

@@ -5,7 +5,6 @@ import hashlib
 import json
 import re
 import socket
-import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,7 +20,6 @@ from llmrankers_groupwise.cli import main
 from llmrankers_groupwise.errors import (
     DownloadError,
     FileError,
-    MissingDependencyError,
     PromptError,
     SettingsError,
 )
@@ -355,12 +353,6 @@ def test_a_template_cannot_make_objects():
     content = TEMPLATE.replace('"You rank."', "!!python/object/apply:os.getcwd []")
     with pytest.raises(PromptError, match="not YAML"):
         from_rank_llm(content.encode())
-
-
-def test_without_pyyaml_the_pip_line_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "yaml", None)
-    with pytest.raises(MissingDependencyError, match="pip install PyYAML"):
-        from_rank_llm(TEMPLATE.encode())
 
 
 # --- TOML -------------------------------------------------------------------------------------

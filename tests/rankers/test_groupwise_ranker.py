@@ -234,7 +234,7 @@ def test_a_document_without_text_keeps_its_place_with_a_warning(
     docs = [*results(3), SearchResult("empty", 0.5, text), SearchResult("last", 0.1, "passage 10")]
     kept = ranker().rerank("query", docs)
     assert [each.docid for each in kept] == ["last", "d2", "d1", "empty", "d0"]
-    assert "1 documents without text keep their place: empty" in caplog.text
+    assert "1 documents without text keep their rank: empty" in caplog.text
 
 
 @pytest.mark.parametrize("score", [None, float("nan"), float("inf")])

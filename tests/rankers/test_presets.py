@@ -328,7 +328,7 @@ def test_a_preset_of_likelihoods_runs_on_the_embedded_engine(desk):
         (["--preset", "grouprank"], {"engine": "embedded"}, "preset grouprank scores by generat"),
         (["--preset", "grouprank"], {"engine": "vllm"}, "grouprank: "),
         (["--preset", "fast", "--hit", "1"], {}, "unknown option --hit; did you mean --hits?"),
-        (["--preset", "fast", "--num_repeat", "1"], {}, "--num_repeat belongs behind the word"),
+        (["--preset", "fast", "--num_repeat", "1"], {}, "--num_repeat belongs after the word"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -571,7 +571,9 @@ def test_a_pipe_is_refused_as_it_cannot_be_read_again(files, html, capsys):
 def test_without_matplotlib_the_extra_is_named(files, html, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert command(files, html) == 2
-    assert "pip install 'llmrankers-groupwise[report]'" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "pip install 'llmrankers-groupwise[report]'" in told
+    assert "or in a checkout pip install '.[report]' -c constraints.txt" in told
     assert not html.exists()
 
 

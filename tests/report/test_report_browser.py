@@ -1,5 +1,6 @@
 """The report in a real browser: opened, sorted, filtered, read by keyboard, in dark and light."""
 
+import datetime
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,26 @@ def test_the_first_page_has_the_comparison_in_tables(opened):
     assert shown_ids(page) == list(QUERIES)
     assert page.texts("#queries tbody tr:nth-child(2) td")[2] == "0.0000 †"
     assert page.texts("#queries td.text") == list(QUERIES.values())
+
+
+def test_the_top_says_what_was_compared_when_and_by_which_settings(opened):
+    page = opened()
+    assert page.texts("#title") == [f"Comparison of {NAMES[0]}, {NAMES[1]} and {NAMES[2]}"]
+    today = datetime.date.today().isoformat()
+    assert page.texts("#about")[0].endswith(f"baseline {NAMES[0]}, {today}")
+    assert page.texts("#differ thead th") == ["setting", *NAMES]
+    assert page.texts("#differ tbody tr:nth-child(1) > *")[-1] == "groupwise"
+    assert "query_length 128" in page.js("document.getElementById('same').textContent")
+
+
+def test_a_passage_begins_beside_its_id(opened):
+    page = opened()
+    page.click("#queries tbody tr:nth-child(1) a")
+    open_query(page)
+    shown = page.texts("#lists .beginning")
+    assert "<script>alert(1)</script>" in shown
+    assert len(shown) == len(page.texts("#lists summary"))
+    assert all(len(each) <= 80 for each in shown)
 
 
 def test_one_plot_is_shown_and_costs_and_measures_choose_it(opened):

@@ -4,13 +4,16 @@ import base64
 import json
 import re
 import zlib
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmrankers_groupwise.journal.run_description import RunDescription
 from llmrankers_groupwise.report.embedded_data import PART, TextParts, json_block, packed_block
 from llmrankers_groupwise.report.pareto import free_place, pareto_front
+from llmrankers_groupwise.report.run_settings import run_settings
 from llmrankers_groupwise.report.svg import inline_svg
 
 
@@ -99,3 +102,49 @@ def test_a_plot_gets_the_pages_colours_and_no_style_rules():
     assert "<title>&lt;a&gt; &amp; b</title>" in svg
     assert 'aria-label="said &quot;so&quot;"' in svg
     assert 'id="s"' not in svg
+
+
+# --- Settings ---------------------------------------------------------------------------------
+
+
+def described(**values: Any) -> RunDescription:
+    return RunDescription(method="groupwise", engine={"engine": "vllm", "model": "m"}, **values)
+
+
+def test_settings_that_differ_are_told_from_those_that_are_the_same() -> None:
+    found = run_settings({
+        "one": described(settings={"group_size": 20, "seed": 0}, run={"hits": 100}),
+        "none": None,
+        "two": described(settings={"group_size": 10, "seed": 0}, run={"hits": 100}, preset="fast"),
+    })  # fmt: skip
+    assert found["differ"] == [
+        ["method", ["groupwise", None, "groupwise"]],
+        ["model", ["m", None, "m"]],
+        ["group_size", ["20", None, "10"]],
+        ["preset", [None, None, "fast"]],
+    ]
+    same = dict(found["same"])
+    assert same["engine"] == "vllm"
+    assert (same["seed"], same["hits"]) == ("0", "100")
+
+
+def test_a_setting_of_one_method_alone_differs() -> None:
+    found = run_settings({
+        "one": RunDescription(method="groupwise", settings={"group_size": 20}),
+        "two": RunDescription(method="listwise", settings={"window_size": 20}),
+    })  # fmt: skip
+    assert ["group_size", ["20", None]] in found["differ"]
+    assert ["window_size", [None, "20"]] in found["differ"]
+
+
+def test_a_merged_run_has_the_model_that_was_asked() -> None:
+    merged = RunDescription(
+        engine={"engine": "replay", "replayed": {"engine": "vllm", "model": "m"}}
+    )
+    found = run_settings({"one": merged})
+    assert found["differ"] == [["model", ["m"]]]
+    assert ["engine", "vllm"] in found["same"]
+
+
+def test_without_manifests_there_are_no_settings() -> None:
+    assert run_settings({"one": None, "two": None}) == {"differ": [], "same": []}

@@ -105,7 +105,7 @@ def read_config(path: str) -> dict[str, Any]:
     """What a configuration file has: option -> value, sections as mappings in it.
 
     Args:
-        path: TOML by its name, else YAML, of which JSON is a part. Of a manifest it is what the
+        path: TOML by its name, else YAML, of which JSON is a part. For a manifest it is what the
             manifest has as "config".
 
     Raises:
@@ -245,8 +245,8 @@ def _unknown(option: str, parsers: Mapping[str, argparse.ArgumentParser], sectio
     close = difflib.get_close_matches(option, known, n=1)
     if not close:
         return "there is no such option"
-    place = getattr(known[close[0]], "section", None)
-    return f"there is no such option; did you mean {'.'.join(place) if place else close[0]}?"
+    names = getattr(known[close[0]], "section", None)
+    return f"there is no such option; did you mean {'.'.join(names) if names else close[0]}?"
 
 
 def _value(parser: argparse.ArgumentParser, action: argparse.Action, value: Any) -> Any:

@@ -23,11 +23,11 @@ _NAMES: Mapping[str, Sequence[str]] = {
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows the defaults that say something, and descriptions line by line."""
+    """Shows the defaults that have a value, and descriptions line by line."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        says_something = action.default not in (None, [], {}) and action.nargs != 0
-        return super()._get_help_string(action) if says_something else action.help
+        has_value = action.default not in (None, [], {}) and action.nargs != 0
+        return super()._get_help_string(action) if has_value else action.help
 
 
 def add_short_help(parser: argparse.ArgumentParser, shown: Collection[str]) -> None:

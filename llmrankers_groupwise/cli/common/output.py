@@ -95,9 +95,9 @@ def table_at_any_end(experiment: Experiment) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replies_kept(journal: Path | None) -> Iterator[None]:
-    """What does not end well says where its replies are, if it has any.
+    """After a failure, print where the replies are, if there are any.
 
-    Of bad input, and of a journal that another run has, it would say too much.
+    Nothing is printed for bad input, or for a journal that another run has.
 
     Args:
         journal: the file, or a folder of several; None for none.
@@ -119,7 +119,7 @@ def _has_files(path: Path) -> bool:
 
 
 def check_explain(arguments: argparse.Namespace) -> None:
-    """Raise SettingsError if --explain is given where it can say nothing."""
+    """Raise SettingsError if --explain is given where it has no effect."""
     if not arguments.explain:
         return
     if arguments.ranked_by != "groupwise":
@@ -132,7 +132,7 @@ def check_explain(arguments: argparse.Namespace) -> None:
 
 
 def check_other(save_path: str, path: str, option: str) -> None:
-    """Raise SettingsError if the result would take the place of what an option names."""
+    """Raise SettingsError if the result would overwrite what an option names."""
     check_apart(save_path, path, "--save_path", option)
     check_apart(manifest_path(save_path), path, "--save_path's manifest", option)
 

@@ -26,7 +26,7 @@ def add_worker_options(group: argparse._ArgumentGroup) -> None:
         "--gpus_per_worker",
         type=float,
         metavar="G",
-        help="the GPUs of each copy; by default as the engine's settings say",
+        help="the GPUs of each copy; by default those of the engine's settings",
     )
     add(
         "--ray_address",
@@ -45,7 +45,7 @@ def check_worker_options(arguments: argparse.Namespace) -> None:
 
 
 def in_workers(settings: Mapping[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
-    """A ranker's settings with the engine in workers, in place of the engine's own."""
+    """A ranker's settings with the engine in workers, instead of the engine's own."""
     names = [each.name for each in settings_of(EngineSettings)]
     own = {name: settings[name] for name in names}
     if arguments.preset:  # which sets nothing of an engine that is made already

@@ -61,6 +61,6 @@ def add_train_parser(commands: Any) -> dict[str, argparse.ArgumentParser]:
 
 
 def run_train(arguments: argparse.Namespace) -> None:
-    """Do what `train synthesize`, `inspect`, `sft` or `grpo` says."""
+    """Run `train synthesize`, `inspect`, `sft` or `grpo`."""
     _, _, run = _ACTIONS[arguments.action]
     run(arguments)

@@ -65,7 +65,7 @@ def _add_options(
 
 
 def run_finetune(arguments: argparse.Namespace) -> None:
-    """Do what it says.
+    """Run `train sft` or `train grpo`.
 
     Raises:
         GroupwiseError: as `training.sft` and `training.grpo`.
@@ -84,7 +84,7 @@ def run_finetune(arguments: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _checkpoints_kept(save_path: str) -> Iterator[None]:
-    """A training that does not end well says how to go on, if it can."""
+    """After a failed training, print how to resume it, if it can be resumed."""
     try:
         yield
     except BaseException as error:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from tabulate import tabulate
 
 from llmrankers_groupwise.report.plot_style import check_plots
 from llmrankers_groupwise.training.data.inspection import (
@@ -55,20 +57,18 @@ def _table(figures: Figures) -> str:
         f"{figures.kind}: {figures.rows:,} {figures.method} lists of {figures.queries:,} queries"
     ]
     if figures.sizes:
-        rows += ["", "documents  lists  share" + "  published" * bool(figures.published)]
-        for size in sorted({*figures.sizes, *figures.published}):
-            published = figures.published.get(size)
-            rows.append(
-                f"{size:>9}  {figures.sizes[size]:>5}  {figures.sizes[size] / figures.rows:5.1%}"
-                + (f"  {published:>9.1%}" if published is not None else "")
-            )
+        sizes = sorted({*figures.sizes, *figures.published})
+        lists = [figures.sizes[size] for size in sizes]
+        columns: dict[str, Sequence[float | None]]
+        columns = {"documents": sizes, "lists": lists, "share": [n / figures.rows for n in lists]}
+        if figures.published:
+            columns["published"] = [figures.published.get(size) for size in sizes]
+        rows += ["", _aligned(columns)]
     if figures.gold:
-        total = figures.gold.total()
-        rows += ["", "gold score  documents  share"]
-        rows += [
-            f"{score:>10}  {figures.gold[score]:>9}  {figures.gold[score] / total:5.1%}"
-            for score in range(MAX_SCORE, -1, -1)
-        ]
+        scores = list(range(MAX_SCORE, -1, -1))
+        gold = [figures.gold[score] for score in scores]
+        shares = [n / sum(gold) for n in gold]
+        rows += ["", _aligned({"gold score": scores, "documents": gold, "share": shares})]
     rows += [""]
     if figures.relevant:
         rows.append(f"relevant documents of a list: {_counts(figures.relevant)}")
@@ -84,6 +84,10 @@ def _table(figures: Figures) -> str:
         share = figures.too_long / figures.rows
         rows.append(f"rows over {figures.limit:,} tokens: {figures.too_long:,} ({share:.1%})")
     return "\n".join(rows)
+
+
+def _aligned(columns: Mapping[str, Sequence[float | None]]) -> str:
+    return tabulate(columns, headers="keys", tablefmt="plain", floatfmt=".1%")
 
 
 def _counts(counted: Mapping[int, int]) -> str:

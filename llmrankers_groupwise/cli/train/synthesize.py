@@ -49,8 +49,8 @@ _COUNTS: Mapping[str, str] = {
     "duplicate_documents": "duplicates of a better ranked text left out",
     "documents_without_text": "documents without text left out",
     "pointwise_tied": "documents that tie by the pointwise teacher",
-    "pointwise_unjudged": "documents without a pointwise judgement left out",
-    "listwise_unjudged": "documents without a place by the listwise teacher",
+    "pointwise_unjudged": "documents without a pointwise score left out",
+    "listwise_unjudged": "documents without a rank by the listwise teacher",
     "queries_without_order": "queries without an order by the listwise teacher left out",
     "queries_without_relevant": "queries without a relevant document left out",
     "queries_whose_relevant_has_no_text": "queries whose relevant document has no text left out",
@@ -73,7 +73,7 @@ _COUNTS: Mapping[str, str] = {
 
 
 def run_synthesize(arguments: argparse.Namespace) -> None:
-    """Do what it says.
+    """Run `train synthesize`.
 
     Raises:
         GroupwiseError: as `Synthesis.run`, and for bad settings and files.

@@ -54,7 +54,7 @@ KNOWN_SETS: dict[str, KnownSet] = {
 
 
 def find_known_set(name: str) -> KnownSet:
-    """The collection of this name; BRIGHT's may have hyphens in place of underscores.
+    """The collection of this name; BRIGHT's may have hyphens instead of underscores.
 
     Raises:
         SettingsError: there is none; names those there are.

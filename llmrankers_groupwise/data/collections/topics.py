@@ -1,4 +1,4 @@
-"""What a test collection asks and judges: queries, judgements, and ids that do not count.
+"""What a test collection holds: queries, judgements, and ids that do not count.
 
 BRIGHT (arXiv 2407.12883) has a list of documents for some of its queries that are to be taken out
 of a ranking before it is measured, as they are the query's own source, or close to it.
@@ -163,7 +163,7 @@ def _ids(
     ids = [json_id({key: each}, (key,)) for each in values] if isinstance(values, list) else [None]
     found = [each for each in ids if each is not None]
     if len(found) < len(ids):
-        raise FileError(f'"{key}" is no list of document ids; mend the record', path, number)
+        raise FileError(f'"{key}" is no list of document ids; fix the record', path, number)
     if underscores:
         found = [each.replace(" ", "_") for each in found]
     return [each for each in dict.fromkeys(found) if each != _NONE]
@@ -184,7 +184,7 @@ def read_excluded(path: str | Path) -> RecordFile[list[str]]:
         if not re.fullmatch(r"\S+", query_id) or not doc_ids or not all(doc_ids):
             raise FileError(
                 "a line has a query and all its excluded documents: query_id TAB doc_id TAB "
-                "doc_id ...; mend the line",
+                "doc_id ...; fix the line",
                 path,
                 number,
             )

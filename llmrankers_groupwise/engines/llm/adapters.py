@@ -46,10 +46,10 @@ def is_adapter(name_or_path: str) -> bool:
 
 
 def adapter_base(adapter: str, cache_dir: str | None = None) -> str:
-    """The model that an adapter was trained on, as the adapter says.
+    """The model that an adapter was trained on, by the adapter's own configuration.
 
     Raises:
-        ModelError: it does not say, or there is no such adapter.
+        ModelError: it has no such entry, or there is no such adapter.
     """
     try:
         content = _file(adapter, "adapter_config.json", cache_dir).read_text(encoding="utf-8")
@@ -58,7 +58,7 @@ def adapter_base(adapter: str, cache_dir: str | None = None) -> str:
         raise ModelError(f"cannot read the adapter {adapter}: {error}") from error
     if not isinstance(base, str) or not base:
         raise ModelError(
-            f"the adapter {adapter} does not say what model it was trained on: give that by "
+            f"the adapter {adapter} does not name the model it was trained on: give that by "
             f"model_name_or_path, and the adapter by lora_name_or_path"
         )
     return base
@@ -70,7 +70,7 @@ def with_base(settings: EngineSettings) -> EngineSettings:
     The adapter's folder gives the tokenizer, too, if it has one.
 
     Raises:
-        ModelError: the adapter's base is not known, or not where the adapter says.
+        ModelError: the adapter's base is not known, or not at the path that it names.
     """
     adapter = settings.model_name_or_path
     if adapter is None or settings.lora_name_or_path is not None or not is_adapter(adapter):

@@ -35,7 +35,7 @@ CLOSE_THINKING = f"\n{THINK_END}\n\n"
 class Write:
     """Go on writing after `text`, what the assistant's turn holds so far.
 
-    Writing ends with the turn, after max_tokens, or behind one of `stop`, which stays in the text.
+    Writing ends with the turn, after max_tokens, or after one of `stop`, which stays in the text.
     """
 
     text: str
@@ -54,7 +54,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """Fill in a form behind `text`, what the assistant's turn holds so far."""
+    """Fill in a form after `text`, what the assistant's turn holds so far."""
 
     text: str
     form: ScoreForm
@@ -104,7 +104,7 @@ def reply_to(
 
     A request with a form has it filled, after up to sampling.reasoning_tokens of free reasoning.
     One without is written out; if that leaves labels without a score, because it was cut off,
-    looped or forgot them, the fallback form is filled behind the reasoning that is there.
+    looped or forgot them, the fallback form is filled after the reasoning that is there.
 
     Args:
         request: what is asked.
@@ -163,7 +163,7 @@ def _write(turn: _Turn, sampling: Sampling) -> Dialogue:
         if not read.scores:
             raise
         logger.warning("a reply without %d of its labels stays so: %s", len(read.missing), error)
-        return reply  # what it says is paid for
+        return reply  # its scores are paid for
 
 
 def _fill(turn: _Turn, form: ScoreForm, *, forced: bool) -> Dialogue:

@@ -1,7 +1,7 @@
 """Choice probabilities of a form's slots, from the tokens in which an engine wrote it.
 
 Engines that constrain the answer on their side, by a regular expression or a JSON schema, write
-the form token by token and report for each token the most probable ones in its place. The slot's
+the form token by token and report for each token the most probable ones at its position. The slot's
 row is the probability of each choice among the choices.
 
 "10" is mostly written in two tokens of which the first is that of "1". Where the engine wrote
@@ -29,7 +29,7 @@ _ONE, _TEN = 1, 10
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A written token, and the probabilities of the most probable ones in its place, by text."""
+    """A written token, and the probabilities of the most probable ones at its position, by text."""
 
     text: str
     probabilities: Mapping[str, float]
@@ -43,7 +43,7 @@ class Slot:
         known: the probability of each choice, less what is unsplit.
         unsplit: the probability of a token "1" that may be 1 or 10, as far as is known.
         position: the index of the token that the choice begins in.
-        one: what the token says whose probability is unsplit, what stands before "1" included.
+        one: the text of the token whose probability is unsplit, what is before "1" included.
     """
 
     known: tuple[float, ...]
@@ -105,9 +105,9 @@ def read_slots(tokens: Sequence[Token], form: ScoreForm) -> list[Slot] | None:
     starts = list(itertools.accumulate((len(token.text) for token in tokens), initial=0))
     slots = []
     for number in range(1, len(form.labels) + 1):
-        place = found[-1].start(number)
-        position = bisect.bisect_right(starts, place) - 1
-        offset = place - starts[position]
+        start = found[-1].start(number)
+        position = bisect.bisect_right(starts, start) - 1
+        offset = start - starts[position]
         if form.of_words:
             slot = _word_slot(tokens[position], position, offset, form.choices)
         else:
@@ -166,10 +166,10 @@ def _slot(tokens: Sequence[Token], position: int, offset: int, *, splits: bool) 
 _CHOICES = frozenset(str(score) for score in range(MAX_SCORE + 1))
 
 
-def ten_share(behind: Mapping[str, float]) -> float | None:
-    """What share of a "1" goes on to 10, by the tokens behind it; None if they do not tell."""
-    ten = sum(p for text, p in behind.items() if text.startswith("0"))
-    end = sum(p for text, p in behind.items() if text and not text[0].isdigit())
+def ten_share(after: Mapping[str, float]) -> float | None:
+    """What share of a "1" goes on to 10, by the tokens after it; None if they do not tell."""
+    ten = sum(p for text, p in after.items() if text.startswith("0"))
+    end = sum(p for text, p in after.items() if text and not text[0].isdigit())
     return ten / (ten + end) if ten + end > 0 else None
 
 

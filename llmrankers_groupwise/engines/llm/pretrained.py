@@ -29,7 +29,7 @@ def load_tokenizer(name_or_path: str, **kwargs: Any) -> Any:
 
 
 def model_length(name_or_path: str, **kwargs: Any) -> int | None:
-    """The longest text that a model takes by its configuration; None if that does not say.
+    """The longest text that a model takes by its configuration; None if that has no limit.
 
     Raises:
         ModelError: there is no such model.
@@ -50,7 +50,7 @@ def model_length(name_or_path: str, **kwargs: Any) -> int | None:
 
 
 def unusable(name_or_path: str, error: BaseException) -> str:
-    """Why a model cannot be had: of a folder what is wrong with that, else what the library says.
+    """Why a model cannot be loaded: what is wrong with its folder, else the library's message.
 
     Its words of a path are those of a name on the Hub, which mislead.
     """
@@ -64,7 +64,7 @@ def unusable(name_or_path: str, error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an exception says."""
+    """The first line of an exception's message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -72,7 +72,5 @@ def _transformers() -> Any:
     try:
         import transformers
     except ImportError as error:
-        raise MissingDependencyError(
-            "chat models need transformers: pip install 'llmrankers-groupwise[transformers]'"
-        ) from error
+        raise MissingDependencyError("chat models need transformers", "transformers") from error
     return transformers

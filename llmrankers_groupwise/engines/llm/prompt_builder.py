@@ -1,4 +1,4 @@
-"""Requests made into prompts of a local model: tokenizer, length and thinking, as settings say."""
+"""Requests made into prompts of a local model: tokenizer, length and thinking, by the settings."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class PromptBuilder:
 
     @property
     def max_model_len(self) -> int | None:
-        """The most tokens of prompt and answer together; None where nothing says."""
+        """The most tokens of prompt and answer together; None where nothing limits them."""
         known = [each for each in (self._model_length(), self._limit) if each is not None]
         return min(known, default=None)
 
@@ -148,7 +148,7 @@ class PromptBuilder:
 class LocalPromptEngine(Engine):
     """What the engines of language models have in common: prompts, made without asking anyone.
 
-    `_prompter` is a PromptBuilder, or what stands in for one where there is no tokenizer.
+    `_prompter` is a PromptBuilder, or what replaces one where there is no tokenizer.
     """
 
     _prompter: Any

@@ -108,14 +108,14 @@ class ChatTokenizer:
         text: str = self._fast.decode(list(ids), skip_special_tokens=False)
         return text
 
-    def encode_behind(self, text: str) -> list[int]:
-        """Token ids of a text that goes on behind other text, where none puts a space before it."""
+    def encode_continuation(self, text: str) -> list[int]:
+        """Token ids of a text that continues another text, with no space put before it."""
         anchor = self.encode("0")
         whole = self.encode("0" + text)
         return whole[len(anchor) :] if whole[: len(anchor)] == anchor else self.encode(text)
 
     def agreeing(self, ids: Sequence[int], text: str) -> list[int]:
-        """Token ids of `text`, of which as many as possible are the first of `ids`."""
+        """Token ids of `text`; as many as possible of them are the first of `ids`."""
         kept = len(ids)
         if not text.startswith(self.decode(ids)):
             kept = bisect.bisect_left(
@@ -124,7 +124,7 @@ class ChatTokenizer:
         while kept and not text.startswith(self.decode(ids[:kept])):
             kept -= 1  # within a character, or a step further than the search looked
         same = list(ids[:kept])
-        return same + self.encode_behind(text[len(self.decode(same)) :])
+        return same + self.encode_continuation(text[len(self.decode(same)) :])
 
     def count(self, text: str) -> int:
         """How many tokens `text` has."""
@@ -157,7 +157,7 @@ class ChatTokenizer:
 
     @functools.cached_property
     def texts(self) -> dict[int, str]:
-        """What each token of the vocabulary says behind others; control tokens say nothing."""
+        """The text of each token of the vocabulary after others; empty for control tokens."""
         anchor = self.encode("0")[-1:]
         start = len(self.decode(anchor))
         return {

@@ -50,17 +50,17 @@ class RefusedError(EngineError):
 
     Args:
         message: what happened.
-        said: what the server said.
+        reason: what the server answered.
         parameter: the one that it named as the fault.
         denied: it may take none at all, unless leaving something out helps this one.
     """
 
     def __init__(
-        self, message: str, said: str, parameter: str | None, *, denied: bool = False
+        self, message: str, reason: str, parameter: str | None, *, denied: bool = False
     ) -> None:
         super().__init__(message)
         self.denied = denied
-        self.said = said
+        self.reason = reason
         self.parameter = parameter
 
 
@@ -71,7 +71,7 @@ class Endpoint:
     Attributes:
         url: without a user's name and password.
         key_name: the environment variable of the key.
-        key: the key; a word that says nothing where the server needs none.
+        key: the key; a word without meaning where the server needs none.
         login: "user:password", where the URL had them.
     """
 
@@ -163,7 +163,7 @@ class ChatClient:
     async def models(self) -> list[Mapping[str, Any]] | None:
         """The models that the server lists; None if it does not list any.
 
-        A list comes at once or not: nobody waits for it as long as for an answer.
+        A list comes at once or not: its time limit is shorter than that of an answer.
 
         Raises:
             EngineError, ModelError: as `chat`; a server that will not give a list is asked on.
@@ -230,8 +230,8 @@ class ChatClient:
         except self._openai.APIConnectionError as error:
             failure = self._lost(error, seconds or self._timeout)
         except (self._openai.OpenAIError, ValueError, RecursionError) as error:
-            said = self.address.hide(str(error))[:_LONGEST_QUOTE]
-            failure = EngineError(f"{self.address.url} gave no JSON: {said}")
+            reason = self.address.hide(str(error))[:_LONGEST_QUOTE]
+            failure = EngineError(f"{self.address.url} gave no JSON: {reason}")
         raise failure  # here, so that it does not carry the client's error, which may quote the key
 
     def _opened(self) -> openai.AsyncOpenAI:
@@ -253,21 +253,21 @@ class ChatClient:
     def _refusal(self, error: openai.APIStatusError, model: str) -> GroupwiseError:
         """What an answer with a status of failure means."""
         status = error.status_code
-        said = self.address.hide(_said(error.body))[:_LONGEST_QUOTE]
-        message = f"{self.address.url} answered HTTP {status}: {said or 'nothing more'}"
+        reason = self.address.hide(_reason(error.body))[:_LONGEST_QUOTE]
+        message = f"{self.address.url} answered HTTP {status}: {reason or 'nothing more'}"
         if status in (401, 403):
             message += f"; check the key in the environment variable {self.address.key_name}"
             if status == 401:
                 return ModelError(message)
-            return RefusedError(message, said, error.param, denied=True)
+            return RefusedError(message, reason, error.param, denied=True)
         if status == 402 or error.code == "insufficient_quota":
             return ModelError(f"{message}; the account has nothing left to spend")
         if status in (404, 405):
             listed = f" (it serves {nearest(model, self._listed)})" if self._listed else ""
             message += f"; check model_name_or_path{listed}, and base_url, which mostly ends in /v1"
-            return RefusedError(message, said, error.param, denied=True)
+            return RefusedError(message, reason, error.param, denied=True)
         if status in (400, 422, 501):
-            return RefusedError(message, said, error.param)
+            return RefusedError(message, reason, error.param)
         # The openai package has retried by now; `max_retries` of the client is how many times.
         return EngineError(message, retryable=status in (408, 409, 429) or status >= 500)
 
@@ -290,26 +290,24 @@ class ChatClient:
         return EngineError(f"the connection to {self.address.url} failed: {why}", retryable=True)
 
 
-def _said(body: object) -> str:
-    """What an error's body says, in one line."""
-    said = body
+def _reason(body: object) -> str:
+    """The message in an error's body, in one line."""
+    reason = body
     if isinstance(body, Mapping):
-        said = body.get("message") or body.get("detail") or json.dumps(body)
-    if isinstance(said, list):  # FastAPI's, which quotes the whole input besides
-        said = "; ".join(
+        reason = body.get("message") or body.get("detail") or json.dumps(body)
+    if isinstance(reason, list):  # FastAPI's, which quotes the whole input besides
+        reason = "; ".join(
             f"{each.get('loc')}: {each.get('msg')}" if isinstance(each, Mapping) else str(each)
-            for each in said
+            for each in reason
         )
-    return " ".join(str(said or "").split())
+    return " ".join(str(reason or "").split())
 
 
 def _import_openai() -> Any:
     try:
         import openai
     except ImportError as error:
-        raise MissingDependencyError(
-            "engine openai needs its client: pip install 'llmrankers-groupwise[openai]'"
-        ) from error
+        raise MissingDependencyError("engine openai needs its client", "openai") from error
     return openai
 
 
@@ -385,7 +383,7 @@ class Negotiator:
             try:
                 completion = read_completion(await self._server.chat(sent))
             except RefusedError as refused:
-                less = drop_parameter(accepted, sent, refused.said, refused.parameter)
+                less = drop_parameter(accepted, sent, refused.reason, refused.parameter)
                 if less is None and refused.denied:
                     raise ModelError(str(refused)) from None
                 if less is None:

@@ -148,15 +148,15 @@ def accepted_at_first(args: Mapping[str, Any]) -> Capabilities:
 
 
 def of_vllm(listed: Sequence[Mapping[str, Any]] | None) -> bool:
-    """Whether the server of these models says that it is vLLM."""
+    """Whether the server of these models is vLLM, by its own list."""
     return any(each.get("owned_by") == "vllm" for each in listed or ())
 
 
 def preferred(accepted: Capabilities, listed: Sequence[Mapping[str, Any]] | None) -> Capabilities:
     """What to try first of a server with these models.
 
-    vLLM says that it is vLLM. Its schemas let a model write spaces without end between the parts
-    of a form; its regular expressions do not.
+    A list of models shows whether it is vLLM. vLLM's schemas let a model write spaces without end
+    between the parts of a form; its regular expressions do not.
     """
     if of_vllm(listed) and len(accepted.ways) > 1:
         ways = sorted(accepted.ways, key=("regex", *_WAYS).index)
@@ -167,7 +167,7 @@ def preferred(accepted: Capabilities, listed: Sequence[Mapping[str, Any]] | None
 def chosen_model(
     wanted: str | None, listed: Sequence[Mapping[str, Any]] | None, where: str
 ) -> tuple[str, int | None]:
-    """The model to ask for, and its longest text in tokens if the server says it, as vLLM does.
+    """The model to ask for, and its longest text in tokens if the server gives it, as vLLM does.
 
     Args:
         wanted: the name given; None takes the only model there is.
@@ -208,7 +208,7 @@ def chosen_model(
 _SPEED_ARGS = ("base_url", "api_key_env", "concurrency", "timeout", "max_retries")
 
 _FOLLOW_UP_TOKENS = 96
-"""Kept free for the question behind a text that is to be finished."""
+"""Kept free for the question after a text that is to be finished."""
 
 
 @dataclass
@@ -230,7 +230,7 @@ class _Exchange:
 class OpenAIEngine(LocalPromptEngine):
     """Answers by a server of OpenAI's chat completions.
 
-    A form that follows a text, and a text that goes on, are asked for by one more question behind
+    A form that follows a text, and a text that goes on, are asked for by one more question after
     it. Probabilities of a form come from the logprobs of its tokens; without them scores are the
     numbers written. A row's mean can be off by 9 times the probability of an unwritten "1" where
     the tokenizer writes 10 in two tokens.
@@ -243,7 +243,7 @@ class OpenAIEngine(LocalPromptEngine):
             concurrency (64 requests at a time, 1000 at most), timeout (600 seconds), max_retries
             (4, after what may pass), structured_outputs ("auto", "json_schema", "regex" as vLLM
             takes it, or "none": how a form is asked for), logprobs ("auto", true, false),
-            max_model_len (as the server says, if it does; tokens), extra_body (sent with every
+            max_model_len (as the server gives it, if it does; tokens), extra_body (sent with every
             request), chat_template_kwargs (sent, too, and used in counting); with a tokenizer
             chat_template and trust_remote_code. A prompt is cut to max_model_len, or to the
             server's own once it has answered.

@@ -52,11 +52,11 @@ class Completion:
     """A chat completion, as read by `read_completion`.
 
     Attributes:
-        text: what the model said.
+        text: what the model wrote.
         reasoning: what it thought, where the server tells that apart.
-        finish_reason: "stop", "length" or whatever the server says.
-        stopped_by: the stop string that ended the text; None if the server does not say, "" if it
-            says that there was none.
+        finish_reason: "stop", "length" or whatever the server gives.
+        stopped_by: the stop string that ended the text; None if the server does not tell, "" if it
+            tells that there was none.
         tokens: the text's, reasoning included with some servers; empty without logprobs.
         prompt_tokens, completion_tokens: as the server counts; None if it does not.
     """
@@ -126,20 +126,20 @@ def _form_parameters(form: ScoreForm, accepted: Capabilities) -> dict[str, Any]:
 
 
 def conversation(request: Request, step: Write | Fill) -> list[Message]:
-    """The messages for a step: the request's, and what was said so far, with a question behind.
+    """The messages for a step: the request's, and what was written so far, then a question.
 
     A server begins a turn of its own, so a turn is continued by one more question. Thinking tags
-    get another name in what was said, as chat templates drop earlier thinking.
+    get another name in what was written, as chat templates drop earlier thinking.
     """
     messages = [{**each, "content": well_formed(each["content"])} for each in request.messages]
-    said, question = step.text, _fill_question(step.form) if isinstance(step, Fill) else _GO_ON
+    written, question = step.text, _fill_question(step.form) if isinstance(step, Fill) else _GO_ON
     if isinstance(step, Fill):
-        said = said.removesuffix(request.answer_start)
-    elif re.search(r"</(?:think|reason)>\s*\Z", said):
+        written = written.removesuffix(request.answer_start)
+    elif re.search(r"</(?:think|reason)>\s*\Z", written):
         question = _ANSWER_NOW
-    said = re.sub(r"<(/?)think>", r"<\1reason>", said).strip()
-    if said:
-        messages.append({"role": "assistant", "content": well_formed(said)})
+    written = re.sub(r"<(/?)think>", r"<\1reason>", written).strip()
+    if written:
+        messages.append({"role": "assistant", "content": well_formed(written)})
         messages.append({"role": "user", "content": question})
     elif isinstance(step, Fill) and request.answer_start:  # the prompt asks for more than the form
         messages[-1]["content"] += f"\n\n{question}"
@@ -196,8 +196,10 @@ def _first_choice(payload: object) -> Mapping[str, Any]:
         return choices[0]
     error = found.get("error")
     if error:
-        said = error.get("message") if isinstance(error, Mapping) else error
-        raise EngineError(f"the server answered with an error: {str(said)[:300]}", retryable=True)
+        message = error.get("message") if isinstance(error, Mapping) else error
+        raise EngineError(
+            f"the server answered with an error: {str(message)[:300]}", retryable=True
+        )
     raise EngineError("the server's reply has no choices: it is not a chat completion")
 
 
@@ -250,8 +252,8 @@ def written_text(completion: Completion, step: Write) -> str:
     if cut or not step.stop:
         return text
     if stopped_by is None:
-        # Of the stop strings only one tells by itself that it was met: thinking that has not
-        # ended otherwise. Behind another the text is as good without.
+        # Only one stop string shows by itself that it was met: the end of thinking that has not
+        # ended otherwise. Without any other one the text is as good.
         so_far = step.text + text
         thinking = so_far.rfind(THINK) > so_far.rfind(THINK_END)
         return text + THINK_END if thinking and step.stop == (THINK_END,) else text
@@ -319,7 +321,7 @@ class Capabilities:
 
     Attributes:
         ways: of asking for a form, the one in use first, then those still to try.
-        top_logprobs: how many alternatives are asked for in each token's place; 0 for none.
+        top_logprobs: how many alternatives are asked for at each token's position; 0 for none.
         keep_logprobs: a server that refuses to give any is of no use.
         length: the name of the parameter for the longest text.
         left_out: parameters that are not sent, as the server refuses them.
@@ -363,7 +365,7 @@ _UNSUPPORTED = re.compile(
     r"|not permitted|not allowed|cannot both|deprecated|extra",
     re.I,
 )
-# Of a router, if none of its servers takes all that is asked; which is too much, it does not say.
+# A router's, if none of its servers takes all that is asked; it does not name what is too much.
 _TOO_MUCH = re.compile(r"no endpoints? found that .*parameters", re.I)
 _DISPENSABLE = ("logprobs", "response_format", "structured_outputs", "seed", "top_p", "temperature")
 # What in a refusal's text names a parameter.
@@ -382,7 +384,7 @@ _NAMES: Mapping[str, re.Pattern[str]] = {
         "chat_template_kwargs": r"chat_template_kwargs|enable_thinking",
     }.items()
 }
-# Of these it may be the value that is refused, which is the user's to mend.
+# For these it may be the value that is refused, which the user has to fix.
 _VALUES = ("temperature", "top_p", "seed", "stop", "chat_template_kwargs")
 
 
@@ -394,8 +396,8 @@ def drop_parameter(
     Args:
         accepted: what was sent by.
         sent: the body that was refused.
-        text: what the server said.
-        parameter: the parameter that it named in so many words.
+        text: what the server answered.
+        parameter: the parameter that it named expressly.
     """
     if _TOO_LONG.search(text):
         return None

@@ -28,7 +28,7 @@ class Worker:
         self._make = make
 
     async def ready(self) -> GroupwiseError | None:
-        """Makes the engine, which loads its model with the first request; or says why not."""
+        """Makes the engine, which loads its model with the first request; or returns why not."""
         try:
             self._engine = self._make()
         except GroupwiseError as error:
@@ -52,7 +52,7 @@ class Worker:
 
 
 def make_worker(make: Callable[[], Engine], gpus: float) -> Any:
-    """The handle of an actor that Ray is about to place.
+    """The handle of an actor that Ray is about to start.
 
     Args:
         make: makes the engine, in the worker.
@@ -82,7 +82,7 @@ def kill(actor: Any) -> None:
     import ray
 
     if actor is not None:
-        with contextlib.suppress(Exception):  # whatever Ray says of an actor that is gone
+        with contextlib.suppress(Exception):  # whatever Ray reports of an actor that is gone
             ray.kill(actor)
 
 
@@ -92,5 +92,5 @@ def cause(error: Any) -> str:
 
 
 def on_one_line(error: BaseException) -> str:
-    """What Ray says, in one line, as long as a line may be."""
+    """Ray's message, in one line, as long as a line may be."""
     return " ".join(str(error).split())[:400]

@@ -30,9 +30,7 @@ _kind: str | None = None
 def check_installed() -> None:
     """Raise MissingDependencyError if Ray is not installed; it is not imported yet."""
     if importlib.util.find_spec("ray") is None:
-        raise MissingDependencyError(
-            "workers need Ray: pip install 'llmrankers-groupwise[ray]', on every node"
-        )
+        raise MissingDependencyError("workers need Ray on every node", "ray")
 
 
 def join(address: str | None) -> str:
@@ -86,7 +84,7 @@ def _connect(address: str) -> str:
     try:
         ray.init(address=address, **settings)
     except Exception as error:  # of many kinds
-        raise ModelError(f"Ray cannot be had ({address}): {error}") from error
+        raise ModelError(f"Ray cannot be used ({address}): {error}") from error
     return "local" if address == "local" else "address"
 
 
@@ -140,7 +138,7 @@ def gpus_of_nodes() -> list[float]:
 
 
 def check_room(num_workers: int, gpus: float, nodes: Sequence[float]) -> None:
-    """Raise SettingsError if so many workers could not be placed on an empty cluster.
+    """Raise SettingsError if `num_workers` workers have no room on an empty cluster.
 
     Args:
         num_workers: how many are wanted.
@@ -149,11 +147,11 @@ def check_room(num_workers: int, gpus: float, nodes: Sequence[float]) -> None:
     """
     if gpus == 0:
         return
-    places = sum(int(node / gpus + 1e-6) for node in nodes)
-    if places < num_workers:
+    room = sum(int(node / gpus + 1e-6) for node in nodes)
+    if room < num_workers:
         have = ", ".join(f"{node:g}" for node in nodes) or "none"
         raise SettingsError(
             f"{num_workers} workers with {gpus:g} GPUs each have no room on this cluster, whose "
-            f"nodes have GPUs: {have}. Give num_workers {places} or less, gpus_per_worker, or "
+            f"nodes have GPUs: {have}. Give num_workers {room} or less, gpus_per_worker, or "
             f"another cluster; a worker's GPUs are on one node"
         )

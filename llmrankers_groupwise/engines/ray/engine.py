@@ -1,7 +1,7 @@
-"""Copies of an engine in Ray workers, on this machine or on a cluster, behind one engine's face.
+"""Copies of an engine in Ray workers, on this machine or a cluster, behind one engine's interface.
 
-Where a worker is and whether it dies is nobody else's business: methods, prompts and journals see
-an engine that answers many requests at once.
+Only this folder knows where a worker is and whether it dies: methods, prompts and journals see an
+engine that answers many requests at once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class RayEngine(Engine):
 
     Remote nodes need this package, with the engine's extra and of the same version, the files that
     settings name by path, and in their environment the keys that an engine reads from there. A
-    worker counts as no CPU; Ray gives each OMP_NUM_THREADS=1 where the environment does not say.
+    worker counts as no CPU; Ray gives each OMP_NUM_THREADS=1 where the environment sets none.
 
     Args:
         engine: an engine's name, or a function without arguments that makes one and can be
@@ -79,7 +79,7 @@ class RayEngine(Engine):
 
         Raises:
             EngineError: the engine cannot answer it, or was closed meanwhile.
-            ModelError: Ray cannot be had, a worker dies again and again, the engine's model cannot
+            ModelError: Ray cannot be used, a worker dies again and again, the engine's model cannot
                 be used, or the engine is closed.
             SettingsError: the cluster has too few GPUs, or the engine refuses an argument.
             RuntimeError: a defect in a worker, named with its exception.

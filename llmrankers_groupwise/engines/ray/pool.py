@@ -25,11 +25,11 @@ __all__ = ["Pool"]
 logger = logging.getLogger(__name__)
 
 _DEATHS = 3
-"""A worker that dies so often with no answer in between ends the run."""
+"""A worker that dies this number of times with no answer in between ends the run."""
 
 _REQUEST_DEATHS = 10
-"""A request that so many workers died with is not asked again: it may be what kills them. More
-than _DEATHS, as most requests are open by chance when a worker dies."""
+"""A request is not asked again once this number of workers died with it: it may be what kills them.
+More than _DEATHS, as most requests are open by chance when a worker dies."""
 
 _PATIENCE = 30.0
 """Seconds that the first requests wait for all workers, and after which a wait is looked into."""
@@ -44,13 +44,13 @@ _CLOSING = 10.0
 
 @dataclass(eq=False)
 class _Slot:
-    """A place for a worker: for an actor, and after its death for the next.
+    """A slot for a worker: for an actor, and after its death for the next.
 
     Attributes:
         actor: the present one.
         up: whether it has come up.
         open: requests that were sent and not answered.
-        deaths: of actors of this place since the last answer.
+        deaths: of actors of this slot since the last answer.
     """
 
     actor: Any = None
@@ -97,7 +97,7 @@ class Pool:
         Raises:
             EngineError: the engine cannot answer it, too many workers died with it, or the pool
                 was closed meanwhile.
-            ModelError: no worker can be had, or one dies again and again.
+            ModelError: no worker can be started, or one dies again and again.
             RuntimeError: a defect in a worker.
         """
         task = asyncio.current_task()
@@ -204,13 +204,13 @@ class Pool:
         return task
 
     async def _come_up(self, slot: _Slot) -> None:
-        """Put an actor into the place."""
+        """Put an actor into the slot."""
         from ray.exceptions import RayError, RayTaskError
 
         await asyncio.sleep(_PAUSE * max(0, slot.deaths - 1))
         try:
             slot.actor = make_worker(self._make, self.gpus or 0)
-            refusal = await self._placed(result(slot.actor.ready.remote()))
+            refusal = await self._wait_for(result(slot.actor.ready.remote()))
             if refusal is not None:
                 raise refusal
         except RayTaskError as error:
@@ -223,7 +223,7 @@ class Pool:
             slot.up = True
             self._news.set()
 
-    async def _placed(self, ready: Coroutine[Any, Any, Any]) -> Any:
+    async def _wait_for(self, ready: Coroutine[Any, Any, Any]) -> Any:
         """The result of waiting for an actor, as long as the cluster has room for it.
 
         Raises:
@@ -256,8 +256,8 @@ class Pool:
         elif slot.deaths >= _DEATHS:
             self._fail(
                 ModelError(
-                    f"a Ray worker died {slot.deaths} times without an answer in between; Ray says "
-                    f"of the last time: {on_one_line(error)}"
+                    f"a Ray worker died {slot.deaths} times without an answer in between; Ray's "
+                    f"last message: {on_one_line(error)}"
                 )
             )
         else:

@@ -17,7 +17,7 @@ from llmrankers_groupwise.errors import ModelError
 __all__ = ["Cache", "cache_argument", "windows_of"]
 
 _KEEPING_TOKENS = frozenset({"DynamicLayer", "DynamicSlidingWindowLayer"})
-# Of some, transformers 5.0 has caches of the models' own, and takes them for layers of attention.
+# For some, transformers 5.0 has the models' own caches, and takes them for layers of attention.
 _REFUSED_LAYERS = frozenset({"chunked_attention", "conv", "linear_attention", "mamba"})
 _CACHE_ARGUMENTS = ("cache", "past_key_values")
 _KEEPING_NOTHING = "DummyLayer"  # those of Gemma 3n that read another layer's keys and values
@@ -69,7 +69,7 @@ def cache_argument(network: Any) -> str:
 
 
 def _forward_parameters(network: Any) -> Mapping[str, inspect.Parameter]:
-    """What a model's forward takes: its class's, as trainers put another in the model's place.
+    """What a model's forward takes: its class's, as trainers put another on the model.
 
     The wrapper that peft puts around a model hides it, too.
     """
@@ -106,7 +106,7 @@ class Cache:
         self._columns: list[list[int]] = [[] for _ in range(rows)]
 
     def feed(self, rows: Sequence[Sequence[int]], keep: int) -> torch.Tensor:
-        """Logits behind the last `keep` tokens of each row: float32, (rows, keep, vocabulary)."""
+        """Logits after the last `keep` tokens of each row: float32, (rows, keep, vocabulary)."""
         width = max(keep, *map(len, rows))
         start = self._mask.shape[1]
         ids = [[0] * (width - len(row)) + list(row) for row in rows]
@@ -154,12 +154,12 @@ class Cache:
             return self._mask
         order = torch.arange(self._mask.shape[1], device=self._mask.device)
         full = self._mask.bool()[:, None] & (order <= order[-width:, None])
-        places = self._mask.cumsum(dim=1)
+        positions = self._mask.cumsum(dim=1)
         masks = {}
         for kind, window in self._windows.items():
             seen = full
             if window is not None:
-                seen = full & (places[:, None] > places[:, -width:, None] - window)
+                seen = full & (positions[:, None] > positions[:, -width:, None] - window)
             masks[kind] = self._as_mask(seen[:, None])
         return masks if len(masks) > 1 else masks.popitem()[1]
 

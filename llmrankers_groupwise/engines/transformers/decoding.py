@@ -1,6 +1,6 @@
 """Decoding many dialogues side by side on one key-value cache, with PyTorch.
 
-A form behind a reasoning continues from the cache, so that the prompt is paid once.
+A form after a reasoning continues from the cache, so that the prompt is paid once.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Row:
     """A dialogue under way.
 
     `unfed` holds the tokens that the cache lacks, at first the prompt; `turn` the tokens of the
-    assistant's turn, and `text` what they say.
+    assistant's turn, and `text` their text.
     """
 
     prompt: Sequence[int]
@@ -86,7 +86,7 @@ class _Batch(Cache):
 
     def feed(self, rows: Sequence[Sequence[int]], keep: int) -> torch.Tensor:
         if self._stopped():
-            raise EngineError("the engine was closed, or nobody waits for the reply")
+            raise EngineError("the engine was closed, or the reply is no longer wanted")
         return super().feed(rows, keep)
 
 
@@ -101,7 +101,7 @@ def run_dialogues(
         stopped: asked before each pass over the model.
 
     Raises:
-        EngineError: `stopped` said so.
+        EngineError: `stopped` returned True.
     """
     batch = _Batch(model.network, len(rows), stopped)
     active = list(rows)
@@ -124,7 +124,7 @@ def run_dialogues(
 
 
 def _take_back(model: Model, batch: Cache, index: int, row: Row) -> None:
-    """Make a row's tokens say the text that its step continues, and leave one to feed at least."""
+    """Cut a row's tokens to the text that its step continues; at least one is left to feed."""
     assert row.step is not None
     wanted = model.tokenizer.agreeing(row.turn, row.step.text)
     kept = common_beginning((row.turn, wanted))
@@ -178,7 +178,7 @@ def _write(model: Model, batch: Cache, rows: Sequence[Row]) -> None:
 
 
 def _new_text(tokenizer: ChatTokenizer, row: Row, tokens: Sequence[int]) -> str:
-    """What the tokens add to the turn's text; a first one may say more alone than in its place."""
+    """What the tokens add to the turn's text; a first one may be longer alone than in the turn."""
     assert row.step is not None
     whole = tokenizer.decode(row.turn)
     if whole.startswith(row.step.text):

@@ -75,7 +75,7 @@ class TransformersEngine(LocalPromptEngine):
             is by default CUDA, else Apple's MPS, else the CPU. engine_args: dtype ("auto":
             bfloat16 where a GPU computes in it, else float16; float32 on the CPU),
             attn_implementation, quantization ("int8" or "int4", by bitsandbytes), device_map,
-            revision, trust_remote_code, max_model_len (as the model's files say),
+            revision, trust_remote_code, max_model_len (as in the model's files),
             max_batch_tokens (tokens of a micro-batch: prompts with their padding and up to 2,048
             of each answer; by default 32,768, on the CPU of no more than 4,096 in prompts; halved
             for good where memory runs out), max_batch (64 requests gathered at a time),
@@ -177,8 +177,7 @@ class TransformersEngine(LocalPromptEngine):
             import torch  # noqa: F401
         except ImportError as error:
             raise MissingDependencyError(
-                "engine transformers needs PyTorch: pip install "
-                "'llmrankers-groupwise[transformers]'"
+                "engine transformers needs PyTorch", "transformers"
             ) from error
         by_length = sorted(range(len(jobs)), key=lambda index: -_length(jobs[index]))
         answers: dict[int, Reply | Exception] = {}
@@ -192,7 +191,7 @@ class TransformersEngine(LocalPromptEngine):
                 continue  # again, smaller
             answers.update(zip(batch, replies, strict=True))
             del by_length[: len(batch)]
-        closed = EngineError("the engine was closed, or nobody waits for the reply")
+        closed = EngineError("the engine was closed, or the reply is no longer wanted")
         return [answers.get(index, closed) for index in range(len(jobs))]
 
     def _fitting(self, jobs: Sequence[_Job]) -> int:

@@ -21,8 +21,8 @@ class Part:
 
     Attributes:
         fixed: token ids of the text before it, as far as all choices have them in common.
-        choices: the token ids of each choice behind them.
-        ends: ids of tokens that the text behind the slot can begin with.
+        choices: the token ids of each choice after them.
+        ends: ids of tokens that the text after the slot can begin with.
     """
 
     fixed: list[int]
@@ -39,10 +39,10 @@ class Part:
         """The probability of each choice, exactly, and the index of the one to go on with.
 
         Args:
-            logits: tensor (1 or 2, vocabulary): behind the fixed text and, where two choices have
-                their first token in common, behind that token. A longer choice's probability is
+            logits: tensor (1 or 2, vocabulary): after the fixed text and, where two choices have
+                their first token in common, after that token. A longer choice's probability is
                 the product of its tokens', a shorter one's that of its token times that of the
-                text behind it, all relative to what the form allows there.
+                text after it, all relative to what the form allows there.
 
         Going on follows the more probable token, then the more probable way on from it, as greedy
         decoding under the form does.
@@ -86,20 +86,20 @@ class FormTokens:
     @functools.lru_cache(maxsize=256)  # noqa: B019  one object for the life of an engine
     def _parts(self, form: ScoreForm) -> tuple[Part, ...]:
         parts: list[Part] = []
-        for before, behind in zip(form.fixed, form.fixed[1:], strict=False):
+        for before, after in zip(form.fixed, form.fixed[1:], strict=False):
             anchor = "0" if parts else "\n"
             fixed, choices = self._split(anchor, before, form.choices)
-            parts.append(Part(fixed, choices, self._beginnings(behind)))
+            parts.append(Part(fixed, choices, self._beginnings(after)))
         return tuple(parts)
 
     def _split(
         self, anchor: str, before: str, choices: Sequence[str]
     ) -> tuple[list[int], tuple[tuple[int, ...], ...]]:
-        """The tokens that all choices have in common behind the anchor, and those of each."""
+        """The tokens that all choices have in common after the anchor, and those of each."""
         encode = self._tokenizer.encode
         skipped = encode(anchor)
         whole = [encode(anchor + before + choice) for choice in choices]
-        if any(ids[: len(skipped)] != skipped for ids in whole):  # the anchor does not stand alone
+        if any(ids[: len(skipped)] != skipped for ids in whole):  # the anchor is no own token
             skipped, whole = [], [encode(before + choice) for choice in choices]
         common = min(common_beginning(whole), min(map(len, whole)) - 1)
         split = tuple(tuple(ids[common:]) for ids in whole)

@@ -64,9 +64,9 @@ def load_model(
         kwargs["attn_implementation"] = args["attn_implementation"]
     if args["quantization"]:
         kwargs["quantization_config"] = _quantization(args["quantization"])
-    placed = args["device_map"] or (device if args["quantization"] else None)
-    if placed:
-        kwargs["device_map"] = placed
+    device_map = args["device_map"] or (device if args["quantization"] else None)
+    if device_map:
+        kwargs["device_map"] = device_map
     name = str(settings.model_name_or_path)
     try:
         network = AutoModelForCausalLM.from_pretrained(name, **kwargs)
@@ -79,7 +79,7 @@ def load_model(
         ) from error
     if settings.lora_name_or_path:
         network = _with_adapter(network, settings.lora_name_or_path, settings.cache_dir)
-    if not placed:
+    if not device_map:
         network = _moved(network, device)
     network = network.train(mode=False)
     windows_of(network)  # raises if decoding cannot be done with it
@@ -115,7 +115,7 @@ def resolved_dtype(given: Any, device: str) -> torch.dtype:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on a GPU or on the CPU."""
+    """Whether an exception means that memory ran out, on a GPU or on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(each in str(error) for each in _NO_MEMORY)
@@ -147,9 +147,7 @@ def _with_adapter(network: Any, adapter: str, cache_dir: str | None) -> Any:
     try:
         from peft import PeftModel
     except ImportError as error:
-        raise MissingDependencyError(
-            "a LoRA adapter needs peft: pip install 'llmrankers-groupwise[transformers]'"
-        ) from error
+        raise MissingDependencyError("a LoRA adapter needs peft", "transformers") from error
     check_adapter(adapter, network.config.get_text_config(decoder=True), cache_dir)
     try:
         with warnings.catch_warnings():

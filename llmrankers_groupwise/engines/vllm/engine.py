@@ -2,7 +2,7 @@
 
 Requests go to vLLM's asynchronous engine as token ids. A form is constrained by a regular
 expression, and its probabilities are read from the tokens' log probabilities; what these leave
-open about 1 and 10 is asked by one more token. Whatever continues a prompt, a form behind a
+open about 1 and 10 is asked by one more token. Whatever continues a prompt, a form after a
 reasoning too, finds it in vLLM's prefix cache.
 """
 
@@ -55,7 +55,7 @@ _SPEED_ARGS = (
     "cpu_offload_gb", "download_dir", "disable_log_stats",
     "disable_custom_all_reduce", "async_scheduling", "max_loras",
 )  # fmt: skip
-_TOP = 20  # log probabilities of a token; a form allows eleven choices in a place
+_TOP = 20  # log probabilities of a token; a form allows eleven choices in a slot
 
 
 class VllmEngine(LocalPromptEngine):
@@ -203,9 +203,9 @@ class VllmEngine(LocalPromptEngine):
                     vllm,
                     slot,
                     [*before[: start + slot.position], *self._one(slot, output.logprobs)],
-                    behind,
+                    after,
                 )
-                for slot, behind in zip(slots, form.fixed[1:], strict=True)
+                for slot, after in zip(slots, form.fixed[1:], strict=True)
             )
         )
         asked_more = sum(self._unsure(slot) for slot in slots)
@@ -216,7 +216,7 @@ class VllmEngine(LocalPromptEngine):
         return bool((MAX_SCORE - 1) * slot.unsplit > self._own["ten_tolerance"])
 
     async def _row(
-        self, vllm: Vllm, slot: Slot, before: Sequence[int], behind: str
+        self, vllm: Vllm, slot: Slot, before: Sequence[int], after: str
     ) -> tuple[float, ...]:
         """The slot's probabilities; whether a "1" goes on to 10 is asked where it matters.
 
@@ -224,13 +224,13 @@ class VllmEngine(LocalPromptEngine):
             vllm: is asked.
             slot: as read from what vLLM wrote.
             before: all token ids up to the "1" that it may begin with.
-            behind: the form's text behind it.
+            after: the form's text after it.
         """
         if not self._unsure(slot):
             return slot.row()
         output = await vllm.generate(
             before,
-            regex=f"0?{literal(behind)}",
+            regex=f"0?{literal(after)}",
             temperature=0.0,
             max_tokens=1,
             logprobs=_TOP,
@@ -244,7 +244,7 @@ class VllmEngine(LocalPromptEngine):
         return [number for number in offered if texts.get(number) == slot.one][:1]
 
     def _token(self, position: Mapping[int, Any]) -> Token:
-        """A written token, the first of its position, by what the tokenizer says it means."""
+        """A written token, the first of its position, by its text in the tokenizer."""
         texts = self._prompter.tokenizer.texts
         probabilities: dict[str, float] = {}
         for number, each in position.items():
@@ -253,7 +253,7 @@ class VllmEngine(LocalPromptEngine):
         return Token(texts.get(next(iter(position)), ""), probabilities)
 
     def _start(self) -> Vllm:
-        """vLLM, behind what is quicker to go wrong."""
+        """vLLM, after the steps that fail faster."""
         if self._closed:
             raise ModelError("the engine is closed; make another")
         _ = self._prompter.tokenizer
@@ -263,7 +263,7 @@ class VllmEngine(LocalPromptEngine):
 
 
 class _Turn:
-    """The tokens of a prompt and of what the assistant wrote behind it."""
+    """The tokens of a prompt and of what the assistant wrote after it."""
 
     def __init__(self, tokenizer: ChatTokenizer, prompt: Sequence[int]) -> None:
         self._tokenizer = tokenizer
@@ -280,5 +280,5 @@ class _Turn:
         self._written += token_ids
 
     def continue_to(self, text: str) -> None:
-        """Make what is written say this text, with as many tokens as before as agree with it."""
+        """Make `text` what is written; tokens that agree with it are kept, as many as possible."""
         self._written = self._tokenizer.agreeing(self._written, text)

@@ -55,7 +55,7 @@ class Vllm:
     async def generate(
         self, token_ids: Sequence[int], *, regex: str | None = None, **sampling: Any
     ) -> Any:
-        """What vLLM writes behind these tokens: its CompletionOutput.
+        """What vLLM writes after these tokens: its CompletionOutput.
 
         Args:
             token_ids: the prompt.
@@ -96,7 +96,7 @@ class Vllm:
             if self._closed:
                 raise EngineError("the engine was closed") from error
             if isinstance(error, EngineDeadError):
-                raise ModelError("vLLM has died; its own messages say why") from error
+                raise ModelError("vLLM has died; its own messages tell why") from error
             raise EngineError(f"vLLM refuses the request: {_line(error)}") from error
         finally:
             self._open.discard(reading)
@@ -153,9 +153,7 @@ def _started(settings: EngineSettings, args: Mapping[str, Any]) -> Any:
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
     except ImportError as error:
-        raise MissingDependencyError(
-            f"engine vllm needs vLLM ({error}): pip install 'llmrankers-groupwise[vllm]'"
-        ) from error
+        raise MissingDependencyError(f"engine vllm needs vLLM ({error})", "vllm") from error
     for name, ours in _OURS.items():
         if name in args:
             raise SettingsError(f"engine_args has {name!r}: give it by {ours}")

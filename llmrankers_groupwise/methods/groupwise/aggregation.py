@@ -68,7 +68,7 @@ def reciprocal_rank(
     """Reciprocal rank fusion, 1 / (60 + rank), of the repeats and of the first stage.
 
     Each repeat ranks the documents that it asked about: by mean score, equal ones in first-stage
-    order, those of failed groups at their places. A document's reciprocals are averaged over the
+    order, those of failed groups at their ranks. A document's reciprocals are averaged over the
     repeats that scored it, rather than summed, so that a missing score is not one of zero; the
     first stage joins by its weight (Cormack et al., SIGIR 2009).
     """

@@ -1,9 +1,9 @@
 """Scores of different groups made comparable, before they are merged: all pure.
 
 A language model scores a group's documents by comparison with each other, so its scores shift from
-group to group, and are spread more or less. A calibration replaces the scores of judged groups, and
-leaves everything else as it is: who was judged with whom, what is missing, which group failed.
-Whatever merges scores (`fusion`) then goes on as before. Scores and results are rounded to 1e-9, so
+group to group, and are spread more or less. A calibration replaces the scores of scored groups, and
+leaves everything else as it is: who shared a group, what is missing, which group failed. Whatever
+merges scores (`fusion`) then goes on as before. Scores and results are rounded to 1e-9, so
 that those which are equal but for the order of a sum are equal, and stay so when they are spread.
 
 Positions are 0-based first-stage ranks.
@@ -37,9 +37,9 @@ Calibration = Literal[
 ]  # fmt: skip
 """How scores of different groups are made comparable.
 
-none: they are taken as they are; right where the judge has one scale for all groups.
+none: they are taken as they are; right where the model has one scale for all groups.
 zscore: less the group's mean, divided by its standard deviation; 0 where all are equal. Right where
-    groups are alike and judged on different scales. What a group was worth as a whole is lost.
+    groups are alike and scored on different scales. What a group was worth as a whole is lost.
 minmax: scaled to 0..1 in each group; 0.5 where all are equal. As zscore, by the extremes alone.
 random_effects: of each group's mean, as much is taken off as the means of groups differ by more
     than chance (one-way random effects; Efron and Morris, JASA 70, 1975). Nothing where there is
@@ -50,7 +50,7 @@ shared_shift: a shift for each group, by least squares over the documents that i
 shared_scale: a shift and a factor for each group, by the same documents.
 borda: the share of its group that a document beats, a tie counting half; 0.5 alone. Scores count as
     an order only. (Reciprocal ranks are a fusion: "rrf".)
-bradley_terry: strengths of which the judge's comparisons within groups are most likely (Bradley and
+bradley_terry: strengths of which the model's comparisons within groups are most likely (Bradley and
     Terry, Biometrika 39, 1952), a tie counting half a win for both, drawn towards the documents'
     scores where comparisons are few; it is on a scale of its own.
 """
@@ -107,7 +107,7 @@ def calibrated(
 def variances(n: int, scored: Sequence[ScoredGroup]) -> list[float | None]:
     """How much a document's scores differ from group to group: their sample variance.
 
-    By position; None where a document has fewer than two scores. It is the judge's confidence
+    By position; None where a document has fewer than two scores. It is the model's confidence
     turned round: 0 for a document that is scored alike in every company.
     """
     scores: list[list[float]] = [[] for _ in range(n)]
@@ -124,7 +124,7 @@ def shrunk(
 
     c is how many scores a document has, s their merged score, w the weight in scores, and p the
     least-squares line of all scores over -ln(1 + position). So a first stage that does not agree
-    with the judge draws everything to one value and changes no order among documents with equal
+    with the model draws everything to one value and changes no order among documents with equal
     c, and a document with many scores stays near them (Efron and Morris, JASA 70, 1975).
 
     Args:

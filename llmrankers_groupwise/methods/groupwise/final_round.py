@@ -1,8 +1,8 @@
 """Groups that follow from the scores of a first round, and what they change: all pure.
 
-One round gives each document one place among the few that it met. A second one compares those
-directly that the result depends on: a few calls more, where another repeat would ask about every
-document again. Positions are 0-based first-stage ranks, places are 0-based ranks in an order.
+One round ranks each document among the few in its group. A second one directly compares those
+that the result depends on: a few calls more, where another repeat would ask about every document
+again. Positions are 0-based first-stage ranks, indexes are 0-based ranks in an order.
 """
 
 from __future__ import annotations
@@ -41,18 +41,17 @@ def check_final_round(group_size: int, final_round: int, final_calls: int, bound
 def rank_spans(
     n: int, *, final_round: int, boundary: int, group_size: int
 ) -> list[tuple[int, int]]:
-    """The places [start, end) that a second round asks about, the final's first.
+    """The index spans [start, end) that a second round asks about, the final's first.
 
-    None is empty, and no place is in two: scores of two second groups could not be compared.
+    None is empty, and no index is in two: scores of two second groups could not be compared.
 
-    The final is the first `final_round` places: there a measure like nDCG@10 is decided, and the
-    best documents of different groups have not met yet. The boundary group are the `group_size`
-    places around rank `boundary`: whoever only needs the right set of the best k, to read it or to
-    hand it on, gains from those near the border alone, as an error between ranks 1 and 2 does not
-    matter then.
+    The final is the first `final_round` documents: there a measure like nDCG@10 is decided, and the
+    best documents of different groups have not met yet. The boundary group is the `group_size`
+    documents around rank `boundary`. If only the set of the best k matters, as for reading or for a
+    next stage, only those near the border count: an error between ranks 1 and 2 changes nothing.
 
     Args:
-        n: how many places there are.
+        n: how many documents the order has.
         final_round: how many of the best, 0 for none.
         boundary: the rank k, counted from 1, 0 for none.
         group_size: the most documents of one call.
@@ -82,7 +81,7 @@ def final_round_groups(
         order: positions, best first by the first round.
         askable: those that can be asked about; a group has at least two of them.
         final_round: how many of the best are asked about as one group; see `rank_spans`.
-        final_calls: how often, each time in another order, as a judge may be biased by the
+        final_calls: how many times, each in another order, as a model may be biased by the
             order that it reads. A call costs one, whatever the list; a repeat costs one a group.
         boundary: a rank around which one group is asked about.
         group_size: the most documents of one call.
@@ -114,26 +113,26 @@ def final_round_groups(
 def rerank_spans(
     order: Sequence[int],
     scores: Sequence[float | None],
-    places: Sequence[tuple[int, int]],
+    spans: Sequence[tuple[int, int]],
     scored: Sequence[ScoredGroup],
     ties: Sequence[int] | None = None,
 ) -> list[int]:
-    """An order in which the documents of each span of places were sorted again among themselves.
+    """An order in which the documents of each span were sorted again among themselves.
 
-    Scores of a second round say nothing of who was not in it: a document that does worse among the
-    best is not thereby worse than one that was not there. For the same reason a document that was
-    asked about again in vain keeps its place.
+    Scores of a second round do not apply to documents outside it: a document that does worse among
+    the best is not thereby worse than one that was not there. For the same reason a document
+    that was asked about again in vain keeps its rank.
 
     Args:
         order: positions, best first by the first round.
         scores: by position, both rounds' merged.
-        places: as of `rank_spans`.
+        spans: as of `rank_spans`.
         scored: the second round's groups.
         ties: as in `scores.ranked_positions`.
     """
     found = list(order)
     again = {each.group.members[label - 1] for each in scored for label in each.scores.scores}
     known = [score if x in again else None for x, score in enumerate(scores)]
-    for start, end in places:
+    for start, end in spans:
         found[start:end] = ranked_positions(found[start:end], known, ties)
     return found

@@ -19,7 +19,7 @@ from llmrankers_groupwise.types import Group
 __all__ = ["Strategy", "anchor_positions", "check_grouping", "make_groups"]
 
 Strategy = Literal["random", "strided", "sorted", "mixed", "snake"]
-"""Who is judged together.
+"""Which documents share a group.
 
 random: every group is a sample of the list, so groups differ by chance only, and repeats are
     independent (GroupRank, arXiv 2511.11653); but chance may put many relevant documents together.
@@ -60,8 +60,8 @@ def make_groups(
             "sorted" keeps neighbours together; "mixed" is strided in the first repeat and random
             in the following ones. Repeats after the first deal anew within each rank band
             ("strided", "snake"), or show the same groups in another order ("sorted").
-        anchors: how many candidates are in every group; see `anchor_positions`. They stand at the
-            same labels in all groups of a repeat, so that what a judge makes of labels is the same
+        anchors: how many candidates are in every group; see `anchor_positions`. They have the
+            same labels in all groups of a repeat, so that a model's bias towards labels is the same
             for all. Where one group holds everything there are none.
         seed: with the repeat and the query's text, what the shuffling follows from.
         query: the query's text.
@@ -92,8 +92,8 @@ def make_groups(
 def anchor_positions(n: int, anchors: int) -> list[int]:
     """The positions, ascending, of the documents that all groups share.
 
-    They are the middles of so many equal bands of the list, so that some are likely to be relevant
-    and others not: a shift can be had from any document, a scale only from those that lie apart.
+    They are the middles of equal bands of the list, so that some are likely to be relevant and
+    others not: any document shows a shift, but only documents that lie apart show a scale.
     """
     return [(2 * each + 1) * n // (2 * anchors) for each in range(anchors)]
 
@@ -138,7 +138,7 @@ def _windows(order: Sequence[int], count: int, overlap: int) -> list[list[int]]:
 
 
 def _inserted(window: Sequence[int], shared: Sequence[int], room: int) -> list[int]:
-    """A window with the shared ones between its members, evenly and at the same places in all.
+    """A window with the shared ones between its members, evenly and at the same indexes in all.
 
     Args:
         window: a group's own members.

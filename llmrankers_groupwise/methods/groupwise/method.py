@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from llmrankers_groupwise.errors import SettingsError
-from llmrankers_groupwise.methods import base as judging
+from llmrankers_groupwise.methods import base as scoring
 from llmrankers_groupwise.methods.base import ranking_by_scores
 from llmrankers_groupwise.methods.groupwise.aggregation import (
     Fusion,
@@ -52,7 +52,7 @@ from llmrankers_groupwise.types import (
 
 __all__ = ["GroupwiseOptions", "GroupwiseSettings", "groupwise"]
 
-_UNCHANGED = 2  # so many repeats in turn must leave the best documents as they were
+_UNCHANGED = 2  # this number of repeats in turn must leave the best documents as they were
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,7 @@ class GroupwiseSettings(GroupwiseOptions):
 
     @property
     def value_name(self) -> str:
-        """What a reply says of a document."""
+        """What a reply gives for a document."""
         return "score"
 
     @property
@@ -139,7 +139,7 @@ class GroupwiseSettings(GroupwiseOptions):
         return self.calibration == "bradley_terry"
 
     def sorted_again(self, n: int) -> list[tuple[int, int]]:
-        """The places [start, end) of n that the second round sorts again; see `rerank_spans`."""
+        """The index spans [start, end) of n that the second round sorts; see `rerank_spans`."""
         return rank_spans(
             n,
             final_round=self.final_round,
@@ -163,14 +163,14 @@ async def groupwise(
     """Score all groups of all repeats in one round, and merge.
 
     Candidates come best first by the first stage; those without text are not asked about and
-    keep their place. The ranking holds every candidate once.
+    keep their rank. The ranking holds every candidate once.
     """
     groups = _groups(query, candidates, settings)
     rng = seeded(settings.seed, "ties", query.text)
     ties = tie_order([str(each.doc_id) for each in candidates], settings.ties, rng)
 
     async def score_groups(groups: Sequence[Group]) -> list[ScoredGroup]:
-        return await judging.score_groups(query, candidates, groups, ask, settings)
+        return await scoring.score_groups(query, candidates, groups, ask, settings)
 
     def merged(scored: Sequence[ScoredGroup]) -> _Merged:
         comparable = calibrated(scored, settings.calibration)
@@ -260,7 +260,7 @@ async def _until_stable(
     score_groups: Callable[[Sequence[Group]], Awaitable[list[ScoredGroup]]],
     best_of: Callable[[Sequence[ScoredGroup]], list[int]],
 ) -> list[ScoredGroup]:
-    """Judge the groups repeat by repeat, until the best documents no longer change.
+    """Score the groups repeat by repeat, until the best documents no longer change.
 
     A repeat in which a group failed changes less for that reason alone, and proves nothing.
     """

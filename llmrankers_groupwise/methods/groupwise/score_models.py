@@ -14,7 +14,7 @@ Rows = Sequence[Mapping[int, float]]
 
 _ROUNDS = 50
 _FACTORS = (0.25, 4.0)
-_LEAST = 1e-9  # a smaller standard deviation is one of equal scores
+_LEAST = 1e-9  # a smaller standard deviation means equal scores
 _PRIOR = 1.0  # of a document's own score, against one comparison with another document
 
 
@@ -96,10 +96,10 @@ def bradley_terry(rows: Rows) -> list[dict[int, float]]:
     import numpy as np
 
     positions = sorted({position for row in rows for position in row})
-    places = {position: place for place, position in enumerate(positions)}
-    wins: Any = np.zeros((len(places), len(places)))
+    indexes = {position: index for index, position in enumerate(positions)}
+    wins: Any = np.zeros((len(indexes), len(indexes)))
     for row in rows:
-        own = np.array([places[x] for x in row], int)
+        own = np.array([indexes[x] for x in row], int)
         given = np.array(list(row.values()), float)
         beats = (given[:, None] > given) + 0.5 * (given[:, None] == given)
         np.fill_diagonal(beats, 0.0)
@@ -120,7 +120,7 @@ def bradley_terry(rows: Rows) -> list[dict[int, float]]:
         strength += step / max(1.0, float(np.abs(step).max(initial=0.0)))
         if np.abs(step).max(initial=0.0) < 1e-10:
             break
-    return [{x: float(strength[places[x]]) for x in row} for row in rows]
+    return [{x: float(strength[indexes[x]]) for x in row} for row in rows]
 
 
 def _standardised(values: Sequence[float]) -> Any:

@@ -49,6 +49,7 @@ function chosen() {
 
 replace("measure", report.measures.map((measure) => el("option", { value: measure }, measure)));
 drawAbout();
+drawSettings();
 drawMeans();
 drawOutcomes();
 drawCosts();

@@ -2,13 +2,29 @@
 
 const LEVEL = 0.05;
 
+const NAMED = 4;
+
 function drawAbout() {
   const count = report.query_ids.length;
+  const names = report.runs.slice(0, NAMED).map((run) => run.name);
+  if (report.runs.length > NAMED) names.push(`${report.runs.length - NAMED} more`);
+  byId("title").textContent = `Comparison of ${names.slice(0, -1).join(", ")}${names.length > 1 ? " and " : ""}${names.at(-1)}`;
   byId("about").append(
     `${plural(report.runs.length, "run")}, ${plural(count, "judged query", "judged queries")}, baseline `,
-    el("bdi", {}, report.baseline));
+    el("bdi", {}, report.baseline), `, ${report.date}`);
   document.title = `Comparison of ${report.runs.map((run) => run.name).join(", ")}`;
   replace("notices", report.runs.flatMap(oddities).concat(report.notes).map((note) => el("li", {}, note)));
+}
+
+/** Methods, models, and the settings that differ from run to run. */
+function drawSettings() {
+  const { differ, same } = report.settings;
+  if (!differ.length) return;
+  const rows = differ.map(([name, values]) => [name, ...values.map((value) => value ?? unknown())]);
+  replace("differ", table("Settings that differ", ["setting", ...report.runs.map((_, number) => el("th", { scope: "col" }, runName(number)))], rows, { class: "texts" }));
+  byId("same").textContent = same.map(([name, value]) => `${name} ${value}`).join("; ");
+  byId("same-settings").hidden = !same.length;
+  byId("settings").hidden = false;
 }
 
 /** What a reader of a run's figures should know. */

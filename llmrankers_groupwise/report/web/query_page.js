@@ -83,7 +83,7 @@ function legend(detail) {
   const grades = [...new Set(detail.grades.filter((grade) => grade !== null))].sort((a, b) => b - a);
   const highest = highestGrade(detail);
   return el("p", { class: "legend" }, "Judgements: ", grades.map((grade) => [gradeMark(grade, highest), " "]).flat(),
-    gradeMark(null, highest), " not judged. Movement: ▲ up, ▼ down by so many places, = as before, new: not in the other list as far as shown.",
+    gradeMark(null, highest), " not judged. Movement: ▲ up, ▼ down by this number of ranks, = as before, new: not in the other list as far as shown.",
     " A document opens its passage; arrow keys go from one to the next.");
 }
 
@@ -115,7 +115,7 @@ function movement(before, doc, rank) {
   if (!before) return null;
   if (!before.has(doc)) return el("span", { class: "move" }, "new");
   const by = before.get(doc) - rank;
-  if (by === 0) return el("span", { class: "move muted", title: "at the same place" }, "=");
+  if (by === 0) return el("span", { class: "move muted", title: "at the same rank" }, "=");
   return el("span", { class: `move ${by > 0 ? "better" : "worse"}` }, el("span", { "aria-hidden": "true" }, by > 0 ? "▲" : "▼"),
     el("span", { class: "unseen" }, by > 0 ? "up " : "down "), whole(Math.abs(by)));
 }
@@ -136,7 +136,8 @@ function documentEntry(detail, doc, rank, before, facts) {
   const body = el("div", { class: "passage", dir: "auto" });
   const summary = el("summary", { "data-doc": doc },
     el("span", { class: "rank" }, whole(rank + 1)), gradeMark(detail.grades[doc], highestGrade(detail)),
-    el("bdi", { class: "doc" }, detail.docs[doc]), movement(before, doc, rank));
+    el("bdi", { class: "doc" }, detail.docs[doc]), movement(before, doc, rank),
+    detail.beginnings[doc] ? el("span", { class: "beginning muted", dir: "auto" }, detail.beginnings[doc]) : null);
   summary.addEventListener("focus", () => markSame(doc));
   summary.addEventListener("mouseenter", () => markSame(doc));
   const entry = el("details", {}, summary, body);

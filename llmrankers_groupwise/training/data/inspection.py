@@ -119,7 +119,7 @@ def inspect_training_set(
 
 
 def _kinds(path: Path) -> list[Kind]:
-    """Which rows there are: of a folder by its files, of a file by its first line."""
+    """Which rows there are: a folder's by its files, a file's by its first line."""
     if path.is_dir():
         found = [kind for kind in ROW_FILES if (path / ROW_FILES[kind]).is_file()]
         return [kind for kind in ("sft", "rl") if kind in found] or ["sft"]

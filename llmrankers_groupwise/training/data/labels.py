@@ -1,8 +1,8 @@
 """From a ranked list to training lists: pool, fused labels, gold scores, sub-lists (pure).
 
-GroupRank (arXiv 2511.11653v3, section on data synthesis). Two teachers judge a pool of documents
-once; sub-lists of many sizes are cut from the label order that they agree on, so that a pool costs
-two judgements, whatever number of training lists comes of it.
+GroupRank (arXiv 2511.11653v3, section on data synthesis). Two teachers score a pool of documents
+once; sub-lists of many sizes are cut from the label order that they agree on, so that a pool is
+scored twice, whatever number of training lists comes of it.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def pool_ranks(n: int, rng: random.Random, *, top: int, sampled: int, deepest: i
     Args:
         n: how many there are.
         rng: draws the sample.
-        top: so many of the best are always in it.
-        sampled: so many are drawn from those behind, down to rank `deepest`.
+        top: how many of the best are always in it.
+        sampled: how many are drawn from those after them, down to rank `deepest`.
         deepest: counted from 1.
 
     Raises:
@@ -59,10 +59,10 @@ def pool_ranks(n: int, rng: random.Random, *, top: int, sampled: int, deepest: i
     if not (top >= 0 and sampled >= 0 and top + sampled >= 1 and deepest >= top):
         raise SettingsError(
             f"a pool of the top {top} and {sampled} more down to rank {deepest} cannot be: give "
-            f"numbers from 0, at least one document, and a deepest rank behind the top ones"
+            f"numbers from 0, at least one document, and a deepest rank after the top ones"
         )
-    behind = range(top, min(n, deepest))
-    drawn = rng.sample(behind, min(sampled, len(behind)))
+    rest = range(top, min(n, deepest))
+    drawn = rng.sample(rest, min(sampled, len(rest)))
     return [*range(min(top, n)), *sorted(drawn)]
 
 
@@ -94,13 +94,13 @@ def gold_scores(labels: Sequence[float]) -> list[float]:
 
 def average_ranks(scores: Sequence[float]) -> list[float]:
     """Ranks from 1, the highest score first; equal scores share the mean of their ranks."""
-    order = sorted(range(len(scores)), key=lambda place: -scores[place])
+    order = sorted(range(len(scores)), key=lambda index: -scores[index])
     ranks = [0.0] * len(scores)
     start = 0
-    for _, group in itertools.groupby(order, key=lambda place: scores[place]):
+    for _, group in itertools.groupby(order, key=lambda index: scores[index]):
         tied = list(group)
-        for place in tied:
-            ranks[place] = start + (len(tied) + 1) / 2
+        for index in tied:
+            ranks[index] = start + (len(tied) + 1) / 2
         start += len(tied)
     return ranks
 
@@ -132,7 +132,7 @@ def drawn_size(shares: Mapping[int, float], largest: int, rng: random.Random) ->
 
 
 def interval_sample(n: int, size: int, rng: random.Random) -> list[int]:
-    """So many of n places in label order, one from each of `size` equal intervals, ascending.
+    """`size` of n indexes in label order, one from each of `size` equal intervals, ascending.
 
     So that a list spans the whole range of labels, whatever its size.
     """
@@ -166,10 +166,10 @@ class SubList:
     """A training list in prompt order.
 
     Attributes:
-        members: places in the pool's label order.
+        members: indexes in the pool's label order.
         gold: their scores 0..10.
-        relevant: whether each is relevant: of a groupwise list one of the best min(10, size // 2)
-            (our definition), of a setwise list the best.
+        relevant: whether each is relevant: in a groupwise list one of the best min(10, size // 2)
+            (our definition), in a setwise list the best.
     """
 
     members: tuple[int, ...]
@@ -183,9 +183,9 @@ class SubList:
 
 
 def sub_list(pool: Labelled, size: int, rng: random.Random) -> SubList:
-    """A list of this size by interval sampling, in an order that tells nothing."""
-    places = interval_sample(len(pool.doc_ids), size, rng)
-    return _shuffled(pool, places, min(10, size // 2), rng)
+    """A list of this size by interval sampling, in random order."""
+    indexes = interval_sample(len(pool.doc_ids), size, rng)
+    return _shuffled(pool, indexes, min(10, size // 2), rng)
 
 
 def setwise_list(pool: Labelled, size: int, rng: random.Random) -> SubList:
@@ -196,17 +196,17 @@ def setwise_list(pool: Labelled, size: int, rng: random.Random) -> SubList:
         size: documents of the list; fewer where not enough score lower.
         rng: draws the others, and the order.
     """
-    lower = [place for place, gold in enumerate(pool.gold) if gold < pool.gold[0]]
+    lower = [index for index, gold in enumerate(pool.gold) if gold < pool.gold[0]]
     others = rng.sample(lower, min(size - 1, len(lower)))
     return _shuffled(pool, [0, *others], 1, rng)
 
 
-def _shuffled(pool: Labelled, places: list[int], relevant: int, rng: random.Random) -> SubList:
-    """These places, best first, in an order that tells nothing; the first few are relevant."""
-    best = set(places[:relevant])
-    rng.shuffle(places)
+def _shuffled(pool: Labelled, indexes: list[int], relevant: int, rng: random.Random) -> SubList:
+    """These indexes, best first, in random order; the first `relevant` are relevant."""
+    best = set(indexes[:relevant])
+    rng.shuffle(indexes)
     return SubList(
-        tuple(places),
-        tuple(pool.gold[place] for place in places),
-        tuple(place in best for place in places),
+        tuple(indexes),
+        tuple(pool.gold[index] for index in indexes),
+        tuple(index in best for index in indexes),
     )

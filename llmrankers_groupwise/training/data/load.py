@@ -66,11 +66,11 @@ def load_rows(path: str | Path, kind: Literal["sft", "rl"]) -> TrainingRows:
         FileError: there is no such file, a line is damaged or lacks a column, rows are of two
             methods, or the folder's rows or prompt are not those that its manifest tells of.
     """
-    place = Path(path)
-    if not place.exists():
-        raise FileError("does not exist: give a folder that train synthesize made, or rows", place)
-    described = _manifest(place) if place.is_dir() else {}
-    file = place / ROW_FILES[kind] if described else place
+    path = Path(path)
+    if not path.exists():
+        raise FileError("does not exist: give a folder that train synthesize made, or rows", path)
+    described = _manifest(path) if path.is_dir() else {}
+    file = path / ROW_FILES[kind] if described else path
     rows = [_checked(line, file, number, kind) for number, _, line in _lines(file, kind)]
     method = _method(rows, file)
     sha256 = file_sha256(file)
@@ -96,9 +96,9 @@ def file_sha256(path: Path) -> str:
 
 
 def _manifest(folder: Path) -> Mapping[str, Any]:
-    place = folder / MANIFEST
+    path = folder / MANIFEST
     try:
-        described = json.loads(place.read_text(encoding="utf-8"))
+        described = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileError(
             f"has no {MANIFEST}, so no training set: make one by run-groupwise train synthesize, "
@@ -106,12 +106,12 @@ def _manifest(folder: Path) -> Mapping[str, Any]:
             folder,
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise FileError(f"cannot be read ({error}); make the training set again", place) from error
+        raise FileError(f"cannot be read ({error}); make the training set again", path) from error
     if not isinstance(described, dict) or described.get("format") != _FORMAT:
         raise FileError(
             f"is no manifest of format {_FORMAT}; it was made by another version: make the "
             f"training set again",
-            place,
+            path,
         )
     return described
 
@@ -131,7 +131,7 @@ def _checked(text: str, file: Path, number: int, kind: str) -> tuple[int, dict[s
     row = json_object(text, file, number)
 
     def refuse(problem: str) -> NoReturn:
-        raise FileError(f"{problem}; mend the line, or make the rows again", file, number)
+        raise FileError(f"{problem}; fix the line, or make the rows again", file, number)
 
     if not _is_chat(row.get("prompt")):
         refuse('"prompt" is no list of messages {"role", "content"}')
@@ -215,7 +215,7 @@ def _check_described(
     """The rows are those that the manifest was written with."""
     if described.get("method") != method:
         raise FileError(
-            f"has rows of {method}, and {MANIFEST} says {described.get('method')}: make the "
+            f"has rows of {method}, and {MANIFEST} has {described.get('method')}: make the "
             f"training set again",
             file,
         )

@@ -30,7 +30,7 @@ def save_plot(figures: Sequence[Figures], path: str | Path) -> None:
 
     Raises:
         SettingsError: the name's ending is no format.
-        FileError: the place cannot be written.
+        FileError: the path cannot be written.
     """
     check_plot(path)
     from matplotlib import style
@@ -97,9 +97,9 @@ def _lengths(axes: Any, figures: Figures) -> None:
 def _bars(
     axes: Any, values: Mapping[int, float], colour: str, shift: float = 0.0, label: str = ""
 ) -> None:
-    places = sorted(values)
+    keys = sorted(values)
     width = 0.4 if shift else 0.8
-    axes.bar([place + shift for place in places], [values[place] for place in places],
+    axes.bar([key + shift for key in keys], [values[key] for key in keys],
              width=width, color=colour, label=label or None)  # fmt: skip
     axes.xaxis.get_major_locator().set_params(integer=True)
 

@@ -1,4 +1,4 @@
-"""Pools of documents to be judged, and what the judgements make of them."""
+"""Pools of documents to be scored, and what teachers' scores or judgements make of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from llmrankers_groupwise.training.data.labels import (
     gold_scores,
     pool_ranks,
 )
-from llmrankers_groupwise.training.data.teachers import Judged
+from llmrankers_groupwise.training.data.teachers import TeacherScores
 from llmrankers_groupwise.types import Candidate, Query
 
 __all__ = ["Cut", "PoolSettings", "Pools", "judged_pools", "labelled_pools", "make_pools"]
@@ -69,7 +69,7 @@ class Pools:
 
 
 def make_pools(stage: FirstStage, settings: PoolSettings, *, allow_missing: bool = False) -> Pools:
-    """Draw a pool for every query; of equal texts in a pool the best ranked one is kept.
+    """Draw a pool for every query; the best ranked one of equal texts in a pool is kept.
 
     Texts that differ in their spaces alone are equal.
 
@@ -113,7 +113,7 @@ def make_pools(stage: FirstStage, settings: PoolSettings, *, allow_missing: bool
             counts["documents"] += len(kept)
     if problems and not allow_missing:
         raise InputError(
-            f"{len(problems)} texts are missing, the first: {'; '.join(problems[:5])}; mend the "
+            f"{len(problems)} texts are missing, the first: {'; '.join(problems[:5])}; fix the "
             f"files, or give --allow_missing to leave these out"
         )
     if not run:
@@ -123,17 +123,22 @@ def make_pools(stage: FirstStage, settings: PoolSettings, *, allow_missing: bool
 
 
 def labelled_pools(
-    pools: Pools, pointwise: Judged, listwise: Judged, beta: float, smallest: int, cut: Cut
+    pools: Pools,
+    pointwise: TeacherScores,
+    listwise: TeacherScores,
+    beta: float,
+    smallest: int,
+    cut: Cut,
 ) -> Iterator[Labelled]:
     """The pools with labels, one at a time, and what is left out counted in `pools.counts`.
 
-    A document that the pointwise teacher did not judge is left out; of the listwise teacher one
-    without a place has the mean of the ranks that were left. A query is left out whose order the
+    A document that the pointwise teacher did not score is left out; one that the listwise teacher
+    did not rank has the mean of the ranks that were left. A query is left out whose order the
     listwise teacher did not give, whose labels are all equal, or whose pool is too small.
 
     Args:
-        pools: what was judged.
-        pointwise: the judgements of the one teacher.
+        pools: what was scored.
+        pointwise: the scores of the one teacher.
         listwise: those of the other.
         beta: see `labels.fused_labels`.
         smallest: the fewest documents of a pool.
@@ -144,21 +149,21 @@ def labelled_pools(
             pools.counts["queries_without_order"] += 1
             continue
         points, order = pointwise.ranks.get(query_id, {}), listwise.ranks[query_id]
-        judged = [entry for entry in entries if entry.doc_id in points]
-        pools.counts["documents_unjudged"] += len(entries) - len(judged)
-        query, candidates = cut(query_id, judged)
+        scored = [entry for entry in entries if entry.doc_id in points]
+        pools.counts["documents_unjudged"] += len(entries) - len(scored)
+        query, candidates = cut(query_id, scored)
         different = _different(candidates, pools.counts)
-        judged = [judged[place] for place in different]
-        if len(judged) < max(2, smallest):
+        scored = [scored[index] for index in different]
+        if len(scored) < max(2, smallest):
             pools.counts["pools_too_small"] += 1
             continue
         # Again as ranks, as documents were left out of the order.
-        places = average_ranks([-order[entry.doc_id] for entry in judged])
-        labels = fused_labels([points[entry.doc_id] for entry in judged], places, beta)
+        ranks = average_ranks([-order[entry.doc_id] for entry in scored])
+        labels = fused_labels([points[entry.doc_id] for entry in scored], ranks, beta)
         if min(labels) == max(labels):
             pools.counts["pools_all_equal"] += 1
             continue
-        shown = [candidates[place] for place in different]
+        shown = [candidates[index] for index in different]
         yield _labelled(query, shown, gold_scores(labels), pools.counts)
 
 
@@ -167,7 +172,7 @@ def judged_pools(
 ) -> Iterator[Labelled]:
     """Pools made of judgements: a relevant document, with gold 10, and others that are not, with 0.
 
-    Of several relevant documents one of the highest grade is drawn; it need not be in the pool.
+    One of the relevant documents of the highest grade is drawn; it need not be in the pool.
     What is left out is counted in `pools.counts`.
 
     Args:
@@ -190,7 +195,7 @@ def judged_pools(
         if not candidates[0].text:
             pools.counts["queries_whose_relevant_has_no_text"] += 1
             continue
-        shown = [candidates[place] for place in _different(candidates, pools.counts)]
+        shown = [candidates[index] for index in _different(candidates, pools.counts)]
         if len(shown) < max(2, smallest):
             pools.counts["pools_too_small"] += 1
             continue
@@ -199,11 +204,11 @@ def judged_pools(
 
 
 def _different(candidates: Sequence[Candidate], counts: Counter[str]) -> list[int]:
-    """Places of the documents that are still different as they are cut; the first of equal ones."""
+    """Indexes of the documents that still differ when they are cut; the first of equal ones."""
     seen: dict[str, int] = {}
-    for place, each in enumerate(candidates):
+    for index, each in enumerate(candidates):
         if each.text:
-            seen.setdefault(each.text, place)
+            seen.setdefault(each.text, index)
     counts["duplicate_documents"] += len(candidates) - len(seen)
     return list(seen.values())
 
@@ -211,16 +216,16 @@ def _different(candidates: Sequence[Candidate], counts: Counter[str]) -> list[in
 def _labelled(
     query: Query, candidates: Sequence[Candidate], gold: Sequence[float], counts: Counter[str]
 ) -> Labelled:
-    """In label order; equal labels go by first stage."""
-    order = sorted(range(len(gold)), key=lambda place: -gold[place])
+    """In label order; ties are broken by the first stage."""
+    order = sorted(range(len(gold)), key=lambda index: -gold[index])
     counts["labelled_pools"] += 1
     counts["labelled_documents"] += len(gold)
     counts["tied_labels"] += sum(gold.count(each) > 1 for each in gold)
     return Labelled(
         query_id=query.query_id,
         query=query.text,
-        doc_ids=tuple(str(candidates[place].doc_id) for place in order),
-        texts=tuple(candidates[place].text or "" for place in order),
-        gold=tuple(gold[place] for place in order),
-        first_stage=tuple(place + 1 for place in order),
+        doc_ids=tuple(str(candidates[index].doc_id) for index in order),
+        texts=tuple(candidates[index].text or "" for index in order),
+        gold=tuple(gold[index] for index in order),
+        first_stage=tuple(index + 1 for index in order),
     )

@@ -122,7 +122,7 @@ def ask_for_reasons(
     """Reasoning for each list.
 
     "teacher" asks about the list as a ranker does, and keeps the reasoning if the answer agrees
-    with the gold scores: of a groupwise list, `pair_agreement` is at least `min_agreement`, of a
+    with the gold scores: for a groupwise list, `pair_agreement` is at least `min_agreement`, for a
     setwise one the label is the same. "rationalised" shows the gold scores, and keeps what does not
     speak of having seen them.
 
@@ -174,7 +174,7 @@ class _Question:
             return f"score {round(chosen.gold[at])}"
         return "the best" if chosen.relevant[at] else "not the best"
 
-    def judge(self, draft: Draft, reply: Reply) -> tuple[str, str | None]:
+    def outcome(self, draft: Draft, reply: Reply) -> tuple[str, str | None]:
         """What the reply is counted as, and its reasoning if that is kept."""
         reason = reason_in(reply.text) if reply.error is None else None
         if reason is None:
@@ -191,14 +191,14 @@ class _Question:
             return chosen.best in scores
         if len(scores) < len(chosen.gold):
             return False
-        said = [scores[label] for label in range(1, len(chosen.gold) + 1)]
-        return pair_agreement(said, chosen.gold) >= self.min_agreement
+        given = [scores[label] for label in range(1, len(chosen.gold) + 1)]
+        return pair_agreement(given, chosen.gold) >= self.min_agreement
 
 
 def reason_in(text: str) -> str | None:
     """The reasoning in a reply, without its tags; None if there is none, or tags are in it.
 
-    Of several blocks the last <reason> counts, else the last <think>.
+    The last of several <reason> blocks counts, else the last <think>.
     """
     found = REASONING_BLOCK.findall(text)
     reasons = [each for tag, each in found if tag.lower() == "reason"] or [
@@ -209,7 +209,7 @@ def reason_in(text: str) -> str | None:
 
 
 def pair_agreement(scores: Sequence[float], gold: Sequence[float]) -> float:
-    """Of the pairs with different gold scores, the share that `scores` orders the same way.
+    """The share of the pairs with different gold scores that `scores` orders the same way.
 
     Equal scores count half, so 0.5 is what chance gives; 1 where all gold scores are equal.
     """
@@ -239,7 +239,7 @@ async def _asked(
 
     def note(task: asyncio.Task[tuple[Draft, Reply, Usage]]) -> None:
         draft, reply, usage = task.result()
-        outcome, reason = question.judge(draft, reply)
+        outcome, reason = question.outcome(draft, reply)
         reasoned.usage += usage
         reasoned.counts.update(("asked", outcome))
         if reason is not None:

@@ -49,9 +49,9 @@ def answer_text(chosen: SubList, method: str, prompt: PromptFile, reason: str | 
     if ANSWER not in prompt.prompt_user:
         return answer
     body = answer if method == "setwise" else f"\n```json\n{answer}\n```\n"
-    said = answered(body)
+    answer = answered(body)
     tag = REASONING_TAG.search(prompt.prompt_user)
-    return f"<{tag[1]}>{reason or ''}</{tag[1]}>\n{said}" if tag else said
+    return f"<{tag[1]}>{reason or ''}</{tag[1]}>\n{answer}" if tag else answer
 
 
 def asks_for_reasoning(prompt: PromptFile) -> bool:
@@ -69,9 +69,9 @@ def sft_row(
     pool: Labelled, chosen: SubList, method: str, prompt: PromptFile, reason: str | None
 ) -> Row:
     """A prompt and its completion as chat messages, the layout in which TRL trains on answers."""
-    said = [{"role": "assistant", "content": answer_text(chosen, method, prompt, reason)}]
+    completion = [{"role": "assistant", "content": answer_text(chosen, method, prompt, reason)}]
     row = rl_row(pool, chosen, method, prompt)
-    return {"prompt": row.pop("prompt"), "completion": said, **row}
+    return {"prompt": row.pop("prompt"), "completion": completion, **row}
 
 
 def rl_row(pool: Labelled, chosen: SubList, method: str, prompt: PromptFile) -> Row:
@@ -88,18 +88,18 @@ def rl_row(pool: Labelled, chosen: SubList, method: str, prompt: PromptFile) -> 
 
 
 def trained_negatives(pool: Labelled, positives: int, negatives: int) -> list[int]:
-    """Places in the label order of hard negatives, the hardest first; fewer where there are few.
+    """Indexes in the label order of hard negatives, the hardest first; fewer where there are few.
 
-    A hard negative stands high in the first stage, and is no plausible positive: it is of the
+    A hard negative ranks high in the first stage, and is no plausible positive: it is of the
     worse half of the label order, and its gold score is at most half of that of the worst positive
-    (the margin of positive-aware mining, arXiv 2407.15831, on labels in place of similarities).
+    (the margin of positive-aware mining, arXiv 2407.15831, on labels instead of similarities).
     """
     if not positives or len(pool.gold) <= positives:
         return []
     limit = pool.gold[positives - 1] / 2
     start = max(positives, (len(pool.gold) + 1) // 2)
-    worse = [place for place in range(start, len(pool.gold)) if pool.gold[place] <= limit]
-    return sorted(worse, key=lambda place: pool.first_stage[place])[:negatives]
+    worse = [index for index in range(start, len(pool.gold)) if pool.gold[index] <= limit]
+    return sorted(worse, key=lambda index: pool.first_stage[index])[:negatives]
 
 
 def sentence_transformers_rows(
@@ -113,32 +113,32 @@ def sentence_transformers_rows(
     Args:
         pool: labels and texts.
         positives: how many of the best.
-        negatives: places in the label order; as many for every pool, as rows share their columns.
+        negatives: indexes in the label order; as many for every pool, as rows share their columns.
     """
-    columns = {f"negative_{number}": pool.texts[place] for number, place in enumerate(negatives, 1)}
+    columns = {f"negative_{number}": pool.texts[index] for number, index in enumerate(negatives, 1)}
     return [
         {
             "query": pool.query,
-            "positive": pool.texts[place],
+            "positive": pool.texts[index],
             **columns,
-            "score": [pool.gold[each] for each in (place, *negatives)],
+            "score": [pool.gold[each] for each in (index, *negatives)],
         }
-        for place in range(positives)
+        for index in range(positives)
     ]
 
 
 def tevatron_row(pool: Labelled, positives: int, negatives: Sequence[int]) -> Row:
     """A pool as Tevatron trains on it; our `score` 0..10 of a passage is left alone by it."""
 
-    def passages(places: Sequence[int]) -> list[Row]:
+    def passages(indexes: Sequence[int]) -> list[Row]:
         return [
             {
-                "docid": pool.doc_ids[place],
+                "docid": pool.doc_ids[index],
                 "title": "",  # texts begin with it
-                "text": pool.texts[place],
-                "score": pool.gold[place],
+                "text": pool.texts[index],
+                "score": pool.gold[index],
             }
-            for place in places
+            for index in indexes
         ]
 
     return {

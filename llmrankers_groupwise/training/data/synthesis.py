@@ -1,6 +1,6 @@
 """A training set from queries, candidates and teachers, without anybody's answers.
 
-GroupRank (arXiv 2511.11653v3): two teachers judge a pool of each query's candidates once, and
+GroupRank (arXiv 2511.11653v3): two teachers score a pool of each query's candidates once, and
 lists of many sizes are cut from the order that they agree on (`labels`). The same pools make
 setwise lists (Rank-R1, arXiv 2503.06034) and rows for retrievers.
 """
@@ -52,12 +52,12 @@ from llmrankers_groupwise.training.data.reasons import (
 )
 from llmrankers_groupwise.training.data.rows import asks_for_reasoning, rl_row
 from llmrankers_groupwise.training.data.teachers import (
-    Judged,
     Teacher,
+    TeacherScores,
     Teaching,
-    judge_pools,
     listwise_ranker,
     pointwise_ranker,
+    score_pools,
     teaching_engines,
 )
 from llmrankers_groupwise.training.data.write import Made, write_training_set
@@ -73,14 +73,14 @@ class Synthesis:
 
     Attributes:
         save_path: the folder to make, whole or not at all.
-        pointwise, listwise: the teachers; with qrels nobody asks them.
+        pointwise, listwise: the teachers; with qrels no engine is called.
         reasoner: who writes reasons, where they are wanted.
         lists, pools, limits, teaching: settings of each step. With journals in `teaching`, the same
             command again asks only what was not answered yet, however the last one ended.
         qrels: judgements to make setwise lists of, without teachers; None for none.
         allow_missing: leave out what has no text, instead of stopping.
         force: replace a training set that was made before.
-        described: what the manifest should say besides, e.g. the command's options.
+        described: what else the manifest should have, e.g. the command's options.
         counts: what was done, also where `run` ends by an exception.
     """
 
@@ -124,7 +124,7 @@ class Synthesis:
             student = PromptMeasure(self.limits, engines[0].truncate)
             pools = make_pools(candidates(), self.pools, allow_missing=self.allow_missing)
             self.counts = pools.counts
-            teachers = self._judged(pools, engines)
+            teachers = self._scored(pools, engines)
 
             def labelled(counts: Counter[str]) -> Iterator[Labelled]:
                 return self._labelled(dataclasses.replace(pools, counts=counts), teachers, student)
@@ -151,8 +151,8 @@ class Synthesis:
         check_failure_rate(self.teaching.max_failure_rate)
         if self.qrels is not None and self.lists.method != "setwise":
             raise SettingsError("qrels make setwise lists only: give method setwise, or drop them")
-        journals, place = self.teaching.journals, Path(self.save_path).absolute()
-        if journals is not None and journals.absolute().is_relative_to(place):
+        journals, path = self.teaching.journals, Path(self.save_path).absolute()
+        if journals is not None and journals.absolute().is_relative_to(path):
             raise SettingsError(
                 f"the journals {journals} would be in {self.save_path}, which is made at the end: "
                 f"keep them elsewhere"
@@ -170,24 +170,24 @@ class Synthesis:
                 f"{max(largest, self.lists.smallest)}: make pools larger, or lists smaller"
             )
 
-    def _judged(self, pools: Pools, engines: list[Engine]) -> dict[str, Judged]:
-        """What the teachers say, the pointwise one first."""
+    def _scored(self, pools: Pools, engines: list[Engine]) -> dict[str, TeacherScores]:
+        """The teachers' scores, the pointwise one first."""
         if self.qrels is not None:
             return {}
         rankers = {
             "pointwise": pointwise_ranker(self.pointwise, engines[0]),
             "listwise": listwise_ranker(self.listwise, engines[1], self.pools.size),
         }
-        judged = {}
+        scored = {}
         for name, ranker in rankers.items():
-            said = judge_pools(name, ranker, pools.stage, self.teaching)
-            self.counts[f"{name}_tied"] = said.tied
-            self.counts[f"{name}_unjudged"] = said.unjudged
-            judged[name] = said
-        return judged
+            scores = score_pools(name, ranker, pools.stage, self.teaching)
+            self.counts[f"{name}_tied"] = scores.tied
+            self.counts[f"{name}_unjudged"] = scores.unscored
+            scored[name] = scores
+        return scored
 
     def _labelled(
-        self, pools: Pools, teachers: Mapping[str, Judged], student: PromptMeasure
+        self, pools: Pools, teachers: Mapping[str, TeacherScores], student: PromptMeasure
     ) -> Iterator[Labelled]:
         def cut(query_id: str, entries: Any) -> Any:
             return student.cut(pools.stage, query_id, entries)
@@ -235,7 +235,7 @@ class Synthesis:
         for number in range(self.lists.sft_lists if kind == "sft" else self.lists.rl_lists):
             chosen = self._chosen(kind, pool, number)
             scores = [round(score) for score in chosen.gold] if written else chosen.gold
-            if min(scores) == max(scores):  # as an answer it would say nothing
+            if min(scores) == max(scores):  # such an answer has no order
                 counts["lists_all_equal"] += 1
             elif not student.fits(rl_row(pool, chosen, self.lists.method, prompt)):
                 counts["rows_too_long"] += 1
@@ -251,7 +251,7 @@ class Synthesis:
         size = drawn_size(self.lists.shares(kind), len(pool.doc_ids), rng)
         return sub_list(pool, size, rng)
 
-    def _manifest(self, teachers: Mapping[str, Judged], reasoned: Reasoned | None) -> Any:
+    def _manifest(self, teachers: Mapping[str, TeacherScores], reasoned: Reasoned | None) -> Any:
         if not any(self.counts[name] for name in ("sft_rows", "rl_rows", "retriever_rows")):
             counted = {name: count for name, count in self.counts.items() if count}
             raise InputError(

@@ -1,4 +1,4 @@
-"""Two teachers judge pools of documents: one by one, and by their order in one call."""
+"""Two teachers score pools of documents: one by one, and by their order in one call."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from llmrankers_groupwise.training.data.labels import average_ranks
 from llmrankers_groupwise.types import Ranking, Sampling, Scoring, Status
 
 __all__ = [
-    "Judged",
     "Teacher",
+    "TeacherScores",
     "Teaching",
-    "judge_pools",
     "listwise_ranker",
     "naming",
     "pointwise_ranker",
+    "score_pools",
     "teaching_engines",
 ]
 
@@ -90,23 +90,23 @@ class Teaching:
 
 
 @dataclass
-class Judged:
-    """What a teacher said of all pools.
+class TeacherScores:
+    """A teacher's scores of all pools.
 
     Attributes:
         ranks: query_id -> doc_id -> rank from 1, equal scores sharing the mean of their ranks.
-            Documents that a pointwise teacher did not judge are not in it, nor are queries of which
+            Documents that a pointwise teacher did not score are not in it, nor are queries of which
             nothing could be read.
         summary: calls, tokens and statuses.
         tied: documents whose score another one of their pool has, too.
-        unjudged: documents that got no judgement or place.
+        unscored: documents that got no score or rank.
         described: the ranker, for the manifest.
     """
 
     ranks: dict[str, dict[str, float]] = field(default_factory=dict)
     summary: Summary = field(default_factory=Summary)
     tied: int = 0
-    unjudged: int = 0
+    unscored: int = 0
     described: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -140,7 +140,7 @@ def pointwise_ranker(teacher: Teacher, engine: Engine) -> MethodRanker:
 
 
 def listwise_ranker(teacher: Teacher, engine: Engine, pool: int) -> MethodRanker:
-    """The teacher that orders a pool of at most so many documents in one call."""
+    """The teacher that orders a pool of at most `pool` documents in one call."""
     return ListwiseLlmRanker(
         prompt_file=teacher.prompt_file,
         engine=engine,
@@ -150,30 +150,30 @@ def listwise_ranker(teacher: Teacher, engine: Engine, pool: int) -> MethodRanker
     )
 
 
-def judge_pools(name: str, ranker: MethodRanker, pools: FirstStage, how: Teaching) -> Judged:
-    """Have all pools judged.
+def score_pools(name: str, ranker: MethodRanker, pools: FirstStage, how: Teaching) -> TeacherScores:
+    """Score all pools.
 
     Args:
         name: of the journal, and in error messages.
         ranker: a pointwise or a listwise one; its journal is set, and closed at the end.
-        pools: what is to be judged.
+        pools: what is to be scored.
         how: where replies are kept, and the like.
 
     Raises:
         FailureRateError: too much failed; what was answered is in the journal.
         JournalError: the journal cannot be used.
     """
-    judged = Judged()
+    scored = TeacherScores()
 
     def note(ranked: Ranked) -> None:
         doc_ids = [str(each.doc_id) for each in ranked.candidates]
         ranks = _ranks(ranked.ranking, doc_ids, whole=ranker.method == "listwise")
-        judged.unjudged += len(doc_ids) - len(_said(ranked.ranking))
+        scored.unscored += len(doc_ids) - len(_scores(ranked.ranking))
         if not ranks:
             return
-        judged.ranks[ranked.query.query_id] = ranks
+        scored.ranks[ranked.query.query_id] = ranks
         values = list(ranks.values())
-        judged.tied += sum(values.count(rank) > 1 for rank in values)
+        scored.tied += sum(values.count(rank) > 1 for rank in values)
 
     experiment = Experiment(
         first_stage=pools,
@@ -189,26 +189,26 @@ def judge_pools(name: str, ranker: MethodRanker, pools: FirstStage, how: Teachin
     ranker.journal = how.journal(name)
     try:
         with naming(name):
-            judged.summary = experiment.run()
-        judged.described = ranker.describe()
+            scored.summary = experiment.run()
+        scored.described = ranker.describe()
     finally:
         if ranker.journal is not None:
             ranker.journal.close()
             ranker.journal = None
-    return judged
+    return scored
 
 
 @contextlib.contextmanager
 def naming(teacher: str) -> Iterator[None]:
-    """An error about too many failures says which teacher failed."""
+    """An error about too many failures names the teacher that failed."""
     try:
         yield
     except FailureRateError as error:
         raise FailureRateError(f"the {teacher} teacher: {error}") from error
 
 
-def _said(ranking: Ranking) -> dict[int, float]:
-    """Candidate -> what was said of it: a score, or of n places n for the first."""
+def _scores(ranking: Ranking) -> dict[int, float]:
+    """Candidate -> its score; the first of n ordered ones has n."""
     return {
         group.group.members[label - 1]: score
         for group in ranking.groups
@@ -218,11 +218,11 @@ def _said(ranking: Ranking) -> dict[int, float]:
 
 
 def _ranks(ranking: Ranking, doc_ids: Sequence[str], *, whole: bool) -> dict[str, float]:
-    """doc_id -> rank; `whole` gives those without a place the mean of the ranks that are left."""
-    said = _said(ranking)
-    if not said:
+    """doc_id -> rank; `whole` gives those without a rank the mean of the ranks that are left."""
+    scores = _scores(ranking)
+    if not scores:
         return {}
     if whole:
-        said = {place: said.get(place, 0.0) for place in range(len(doc_ids))}
-    ranks = average_ranks(list(said.values()))
-    return {doc_ids[place]: rank for place, rank in zip(said, ranks, strict=True)}
+        scores = {index: scores.get(index, 0.0) for index in range(len(doc_ids))}
+    ranks = average_ranks(list(scores.values()))
+    return {doc_ids[index]: rank for index, rank in zip(scores, ranks, strict=True)}

@@ -92,7 +92,7 @@ def write_training_set(
 
     Args:
         folder: an empty one.
-        pools: what was judged; its counts get those of rows.
+        pools: what was scored; its counts get those of rows.
         labelled: the pools with labels.
         drafts: the lists of a pool for one kind of rows.
         lists: what is to be made.

@@ -15,7 +15,7 @@ __all__ = ["check_loss", "curve_callback"]
 logger = logging.getLogger(__name__)
 
 _TOLD = ("loss", "reward", "reward_std", "kl", "learning_rate")
-"""What a line says of a point, besides the held-out run; the file has it all."""
+"""What a line has of a point, besides the held-out run; the file has it all."""
 
 
 def check_loss(loss: float | None) -> None:

@@ -68,9 +68,9 @@ class Preparation:
     Attributes:
         settings: as given.
         rows: as read.
-        folder: the place of the result.
+        folder: the path of the result.
         prompt: the bytes of the prompt file.
-        described: what training.json says of it.
+        described: its entry in training.json.
     """
 
     settings: TrainSettings
@@ -84,7 +84,7 @@ class Preparation:
 
 
 def prepare(settings: TrainSettings, kind: Literal["sft", "rl"]) -> Preparation:
-    """Find out what is wrong with place, packages, rows and prompt; nothing is written.
+    """Find out what is wrong with path, packages, rows and prompt; nothing is written.
 
     A training that is to go on must be the same one.
 
@@ -270,7 +270,7 @@ def _metrics(metrics: Mapping[str, Any], log_history: list[dict[str, Any]]) -> d
 
 
 def _save(prepared: Preparation, trainer: Any, described: dict[str, Any]) -> None:
-    """Everything into a folder beside the others' names, then in place; training.json last."""
+    """Write everything into a partial folder, then rename all files; training.json last."""
     folder = prepared.folder
     new = folder.path / PARTIAL
     trainer.save_model(str(new))  # all processes together, the first of them writes

@@ -53,7 +53,7 @@ def grpo(settings: GrpoSettings) -> TrainResult:
     frozen copy of the adapter whose training goes on (both are TRL's doing).
 
     Raises:
-        InputError: place, rows, prompt or settings cannot be used; before a model is loaded.
+        InputError: path, rows, prompt or settings cannot be used; before a model is loaded.
         MissingDependencyError: the extra [train] is not installed.
         ModelError: the model cannot be loaded or trained.
     """
@@ -116,7 +116,7 @@ def by_size(rows: Sequence[dict[str, Any]], prompts: int, seed: int) -> list[dic
 
     Args:
         rows: to draw from, one as often as any other, or once more.
-        prompts: so many are seen in the whole training.
+        prompts: how many are seen in the whole training.
         seed: of the draw.
     """
     rng = random.Random(seed)
@@ -127,7 +127,7 @@ def by_size(rows: Sequence[dict[str, Any]], prompts: int, seed: int) -> list[dic
 
 
 def _prompts(settings: GrpoSettings, rows: int) -> int:
-    """How many prompts a training sees, of so many rows."""
+    """How many prompts a training with `rows` rows sees."""
     a_step = max(1, _replies(settings) // settings.num_generations)
     if settings.max_steps <= 0:
         return max(a_step, round(settings.num_train_epochs * rows))
@@ -136,7 +136,7 @@ def _prompts(settings: GrpoSettings, rows: int) -> int:
 
 
 def _replies(settings: GrpoSettings) -> int:
-    """Of a step."""
+    """The replies of a step."""
     own = settings.per_device_train_batch_size * settings.gradient_accumulation_steps
     return own * _processes()
 
@@ -157,16 +157,16 @@ def whole_replies(
         return reward
 
     def read(completions: Any, *, completion_ids: Any, **columns: Any) -> Any:
-        said = [[{"role": "assistant", "content": chat.decode(_up_to_end(ids, ends))}]
-                for ids in completion_ids]  # fmt: skip
-        return reward(said, completion_ids=completion_ids, **columns)
+        replies = [[{"role": "assistant", "content": chat.decode(_up_to_end(ids, ends))}]
+                   for ids in completion_ids]  # fmt: skip
+        return reward(replies, completion_ids=completion_ids, **columns)
 
     read.__name__ = getattr(reward, "__name__", type(reward).__name__)
     return read
 
 
 def _up_to_end(ids: Sequence[int], ends: Collection[int]) -> Sequence[int]:
-    end = next((place for place, token in enumerate(ids) if token in ends), len(ids))
+    end = next((index for index, token in enumerate(ids) if token in ends), len(ids))
     return ids[:end]
 
 

@@ -16,7 +16,7 @@ def model_card(described: Mapping[str, Any]) -> str:
     """README.md of a result: what it was made from and how, what came of it, how it is used.
 
     Args:
-        described: what training.json says.
+        described: the content of training.json.
     """
     method, data = described["method"], described["data"]
     ranker = _RANKERS[method]

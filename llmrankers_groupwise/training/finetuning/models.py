@@ -27,7 +27,7 @@ _PACKAGES: Mapping[str, str] = {"torch": "PyTorch", "trl": "TRL", "peft": "peft"
                                 "datasets": "datasets"}  # fmt: skip
 
 _SAME = 0.05
-"""Of logits' standard deviation; bfloat16 stays well below, and another row in sight above it."""
+"""The share of logits' standard deviation that bfloat16 stays well below, unlike a row in sight."""
 
 
 def require_training(report_to: str = "none") -> None:
@@ -39,9 +39,7 @@ def require_training(report_to: str = "none") -> None:
         needed["tensorboard"] = "TensorBoard"
     missing = [name for package, name in needed.items() if find_spec(package) is None]
     if missing:
-        raise MissingDependencyError(
-            f"training needs {' and '.join(missing)}: pip install 'llmrankers-groupwise[train]'"
-        )
+        raise MissingDependencyError(f"training needs {' and '.join(missing)}", "train")
 
 
 def require_vllm(rollouts: str) -> None:
@@ -50,8 +48,8 @@ def require_vllm(rollouts: str) -> None:
 
     if rollouts != "none" and find_spec("vllm") is None:
         raise MissingDependencyError(
-            f"vllm {rollouts} needs vLLM: pip install 'llmrankers-groupwise[vllm]', or let the "
-            f"model write its replies itself (--vllm none)"
+            f"vllm {rollouts} needs vLLM (--vllm none has the model write its replies itself)",
+            "vllm",
         )
 
 
@@ -92,7 +90,7 @@ def load_chat(settings: TrainSettings) -> ChatTokenizer:
 
 
 def tokens_taken(settings: TrainSettings) -> int | None:
-    """The most tokens that the model takes by its configuration; None if that does not say.
+    """The most tokens that the model takes by its configuration; None if that has no limit.
 
     Raises:
         ModelError: there is no such model.
@@ -106,7 +104,7 @@ def tokens_taken(settings: TrainSettings) -> int | None:
 def load_network(settings: TrainSettings, *, bf16: bool) -> Any:
     """The model to train: whole, or frozen below an adapter whose training goes on.
 
-    A new adapter is made by TRL, behind this. Weights that are trained are kept in float32, also
+    TRL makes a new adapter after this. Weights that are trained are kept in float32, also
     where they are computed with in bfloat16; frozen ones in bfloat16 then.
 
     Raises:
@@ -164,7 +162,7 @@ def _continued(network: Any, adapter: str, settings: TrainSettings) -> Any:
 def check_packing(network: Any) -> None:
     """Raise SettingsError if rows that are packed into one sequence would see each other.
 
-    Asked of the model itself: a short row must have the same logits behind another one as alone.
+    The model itself shows it: a short row must have the same logits after another one as alone.
     That is left to flash attention where the model has it, which needs a GPU, and to ZeRO-3, under
     which no process has the model.
     """

@@ -26,7 +26,7 @@ __all__ = [
 
 CURVE = "log_history.jsonl"
 PARTIAL = "model.partial"
-"""Where the model is written before it is put in place."""
+"""Where the model is written before it is renamed."""
 
 _CHECKPOINT = re.compile(r"checkpoint-([0-9]+)")
 _FREE_TO_CHANGE = frozenset(
@@ -55,7 +55,7 @@ class ResultFolder:
     """`save_path` of a training.
 
     Prompt and description are there from the beginning, with `finished` false; model, card and the
-    rest are put in place at the end. Checkpoints come in between.
+    rest are renamed to their paths at the end. Checkpoints come in between.
 
     Args:
         path: the folder.
@@ -82,7 +82,7 @@ class ResultFolder:
     def begun(self, described: Mapping[str, Any], prompt: bytes, *, resume: bool) -> Iterator[None]:
         """Write down what is going to be done, and train within.
 
-        What ends by an exception before its first checkpoint leaves nothing behind.
+        What ends by an exception before its first checkpoint leaves no files.
 
         Raises:
             FileError: the folder is not free any more, or cannot be written.
@@ -151,16 +151,16 @@ class ResultFolder:
             raise FileError("cannot be made: its parent is no folder; make that first", self.path)
 
     def _described(self) -> dict[str, Any]:
-        place = self.path / DESCRIPTION
+        path = self.path / DESCRIPTION
         try:
-            described = json.loads(place.read_text(encoding="utf-8"))
+            described = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise FileError(f"cannot be read ({error}); train anew elsewhere", place) from error
+            raise FileError(f"cannot be read ({error}); train anew elsewhere", path) from error
         if (
             not isinstance(described, dict)
             or not {"action", "data", "settings"} <= described.keys()
         ):
-            raise FileError("describes no training; train anew elsewhere", place)
+            raise FileError("describes no training; train anew elsewhere", path)
         return described
 
     def check_same(self, described: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ def sft(settings: SftSettings) -> TrainResult:
     the rows are of that method.
 
     Raises:
-        InputError: place, rows, prompt or settings cannot be used; before a model is loaded.
+        InputError: path, rows, prompt or settings cannot be used; before a model is loaded.
         MissingDependencyError: the extra [train] is not installed.
         ModelError: the model cannot be loaded or trained.
     """

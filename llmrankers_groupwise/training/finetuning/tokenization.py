@@ -42,7 +42,7 @@ class Fitting:
 def inference_rows(rows: Sequence[Row], chat: ChatTokenizer, prompt: str) -> list[dict[str, Any]]:
     """Rows whose messages are as the engines show them.
 
-    Control tokens of the model that stand in a text are none any more, and a system message that
+    Control tokens of the model that are in a text are none any more, and a system message that
     the chat template refuses is in the user's, as TRL's own rendering does neither.
 
     Args:
@@ -81,7 +81,7 @@ def sft_examples(
         chat: the model's tokenizer.
         ends: tokens that end the assistant's turn.
         max_length: the most tokens of a row.
-        model_length: the most that the model takes; None where it does not say.
+        model_length: the most that the model takes; None where that is unknown.
 
     Raises:
         InputError: all rows are longer.
@@ -105,13 +105,13 @@ def fitting_prompts(
     max_prompt_length: int,
     room: int | None = None,
 ) -> Fitting:
-    """The rows whose prompts have so many tokens at most, without what only SFT needs.
+    """The rows whose prompts are within the limit of tokens, without what only SFT needs.
 
     Args:
         rows: with prompts as chat messages.
         chat: the model's tokenizer.
         max_prompt_length: the most tokens of a prompt.
-        room: the most that the model takes with a reply behind it; None where it does not say.
+        room: the most that the model takes, prompt and reply; None where that is unknown.
 
     Raises:
         InputError: none has.
@@ -131,15 +131,15 @@ def fitting_prompts(
 def _encoded(row: Row, chat: ChatTokenizer, ends: Collection[int]) -> tuple[list[int], list[int]]:
     """The tokens of the prompt, and those of the answer up to the one that ends the turn."""
     prompt: Sequence[Message] = row["prompt"]
-    said: Sequence[Message] = row["completion"]
+    completion: Sequence[Message] = row["completion"]
     text = chat.rendered(prompt)
-    whole = chat.rendered([*prompt, *said], add_generation_prompt=False)
+    whole = chat.rendered([*prompt, *completion], add_generation_prompt=False)
     if whole.startswith(text) and not text.rstrip().endswith(THINK):
         answer = whole[len(text) :]
     else:  # the template shows a turn that is over otherwise than one to come
-        answer = _behind(text, said[-1]["content"])
-    ids = chat.encode_behind(answer)
-    last = max((place for place, token in enumerate(ids) if token in ends), default=None)
+        answer = _after_prompt(text, completion[-1]["content"])
+    ids = chat.encode_continuation(answer)
+    last = max((index for index, token in enumerate(ids) if token in ends), default=None)
     if last is not None:
         return chat.encode(text), ids[: last + 1]
     end = chat.hugging_face.eos_token_id
@@ -148,8 +148,8 @@ def _encoded(row: Row, chat: ChatTokenizer, ends: Collection[int]) -> tuple[list
     return chat.encode(text), [*ids, end]
 
 
-def _behind(text: str, content: str) -> str:
-    """What an assistant says behind a prompt, which may have opened a thinking block for it."""
+def _after_prompt(text: str, content: str) -> str:
+    """What an assistant writes after a prompt, which may have opened a thinking block for it."""
     if not text.rstrip().endswith(THINK):
         return content
     if content.lstrip().startswith(THINK):

@@ -63,7 +63,7 @@ def _common(settings: TrainSettings, known: Collection[str], *, bf16: bool) -> d
         "dataloader_pin_memory": bf16,  # where there is a GPU
         "report_to": settings.report_to,
         "disable_tqdm": not settings.progress,
-        "logging_nan_inf_filter": False,  # which would show the losses of before in NaN's place
+        "logging_nan_inf_filter": False,  # which would show earlier losses instead of NaN
     }
 
 

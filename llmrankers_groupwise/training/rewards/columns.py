@@ -4,7 +4,7 @@ TRL's GRPOTrainer calls a reward by name: `completions`, texts or lists of messa
 of the data set as a list with one entry for each completion (checked with TRL 1.16). Besides come
 `prompts`, `completion_ids`, `trainer_state`, `log_extra` and `log_metric`.
 
-None says that the row is at fault, never the reply: a value is missing or out of range, or allows
+None means that the row is at fault, never the reply: a value is missing or out of range, or allows
 no such measure (or the completion is no text, which TRL does not make). So in a GRPO group, whose
 columns are the same, all rewards are None or none is. TRL leaves None out of the sum, and from 1.6
 on out of training where there is nothing else. How many there were is logged as a warning with the

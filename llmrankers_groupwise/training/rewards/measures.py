@@ -2,7 +2,7 @@
 
 Whole numbers 0..10 over 20 documents always tie, and the order of the prompt must not decide among
 equal scores. So the measures of rankings are expected values over all orders of what is tied, each
-equally likely, in closed form: of `tied` documents with `above` others before them, each stands at
+equally likely, in closed form: each of `tied` documents with `above` others before them is at
 each of the ranks above+1..above+tied with probability 1/tied (for NDCG and recall: McSherry and
 Najork, ECIR 2008). Sums are rounded once, so the order of the documents does not change a bit.
 
@@ -44,11 +44,11 @@ def expected_recall(
 ) -> float:
     """Expected share of the relevant documents, at least one, that are among the first `cutoff`.
 
-    Of more than `cutoff` relevant documents, no ranking can have all.
+    If there are more than `cutoff` relevant documents, no ranking can have all.
     """
     found = (
         _share_within(cutoff, above, tied)
-        for (above, tied), wanted in zip(_places(tuple(scores)), relevant, strict=True)
+        for (above, tied), wanted in zip(_spans(tuple(scores)), relevant, strict=True)
         if wanted
     )
     return math.fsum(found) / sum(relevant)
@@ -64,7 +64,7 @@ def expected_rbo(
     broken independently, a document is expected in A_d ∩ B_d with the product of its
     probabilities in A_d and in B_d; averaging over orders is RBO^a of Corsi and Urbano (SIGIR
     2024). Our definition divides by what the gold has with itself. That is the greatest value at
-    every depth, reached by each order of the gold's: what the gold ties may stand in any order.
+    every depth, reached by each order of the gold's: what the gold ties may be in any order.
     So the best is 1, as of NDCG; the worst is above 0, as at depth n all overlap.
     """
     wanted = tuple(gold)
@@ -98,15 +98,15 @@ def _distribution(values: tuple[float, ...]) -> list[float]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _places(scores: tuple[float, ...]) -> list[tuple[int, int]]:
+def _spans(scores: tuple[float, ...]) -> list[tuple[int, int]]:
     """For each document: how many score higher, and how many the same, itself included."""
-    places: dict[float, tuple[int, int]] = {}
+    spans: dict[float, tuple[int, int]] = {}
     above = 0
     for score in sorted(set(scores), reverse=True):
         tied = scores.count(score)
-        places[score] = (above, tied)
+        spans[score] = (above, tied)
         above += tied
-    return [places[score] for score in scores]
+    return [spans[score] for score in scores]
 
 
 def _share_within(depth: int, above: int, tied: int) -> float:
@@ -122,7 +122,7 @@ def _ideal_gain(gold: tuple[float, ...], cutoff: int) -> float:
 def _discounted_gain(scores: tuple[float, ...], gold: tuple[float, ...], cutoff: int) -> float:
     return math.fsum(
         gain * _mean_discount(above, tied, cutoff)
-        for (above, tied), gain in zip(_places(scores), gold, strict=True)
+        for (above, tied), gain in zip(_spans(scores), gold, strict=True)
     )
 
 
@@ -141,19 +141,19 @@ def _best_overlap(gold: tuple[float, ...], persistence: float) -> float:
 def _overlap(scores: tuple[float, ...], gold: tuple[float, ...], persistence: float) -> float:
     n = len(gold)
     return math.fsum(
-        _overlap_of_one(place, wanted, n, persistence)
-        for place, wanted in zip(_places(scores), _places(gold), strict=True)
+        _overlap_of_one(span, wanted, n, persistence)
+        for span, wanted in zip(_spans(scores), _spans(gold), strict=True)
     )
 
 
-@functools.lru_cache(maxsize=1 << 16)  # the places of 20 documents with few ties are some thousands
+@functools.lru_cache(maxsize=1 << 16)  # 20 documents with few ties have some thousand spans
 def _overlap_of_one(
-    place: tuple[int, int], wanted: tuple[int, int], n: int, persistence: float
+    span: tuple[int, int], wanted: tuple[int, int], n: int, persistence: float
 ) -> float:
-    """What a document at these two places is expected to add to the overlap."""
+    """What a document with these two spans of ranks is expected to add to the overlap."""
     return math.fsum(
         persistence ** (depth - 1)
-        * _share_within(depth, *place)
+        * _share_within(depth, *span)
         * _share_within(depth, *wanted)
         / depth
         for depth in range(1, n + 1)

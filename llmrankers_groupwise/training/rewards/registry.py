@@ -52,7 +52,7 @@ def method_of(reward: object) -> str | None:
 
 
 def read_reward(text: str) -> str | GroupReward:
-    """A reward's name as it is, or a JSON object of weights in place of those of grouprank_v3.
+    """A reward's name as it is, or a JSON object of weights instead of those of grouprank_v3.
 
     Raises:
         ValueError: the object has what a GroupReward does not.

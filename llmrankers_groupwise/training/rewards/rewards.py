@@ -6,7 +6,7 @@
 whether each counts as relevant. What else TRL passes is let through; when a reward is None, and
 how that is counted, is in `training.rewards.columns`.
 
-The parser of inference decides what a reply says (`prompting.parse_scores.parse_scores`). Only an
+The parser of inference decides what a reply scores (`prompting.parse_scores.parse_scores`). Only an
 EXACT reply has scores: each label once, with a whole number 0..10. A repaired one has none here, as
 the model is to learn what needs no repair. Without scores a part is 0, and no reply with scores is
 below that.
@@ -108,8 +108,8 @@ class GroupReward:
     Tags are right when the reply is one closed <reason> block and then one closed <answer> block,
     with spaces around them at most and no other tag of these, or <think>, in them. (Our definition;
     letters of either case, as for the parser.) What a thinking model writes of its own accord may
-    stand before, up to the first </think>; its opening tag may have stood in the prompt. It does
-    not take the place of the reason. JSON is right when the parser calls the answer block EXACT; it
+    come before, up to the first </think>; its opening tag may be in the prompt. It does not
+    replace the reason. JSON is right when the parser calls the answer block EXACT; it
     allows a code fence or prose around the object. Inference then reads the same scores from the
     whole reply, as EXACT.
 
@@ -181,7 +181,7 @@ def rank_r1(completions: Sequence[Completion], *, ground_truth: Any, **columns: 
     """Rank-R1 (arXiv 2503.06034): 1 when the answer is the relevant document's label, 0 otherwise.
 
     A reply is one <think> block and then one <answer> block, by the same rule as a GroupReward's
-    tags; the opening <think> may have stood in the prompt. (The authors' code takes the first such
+    tags; the opening <think> may be in the prompt. (The authors' code takes the first such
     pair anywhere in the text.)
 
     Args:
@@ -198,13 +198,13 @@ def rank_r1(completions: Sequence[Completion], *, ground_truth: Any, **columns: 
     return each_reward("rank_r1", completions, rows, columns, reward)
 
 
-# --- What a reply says ------------------------------------------------------------------------
+# --- What a reply holds -----------------------------------------------------------------------
 
 _THOUGHT_END = re.compile(THINK_END, re.IGNORECASE)
 
 
 def _contract(text: str) -> re.Match[str] | None:
-    """Reason and answer, behind what a thinking model wrote of its own accord."""
+    """Reason and answer, after what a thinking model wrote of its own accord."""
     match = REASON_AND_ANSWER.fullmatch(text)  # there is no </think> in it then
     if match is None and (thought := _THOUGHT_END.search(text)):
         match = REASON_AND_ANSWER.fullmatch(text, thought.end())
