@@ -423,9 +423,12 @@ def test_an_unknown_method_is_refused(desk):
 
 def test_the_command_must_be_named(capsys):
     with pytest.raises(SystemExit) as ended:
-        main([])
+        main(["--", "x"])
     assert ended.value.code == 2
-    assert "COMMAND" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main([])  # shows the help, which names the commands
+    assert ended.value.code == 0
+    assert "COMMAND" in capsys.readouterr().out
 
 
 # --- Bad input: where to save -----------------------------------------------------------------
