@@ -62,10 +62,10 @@ lint: .venv/installed
 	.venv/bin/lint-imports --no-cache --no-logo
 
 docs: .venv-docs/installed
-	.venv-docs/bin/mkdocs build --quiet --site-dir site
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --site-dir site
 
 docs-serve: .venv-docs/installed
-	.venv-docs/bin/mkdocs serve
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs serve
 
 reference: .venv/installed
 	.venv/bin/python -m llmrankers_groupwise.cli.reference > docs/reference/options.md
