@@ -1,8 +1,23 @@
 """Packaging; the settings of tools are in pyproject.toml."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+
+URL = "https://example.org/llmrankers-groupwise"  # of the repository, until it has an address
+LINK = re.compile(r"(!?)(\[[^\]]*\])\((?!https?:|mailto:|#)([^)\s]+)\)")
+
+
+def readme() -> str:
+    """README, its links to files of the repository absolute: an index has the text alone."""
+
+    def absolute(link: re.Match[str]) -> str:
+        kind = "raw" if link[1] else "blob"
+        return f"{link[1]}{link[2]}({URL}/{kind}/main/{link[3]})"
+
+    return LINK.sub(absolute, Path(__file__).with_name("README.md").read_text(encoding="utf-8"))
+
 
 EXTRAS = {
     # The engine itself; the model's package also brings sentence-transformers and PyTorch.
@@ -27,7 +42,8 @@ EXTRAS = {
     ],
 }
 DEVELOPMENT = [
-    "hypothesis>=6.170", "import-linter>=2.5", "mypy>=2.4", "pytest>=9.0", "ruff>=0.17",
+    "hypothesis>=6.170", "import-linter>=2.5", "ipykernel>=7.0", "mypy>=2.4", "nbclient>=0.10",
+    "pytest>=9.0", "ruff>=0.17",
     "selenium>=4.51", "setuptools>=77", "types-PyYAML>=6.0.12", "types-tabulate>=0.9",
     "types-tqdm>=4.67",
 ]  # fmt: skip
@@ -37,9 +53,17 @@ setup(
     name="llmrankers-groupwise",
     version="0.1.0",
     description="Groupwise reranking with language models, beside the rankers of llm-rankers",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=readme(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    project_urls={
+        "Documentation": f"{URL}/docs",
+        "Source": URL,
+        "Changelog": f"{URL}/blob/main/CHANGELOG.md",
+        "Issues": f"{URL}/issues",
+    },
+    keywords="reranking, information retrieval, language models, LLM, RAG, TREC, groupwise, "
+    "listwise, setwise, pointwise, GroupRank, vLLM, transformers",
     python_requires=">=3.11",
     packages=[
         *find_packages(include=["llmrankers_groupwise*"]),
@@ -69,8 +93,16 @@ setup(
     },
     entry_points={"console_scripts": ["run-groupwise = llmrankers_groupwise.cli:command"]},
     classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Information Analysis",
+        "Topic :: Text Processing :: Indexing",
+        "Typing :: Typed",
     ],
 )

@@ -1,5 +1,6 @@
 """The wheel holds what the package needs."""
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -63,4 +64,12 @@ def test_the_command_and_the_extras_are_declared(wheel: zipfile.ZipFile) -> None
     for extra in ("openvino", "embedded", "pyserini", "ir_datasets", "report", "all"):
         assert f"Provides-Extra: {extra.replace('_', '-')}" in metadata.replace("_", "-")
     assert "Requires-Dist: llm-rankers==0.0.2" in metadata
+    assert "Project-URL: Documentation" in metadata
     assert f"Version: {__version__}\n" in metadata
+
+
+def test_the_links_of_the_description_work_outside_the_repository(wheel: zipfile.ZipFile) -> None:
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    links = re.findall(r"\]\(([^)\s]+)\)", wheel.read(name).decode())
+    assert links
+    assert [link for link in links if not link.startswith("https://")] == []

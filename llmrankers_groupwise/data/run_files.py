@@ -144,7 +144,7 @@ class RunFile(FileMapping[Sequence[RunEntry]]):
     def _twice(self, doc_id: str, block: _Block, number: int) -> FileError:
         """The error for a document of this block that appears again at line `number`."""
         return FileError(
-            f"document {doc_id} stands twice for query {block.query_id} (before at line "
+            f"document {doc_id} appears twice for query {block.query_id} (before at line "
             f"{self._number(doc_id, block)}); keep one of them",
             self._file.path,
             number,

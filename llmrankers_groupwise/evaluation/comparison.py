@@ -47,7 +47,7 @@ class Costs:
         rounds: how many calls its queries waited for one after another, summed over queries.
         prompt_tokens, completion_tokens: of all calls.
         seconds: wall time; None where replies of an earlier run, or recorded ones, were used.
-        failed, groups: groups without a score, of so many.
+        failed, groups: the groups without a score, and all groups.
         method: e.g. "groupwise".
         model: the model's name, else the engine's.
     """

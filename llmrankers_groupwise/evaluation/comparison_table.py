@@ -151,7 +151,7 @@ def _first(names: Sequence[str]) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    """The text in so many characters: its beginning and its end, which often tells runs apart."""
+    """The beginning and the end of a text; the end often tells runs apart."""
     if len(text) <= width:
         return text
     end = (width - 3) // 2

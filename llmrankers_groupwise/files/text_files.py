@@ -114,7 +114,7 @@ def json_object(text: str, path: Path, number: int) -> dict[str, Any]:
     try:
         value = parse_json(text)
     except (ValueError, RecursionError) as error:
-        raise FileError(f"not JSON: {error}; mend the line", path, number) from error
+        raise FileError(f"not JSON: {error}; fix the line", path, number) from error
     if not isinstance(value, dict):
         raise FileError("not a JSON object; give one in braces on every line", path, number)
     return value

@@ -163,7 +163,7 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _number(value: float | None, decimals: int = 4) -> str:
-    """A score as it is if it is a whole number, else with so many decimals."""
+    """A score as it is if it is a whole number, else with this number of decimals."""
     if value is None:
         return "none"
     value = round(value, decimals) + 0.0  # which makes -0.0 a 0.0

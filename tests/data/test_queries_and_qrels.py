@@ -139,7 +139,7 @@ MALFORMED = [
     pytest.param("1 Q0 a 1 nan t", "the score is nan; give a finite number", id="nan"),
     pytest.param("1 Q0 a 1 -inf t", "the score is -inf; give a finite number", id="-inf"),
     pytest.param("1 Q0 a 1 1e999 t", "the score is 1e999; give a finite", id="overflow"),
-    pytest.param("1 Q0 d1 9 9.0 t", "document d1 stands twice for query 1 (before at line 1)",
+    pytest.param("1 Q0 d1 9 9.0 t", "document d1 appears twice for query 1 (before at line 1)",
                  id="a duplicate"),
 ]  # fmt: skip
 

@@ -182,7 +182,7 @@ def assert_faults_are_found(path: Path) -> None:
     if fault is not None:
         assert f"{path}:{fault}: " in found
     elif isinstance(found, str):
-        assert ("stands twice" if raw.strip(BLANKS) else "the file is empty") in found
+        assert ("appears twice" if raw.strip(BLANKS) else "the file is empty") in found
     else:
         assert found == reference(raw.decode())
 
@@ -246,7 +246,7 @@ def test_a_document_twice_is_named_with_both_lines_however_far_apart(tmp_path, h
     with pytest.raises(FileError) as caught:
         RunFile(path, hashed=hashed)
     assert str(caught.value) == (
-        f"{path}:7: document b c stands twice for query 1 (before at line 2); keep one of them"
+        f"{path}:7: document b c appears twice for query 1 (before at line 2); keep one of them"
     )
 
 

@@ -130,5 +130,5 @@ def test_rows_whose_prompt_is_not_theirs_any_more_are_refused(folder, change):
 
 def test_rows_of_another_method_than_the_manifest_says_are_refused(folder, rows):
     shutil.copy(rows(SETWISE), folder / "sft.jsonl")
-    with pytest.raises(FileError, match=r"has rows of setwise, and dataset.json says groupwise"):
+    with pytest.raises(FileError, match=r"has rows of setwise, and dataset.json has groupwise"):
         load_rows(folder, "sft")

@@ -19,7 +19,7 @@ from llmrankers_groupwise.errors import FileError, SettingsError
 __all__ = ["Config", "add_config", "config_of", "to_yaml"]
 
 MASKED = "***"
-_NO_OPTIONS = ("help", "config", "print_config")
+_NO_OPTIONS = ("help", "help_all", "config", "print_config")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
