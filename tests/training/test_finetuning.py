@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json
 import logging
+import re
 import shutil
 import sys
 from collections import Counter
@@ -319,6 +320,18 @@ def test_the_card_shows_what_the_chat_template_was_given() -> None:
     assert "with 8 rows of `p`" in card
     args = "engine_args={'chat_template_kwargs': {'enable_thinking': False}}"
     assert f'("THIS_FOLDER", engine="transformers", {args})' in card
+
+
+@pytest.mark.parametrize("method", ["groupwise", "setwise"])
+def test_the_program_of_a_card_runs(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    described = {
+        "action": "sft", "method": method, "model": "m", "versions": {}, "settings": {},
+        "data": {"rows": 9, "too_long": 1, "path": "p", "sha256": "s"},
+    }  # fmt: skip
+    (program,) = re.findall(r"```python\n(.*?)```", model_card(described), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    assert names["ranker"].method == method
 
 
 def test_vllm_gets_an_adapter_with_its_base(adapter: TrainResult, tiny_model: Path) -> None:

@@ -99,7 +99,9 @@ def _add(
     form = setting.form
     if form is None:
         options["action"] = "store_false" if setting.default else "store_true"
-        names = [f"--no_{prefix}{setting.name}"] if setting.default else names
+        if setting.default:
+            names = [f"--no_{prefix}{setting.name}"]
+            options["help"] = f"turn off what is on by default: {options['help']}"
     elif form.metavar == "KEY=VALUE":
         options |= {"action": "append", "type": reader(form.read), "metavar": form.metavar}
         options["default"] = []

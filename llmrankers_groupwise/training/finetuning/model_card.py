@@ -9,7 +9,6 @@ from typing import Any
 __all__ = ["model_card"]
 
 _RANKERS = {"groupwise": "GroupwiseLlmRanker", "setwise": "SetwiseLlmRanker"}
-_MODULES = {"groupwise": "ranker", "setwise": "sibling_rankers"}
 
 
 def model_card(described: Mapping[str, Any]) -> str:
@@ -42,7 +41,7 @@ def model_card(described: Mapping[str, Any]) -> str:
         "## How to use it",
         "",
         "```python",
-        f"from llmrankers_groupwise.{_MODULES[method]} import {ranker}",
+        f"from llmrankers_groupwise import {ranker}",
         "",
         f'ranker = {ranker}("THIS_FOLDER", engine="transformers"{more})',
         "```",
