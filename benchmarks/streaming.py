@@ -1,6 +1,6 @@
 """What runs of any length cost: reading a run file, and a whole run in flat memory.
 
-    python benchmarks/streaming.py reading --queries 1000 --documents 1000
+    python benchmarks/streaming.py reading --queries 1000 --documents 1000 --rounds 5
     python benchmarks/streaming.py reading --queries 70000
     python benchmarks/streaming.py reranking --queries 100000 --passages 200000 [--journal]
 
