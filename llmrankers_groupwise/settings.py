@@ -96,12 +96,10 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 def assignment(text: str) -> tuple[str, Any]:
-    """KEY=VALUE, the value a Python literal where it reads as one, or true or false, else text."""
+    """KEY=VALUE, the value a Python literal where it reads as one, else text."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ValueError(f"{text!r} is not KEY=VALUE")
-    if value in ("true", "false"):  # as in JSON and YAML; as texts both would count as true
-        return key, value == "true"
     try:
         return key, ast.literal_eval(value)
     except (ValueError, SyntaxError):

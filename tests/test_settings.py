@@ -96,7 +96,6 @@ def test_a_field_is_a_setting_with_its_line_of_the_docstring() -> None:
         ("several", "7", 7),
         ("given", "a=[1, 2]", ("a", [1, 2])),
         ("given", "a=b=c", ("a", "b=c")),
-        ("given", "a=false", ("a", False)),
         ("given", "a=True", ("a", True)),
         ("more", '{"a": 1}', {"a": 1}),
         ("name", "b", "b"),
