@@ -83,7 +83,7 @@ class ListwiseSettings(ListwiseOptions):
     @property
     def value_name(self) -> str:
         """What a reply gives for a document."""
-        return "place"
+        return "rank"
 
     def request(self, query: str, passages: Sequence[str], origin: Origin) -> Request:
         """The question about one window."""

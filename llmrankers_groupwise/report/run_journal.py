@@ -32,7 +32,7 @@ def question_to_json(
 ) -> dict[str, Any]:
     """A question and its reply, ready for JSON.
 
-    `value_name` is what the reply has for a document: a score, a probability, its place, or
+    `value_name` is what the reply has for a document: a score, a probability, its rank, or
     whether it was chosen. `values` has that, or None, for each document in prompt order. Both and
     `status` are None where it is not known how replies are read.
     """
@@ -44,7 +44,7 @@ def question_to_json(
     return {
         "repeat": origin.repeat,
         "docs": origin.doc_ids,
-        "says": value_name,
+        "value_name": value_name,
         "values": values,
         "status": None if read is None else read.status.value,
         "refused": () if read is None else read.refused,
@@ -64,7 +64,7 @@ def _value(value_name: str, read: GroupScores, label: int) -> float | None:
         return float(score is not None)
     if score is None:
         return None
-    if value_name == "place":  # read as a score: of n documents n for the first one
+    if value_name == "rank":  # read as a score: of n documents n for the first one
         return 1.0 + sum(other > score for other in read.scores.values())
     return round(score, 4)
 

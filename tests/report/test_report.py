@@ -111,7 +111,7 @@ def test_groups_have_scores_and_replies(files, html):
     first, second = query["questions"][2]
     assert [query["docs"][number] for number in first["docs"]] == ["d1", "d2", "d3"]
     assert first["values"] == [4, None, 6]
-    assert first["says"] == "score"
+    assert first["value_name"] == "score"
     assert first["status"] == "partial"
     assert first["text"].startswith(REPLY)
     assert [query["docs"][number] for number in second["docs"]] == ["d4", "<i>d5</i>", "d6"]
@@ -200,11 +200,11 @@ FORM = Reply(slot_probabilities=((0.0,) * 7 + (1.0,) + (0.0,) * 3,))
 
 
 @pytest.mark.parametrize(
-    ("settings", "reply", "says", "values"),
+    ("settings", "reply", "name", "values"),
     [
         (GroupwiseSettings, FORM, "score", [7]),
-        (ListwiseSettings, Reply("[2] > [3] > [1]"), "place", [3, 1, 2]),
-        (ListwiseSettings, Reply("[2] > [1]"), "place", [2, 1, None]),
+        (ListwiseSettings, Reply("[2] > [3] > [1]"), "rank", [3, 1, 2]),
+        (ListwiseSettings, Reply("[2] > [1]"), "rank", [2, 1, None]),
         (SetwiseSettings, Reply("<answer>[2]</answer>"), "chosen", [0, 1, 0]),
         (SetwiseSettings, Reply("none of them"), "chosen", [None, None, None]),
         (
@@ -216,10 +216,10 @@ FORM = Reply(slot_probabilities=((0.0,) * 7 + (1.0,) + (0.0,) * 3,))
         (functools.partial(PointwiseSettings, method="graded"), FORM, "score", [7]),
     ],
 )
-def test_a_reply_is_shown_as_its_method_reads_it(settings, reply, says, values):
+def test_a_reply_is_shown_as_its_method_reads_it(settings, reply, name, values):
     origin = Origin("q1", ("a", "b", "c")[: len(values)])
     question = question_to_json(settings(prompt=load_prompt("groupwise")), origin, reply)
-    assert (question["says"], question["values"]) == (says, values)
+    assert (question["value_name"], question["values"]) == (name, values)
     assert question["form"] == (reply.slot_probabilities is not None)
 
 

@@ -57,10 +57,10 @@ function scoresTable(detail, question, ranks) {
     return [`[${at + 1}]`, el("td", {}, el("bdi", { class: "doc" }, detail.docs[doc])), el("td", {}, gradeMark(detail.grades[doc], highest)),
       el("td", { class: "number" }, ranks.has(doc) ? whole(ranks.get(doc)) : unknown()),
       ...(question.calibrated ? [number(shortOr(value)), el("td", { class: "number calibrated" }, shortOr(question.calibrated[at]))]
-        : [question.values ? el("td", { class: "number score" }, value === null ? none() : valueOf(question.says, value)) : null])].filter(Boolean);
+        : [question.values ? el("td", { class: "number score" }, value === null ? none() : valueOf(question.value_name, value)) : null])].filter(Boolean);
   });
   const head = ["label", "document", "judged", numberHead("final rank")];
-  if (question.values) head.push(numberHead(question.says));
+  if (question.values) head.push(numberHead(question.value_name));
   if (question.calibrated) head.push(numberHead("calibrated"));
   return el("div", { class: "scroll" }, table("Documents of the question in the order of the prompt", head, rows));
 }
@@ -68,13 +68,13 @@ function scoresTable(detail, question, ranks) {
 const none = () => el("span", { class: "worse" }, "none");
 const shortOr = (value) => (value === null ? none() : short(value));
 
-/** What a reply says of a document; a score of 0 to 10 and a probability with a bar. */
-function valueOf(says, value) {
-  if (says === "chosen") return el("span", {}, value ? "chosen" : "");
+/** A value that a reply has for a document; a score of 0 to 10 and a probability with a bar. */
+function valueOf(valueName, value) {
+  if (valueName === "chosen") return el("span", {}, value ? "chosen" : "");
   const text = short(value);
-  if (says === "place") return el("span", {}, text);
+  if (valueName === "rank") return el("span", {}, text);
   const bar = el("span", { class: "score-bar", "aria-hidden": "true" }, el("span", {}));
-  bar.firstChild.style.width = `${(says === "score" ? 10 : 100) * value}%`;
+  bar.firstChild.style.width = `${(valueName === "score" ? 10 : 100) * value}%`;
   return el("span", {}, text, bar);
 }
 
