@@ -182,7 +182,7 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=WORDS, help="of a passage")
     parser.add_argument("--reasoning", type=int, default=300, help="tokens before the answer")
     parser.add_argument("--slots", type=int, default=1024, help="calls the server does together")
-    parser.add_argument("--tries", type=int, default=3, help="the best of so many counts")
+    parser.add_argument("--tries", type=int, default=3, help="the best of this number counts")
     arguments = parser.parse_args()
     print(f"{arguments.engine}, {arguments.queries} queries in flight, per query\n\n{HEADER}")
     with ENGINES[arguments.engine](arguments) as make:

@@ -42,7 +42,7 @@ Batch = list[tuple[str, list[SearchResult]]]
 
 
 def texts(groups: int, words: int, seed: int) -> Batch:
-    """So many queries with a group of passages each."""
+    """Queries with a group of passages each."""
     rng = random.Random(seed)
 
     def text(length: int) -> str:

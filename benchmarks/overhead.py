@@ -60,7 +60,7 @@ def seconds(folder: Path, ranker: GroupwiseLlmRanker) -> float:
 
 
 def measure(queries: int, *, embedded: bool) -> float:
-    """Seconds for so many queries, best of three for the scripted engine."""
+    """Seconds for this number of queries, best of three for the scripted engine."""
     with tempfile.TemporaryDirectory() as scratch:
         make_collection(Path(scratch), queries)
         if embedded:

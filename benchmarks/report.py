@@ -6,7 +6,7 @@ Makes runs of random words, passages of some 55 words, and for all runs but the 
 replies of some 400 words for groups of 20; writes the report by `run-groupwise compare --html`, and
 opens it in Chromium without a window: from the address to the end of the page's script, a click
 on a column's head to the table sorted, a query opened to its lists drawn, a passage opened to its
-text. Medians of so many times. Needs selenium, Chromium and its driver (CHROME, CHROMEDRIVER).
+text. Medians of several runs. Needs selenium, Chromium and its driver (CHROME, CHROMEDRIVER).
 """
 
 from __future__ import annotations

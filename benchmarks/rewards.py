@@ -1,6 +1,6 @@
 """How many rewards a second: a training batch of 64 prompts x 8 replies, on one core.
 
-Replies score 20 documents behind a reasoning of so many words. "right" are batches of replies that
+Replies score 20 documents after a reasoning of some words. "right" are batches of replies that
 are all as the contract wants them; of "mixed", a quarter each are right, in need of repair, cut off
 in the reasoning, and without tags. Every batch is a new one. Milliseconds are of processor time,
 the median, the least and the most of the batches; in the first, caches are cold.

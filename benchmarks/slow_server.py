@@ -65,7 +65,7 @@ def _completion(body: Mapping[str, Any], reasoning: int) -> tuple[bytes, int, in
 
 @contextmanager
 def slow_server(latency: Latency, reasoning: int, slots: int) -> Iterator[str]:
-    """Its address. So many calls are served side by side; each reasons for so many tokens."""
+    """Its address. It serves `slots` calls side by side; each reasons for `reasoning` tokens."""
     free = threading.Semaphore(slots)
 
     class Handler(BaseHTTPRequestHandler):

@@ -150,7 +150,7 @@ class InstantEngine(Engine):
         return len(text) // 4
 
     def truncate(self, text: str, length: int) -> str:
-        """The characters of so many tokens."""
+        """The characters of this number of tokens."""
         return text[: 4 * length]
 
     def describe(self) -> dict[str, object]:

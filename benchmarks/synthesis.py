@@ -62,7 +62,7 @@ def asked(stage: FirstStage, journals: Path | None) -> tuple[int, int]:
 
 
 def cut_lists(pools: FirstStage, lists: int, sizes: Mapping[int, float]) -> FirstStage:
-    """So many lists of each pool, as queries of their own.
+    """Several lists of each pool, as queries of their own.
 
     The label order is not known here, and how many documents a list has does not depend on it.
     """
@@ -83,7 +83,7 @@ def cut_lists(pools: FirstStage, lists: int, sizes: Mapping[int, float]) -> Firs
 
 
 def first(stage: FirstStage, queries: int) -> FirstStage:
-    """The first so many queries."""
+    """The first queries, this number."""
     names = list(stage.run)[:queries]
     run: dict[str, Sequence[RunEntry]] = {name: stage.run[name] for name in names}
     return FirstStage(run, stage.queries, stage.passages)

@@ -29,7 +29,7 @@ _TOGETHER = (Merge(shrinkage=0.5), Merge(fusion="rrf"))
 
 
 def changes(n: int, budget: int, group_size: int) -> dict[str, Combination]:
-    """Random groups, and each change of them that takes so many calls for n candidates, by name.
+    """Random groups, and each change of them that takes `budget` calls for n candidates.
 
     Random groups take one repeat after the other; where calls are left over, smaller groups.
     """
@@ -97,7 +97,7 @@ def _merged(plans: Mapping[str, Plan], base: Plan) -> dict[str, Combination]:
 
 @dataclass(frozen=True)
 class Setting:
-    """One change against random groups: under a judge, on a collection, for so many calls.
+    """One change against random groups: under a judge, on a collection, for a number of calls.
 
     Attributes:
         values: nDCG@10 by query, means over seeds.

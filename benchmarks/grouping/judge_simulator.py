@@ -9,7 +9,7 @@ groups differ. A document's score in a group is
                                                                noise ~ N(0, noise^2), each score's
 
 where mean is the group's mean worth less that of the whole list, centre the list's mean worth, and
-place runs from 0 to 1 through the prompt. It is cut to 0..10 and rounded to one of so many levels,
+place runs from 0 to 1 through the prompt. It is cut to 0..10 and rounded to one of the levels,
 as models use few of the eleven. Then replies fail, and labels are missing. Documents without
 judgement (grade -1 here) count as grade 0 in measures, but are worth less to a judge than those
 that were judged and found not relevant: some system had those among its best.
@@ -53,7 +53,7 @@ class JudgeParameters:
         context: the share of a group's mean that scores are taken relative to; 1 is a judge that
             only compares, 0 one that has a fixed scale.
         position: how much more the first place of a prompt gives than the last.
-        levels: so many different scores are used, 11 for all whole ones; 0 rounds nothing.
+        levels: the number of different scores, 11 for all whole ones; 0 rounds nothing.
         malformed: the probability that a reply cannot be read.
         missing: the probability that a label has no score in a reply that can.
     """

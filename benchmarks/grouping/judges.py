@@ -50,7 +50,7 @@ class Collection:
 
 
 def collection_of(shared: Path, name: str, run: str | None, n: int, most: int) -> Collection:
-    """A collection of a folder laid out as shared/ is, with at most so many queries, every k-th."""
+    """A collection of a folder laid out as shared/ is, with at most `most` queries, every k-th."""
     folder = shared / "collections" / name
     candidates = RunFile(folder / "runs" / f"{run or RUNS[name]}.trec", n)
     qrels, texts = read_qrels(folder / "qrels.txt"), read_queries(folder / "queries.tsv")

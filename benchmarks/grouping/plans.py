@@ -151,7 +151,7 @@ class Combination:
 
 
 def plans(n: int, budget: int, group_size: int) -> list[Plan]:
-    """The plans that take exactly so many calls for n candidates; the first is the baseline.
+    """The plans that take exactly this number of calls for n candidates; the first is the baseline.
 
     The baseline are random groups and nothing else: as many repeats as fit exactly, else smaller
     groups, else as many repeats as fit, which then take fewer calls.

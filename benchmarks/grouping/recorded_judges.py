@@ -145,7 +145,7 @@ class ScoreFacts:
 
     Attributes:
         replies: how many scored at least three quarters of 20 labels.
-        of: out of so many.
+        of: the number of all.
         spread: the median standard deviation within a reply.
         drift: that of replies' means, beyond chance; queries differ, so at most.
         contrast: that of the logarithm of replies' standard deviations; at most.

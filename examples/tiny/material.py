@@ -31,7 +31,7 @@ _WORDS = 400
 _HELD_OUT = 16  # queries of trec-dl22 whose passages are for measuring only
 _FIRST_STAGE_NOISE = 4.0  # standard deviation, in matching words
 _SHARES = {0: 3, 1: 2, 2: 2, 3: 1, 4: 1}
-"""Of documents in a task with so many of the query's words."""
+"""Of documents in a task with this number of the query's words."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Texts(dict[str, str]):
 def make_collection(
     material: Material, *, held_out: bool, queries: int, documents: int
 ) -> tuple[FirstStage, Qrels]:
-    """So many tasks as a collection: a first stage that judges badly, and how many words match."""
+    """Tasks as a collection: a first stage that ranks badly, and how many words match."""
     rng = random.Random(f"held out: {held_out}")
     passages = material.held_out if held_out else material.train
     name = "held_out" if held_out else "train"

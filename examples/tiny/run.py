@@ -216,7 +216,7 @@ def _once(path: Path, train: Callable[[], object]) -> str:
 
 
 def _all(trainings: Trainings, jobs: int, log: Callable[[str], None]) -> None:
-    """Do all, so many at the same time, each with its share of the processor's cores."""
+    """Do all, this number at the same time, each with its share of the processor's cores."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (threads,)) as pool:
         for done in as_completed([pool.submit(training) for training in trainings]):

@@ -13,7 +13,7 @@ from llmrankers_groupwise.testing import ScriptedEngine
 __all__ = ["NAMED", "WordCounter"]
 
 NAMED = 3
-"""So many documents a reasoning names."""
+"""The number of documents that a reasoning names."""
 
 _MARK = re.compile(r"\(score (\d+)\)")
 

@@ -17,7 +17,7 @@ __all__ = ["PerQueryMeasures", "trec_eval_order"]
 TOP = 10
 
 _BATCH = 256
-"""So many queries are measured together, and held in memory."""
+"""The number of queries that are measured together, and held in memory."""
 
 
 class PerQueryMeasures:

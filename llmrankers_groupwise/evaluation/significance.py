@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 DRAWS = 100_000
-"""So many assignments of signs a randomisation test draws, or it goes through all of them."""
+"""The number of assignments of signs that a randomisation test draws, unless there are fewer."""
 
 SAME = 1e-12
 """Values that differ by no more are the same but for rounding."""

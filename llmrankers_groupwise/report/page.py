@@ -1,4 +1,4 @@
-"""The report: one HTML file that asks the network for nothing."""
+"""The report: one HTML file that makes no network requests."""
 
 from __future__ import annotations
 

@@ -114,6 +114,18 @@ def test_readme_is_a_page() -> None:
     assert words(text) <= 900
 
 
+def test_no_code_has_words_that_read_as_translated() -> None:
+    found = []
+    for folder in ("llmrankers_groupwise", "benchmarks", "examples"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".js", ".sh", ".html", ".toml"):
+                text = path.read_text(encoding="utf-8").lower()
+                found += [
+                    (name_of(path), each) for each in PHRASES if re.search(rf"\b{each}\b", text)
+                ]
+    assert found == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_no_page_has_words_that_read_as_translated(page: Path) -> None:
     text = page.read_text(encoding="utf-8").lower()
