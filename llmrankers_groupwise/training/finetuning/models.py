@@ -48,8 +48,7 @@ def require_vllm(rollouts: str) -> None:
 
     if rollouts != "none" and find_spec("vllm") is None:
         raise MissingDependencyError(
-            f"vllm {rollouts} needs vLLM (--vllm none has the model write its replies itself)",
-            "vllm",
+            f"without --vllm none replies come from vLLM, and vllm {rollouts} needs vLLM", "vllm"
         )
 
 
