@@ -31,7 +31,7 @@ EXTRAS = {
     "ray": ["ray>=2.55"],
     "pyserini": ["pyserini>=1.6"],
     "ir-datasets": ["ir_datasets>=0.6"],
-    "report": ["matplotlib>=3.9"],
+    "report": ["matplotlib>=3.10"],
     "train": [
         "llmrankers-groupwise[transformers,report]",
         "bm25s>=0.3",
