@@ -1,7 +1,6 @@
 """Hooks of MkDocs: links that lead out of docs/ work on the site as they do in the repository.
 
-Results of benchmarks become pages. Other files are linked where the repository is, if mkdocs.yml
-has its address as `repo_url`; otherwise they are shown as code.
+Results of benchmarks become pages. Other files of the repository are shown as code.
 """
 
 import posixpath
@@ -41,7 +40,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         elif path.startswith(f"{RESULTS}/"):
             inside = f"results/{path.removeprefix(f'{RESULTS}/')}"
         else:
-            return _outside(match["text"], path, config)
+            return _outside(match["text"], path)
         here = posixpath.dirname(source)
         link = posixpath.relpath(inside, here or ".")
         return f"{match['image']}[{match['text']}]({link}{match['anchor'] or ''})"
@@ -49,9 +48,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     return LINK.sub(replaced, markdown)
 
 
-def _outside(text: str, path: str, config: Any) -> str:
+def _outside(text: str, path: str) -> str:
     if not (ROOT / path).exists():
         raise FileNotFoundError(f"a page links to {path}, which is not there")
-    if config.repo_url:
-        return f"[{text}]({config.repo_url.rstrip('/')}/blob/main/{path})"
     return f"{text} (`{path}`)" if path not in text else f"`{path}`"

@@ -14,7 +14,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from llmrankers_groupwise.errors import SettingsError
 
 __all__ = [
+    "ARGUMENTS",
     "INTERNAL",
     "Arguments",
     "FilePath",
@@ -29,12 +30,11 @@ __all__ = [
     "Form",
     "JsonObject",
     "Name",
+    "Names",
     "Positive",
     "Setting",
-    "Word",
-    "assignment",
     "check_choices",
-    "positive",
+    "name_or_json",
     "settings_of",
     "values_of",
     "word",
@@ -44,20 +44,32 @@ INTERNAL = "internal"
 """Annotates a field that is no setting: `progress: Annotated[bool, INTERNAL] = False`."""
 
 
+def _single(value: Any) -> str:
+    if isinstance(value, Mapping | list):
+        raise ValueError(f"{value!r} is not a single value")
+    if isinstance(value, bool):
+        raise ValueError(f"{value!r} is true or false: give a value, a text in quotes")
+    return str(value)
+
+
 @dataclass(frozen=True, eq=False)
 class Form:
-    """How a value is written as text.
+    """How a value is written: as a text on the command line, and in a configuration file.
 
     Attributes:
         metavar: the name of the value in a help text.
         read: text -> value. It raises ValueError for a text that is none, and tells why.
         choices: the texts that there are; empty where any is good. In Python there may be other
             values.
+        write: what a file has -> text. It raises ValueError for what cannot be one.
+        shown: value -> what a file has.
     """
 
     metavar: str
     read: Callable[[str], Any] = str
     choices: Collection[str] = ()
+    write: Callable[[Any], str] = _single
+    shown: Callable[[Any], Any] = lambda value: value
 
 
 def positive(text: str) -> int:
@@ -106,14 +118,41 @@ def assignment(text: str) -> tuple[str, Any]:
         return key, value
 
 
+def _names(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else _single(value)
+
+
+def _json_text(value: Any) -> str:
+    """A text as it is, and names with values or a list as JSON."""
+    return json.dumps(value, default=str) if isinstance(value, Mapping | list) else _single(value)
+
+
+def name_or_json(read: Callable[[str], Any], shown: Callable[[Any], Any] = list) -> Form:
+    """The form of a value that is a name, or more than that as JSON.
+
+    Args:
+        read: as Form has it.
+        shown: what a file has for a value that is no name.
+    """
+    return Form(
+        "NAME|JSON",
+        read,
+        write=_json_text,
+        shown=lambda value: value if isinstance(value, str) else shown(value),
+    )
+
+
+ARGUMENTS = Form("KEY=VALUE", assignment, shown=dict)
+"""Names with values, one at a time; in a file all together."""
+
 FilePath = Annotated[str, Form("FILE")]
 FolderPath = Annotated[str, Form("FOLDER")]
 Name = Annotated[str, Form("NAME")]
-Word = Annotated[str, Form("WORD", word)]
+Names = Annotated[Sequence[str], Form("NAMES", str.split, write=_names)]
 Positive = Annotated[int, Form("N", positive)]
-Arguments = Annotated[Mapping[str, Any], Form("KEY=VALUE", assignment)]
-"""Names with values, one at a time."""
-JsonObject = Annotated[Mapping[str, Any], Form("JSON", _json_object)]
+Arguments = Annotated[Mapping[str, Any], ARGUMENTS]
+JsonObject = Annotated[Mapping[str, Any], Form("JSON", _json_object, write=_json_text)]
+_SWITCH = Form("auto|yes|no", _switch, write=str)
 
 _FORMS: Mapping[Any, Form | None] = {
     bool: None,
@@ -156,11 +195,20 @@ def settings_of(cls: type[Any]) -> tuple[Setting, ...]:
     Raises:
         TypeError: a setting has no line in the docstring.
     """
+    if cls not in _DECLARED:
+        _DECLARED[cls] = tuple(_declared(cls))
+    return _DECLARED[cls]
+
+
+_DECLARED: dict[type[Any], tuple[Setting, ...]] = {}
+"""What was read already: a docstring and types do not change."""
+
+
+def _declared(cls: type[Any]) -> Iterator[Setting]:
     hints = typing.get_type_hints(cls, include_extras=True)
     meanings: dict[str, str] = {}
     for each in reversed(cls.__mro__):
         meanings |= _meanings(each)
-    found = []
     for field in dataclasses.fields(cls):
         kind = _kind(hints[field.name])
         if kind is None or not field.init:
@@ -170,8 +218,7 @@ def settings_of(cls: type[Any]) -> tuple[Setting, ...]:
         default = field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        found.append(Setting(field.name, default, meanings[field.name], **kind))
-    return tuple(found)
+        yield Setting(field.name, default, meanings[field.name], **kind)
 
 
 def check_choices(record: object) -> None:
@@ -226,7 +273,7 @@ def _one_of(hints: Sequence[Any]) -> dict[str, Any] | None:
     kind = _kind(rest[0]) if len(rest) == 1 else None
     if kind is None or len(rest) == len(hints):
         return kind
-    return {**kind, "form": kind["form"] or Form("auto|yes|no", _switch), "optional": True}
+    return {**kind, "form": kind["form"] or _SWITCH, "optional": True}
 
 
 _ENTRY = re.compile(r"    (\w+(?:, \w+)*): (.*)")

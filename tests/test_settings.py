@@ -17,12 +17,13 @@ from llmrankers_groupwise.errors import SettingsError
 from llmrankers_groupwise.settings import (
     INTERNAL,
     Arguments,
+    Form,
     JsonObject,
     Positive,
-    Word,
     check_choices,
     settings_of,
     values_of,
+    word,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -67,7 +68,7 @@ class Example(Base):
     several: Sequence[int] = ()
     given: Arguments = field(default_factory=dict)
     more: JsonObject = field(default_factory=dict)
-    name: Word = "a"
+    name: Annotated[str, Form("WORD", word)] = "a"
     hidden: Annotated[int, INTERNAL] = 0
     record: Base = field(default_factory=Base)
 

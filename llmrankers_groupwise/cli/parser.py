@@ -24,7 +24,7 @@ from llmrankers_groupwise.methods.registry import METHODS, SHARED
 from llmrankers_groupwise.pipeline.recorded_run import Recorded
 from llmrankers_groupwise.rankers.presets import preset_options
 
-__all__ = ["COMMANDS", "Grammar", "make_grammar", "make_parser", "parse_arguments"]
+__all__ = ["COMMANDS", "Grammar", "make_grammar", "parse_arguments"]
 
 Parsers = dict[str, argparse.ArgumentParser]
 
@@ -42,9 +42,10 @@ COMMANDS: Mapping[str, tuple[Callable[[Any], Parsers], Callable[[argparse.Namesp
 it does."""
 
 _BY_METHOD = ("run", "merge")
-_CONFIGURED = (("run", ""), ("merge", ""), *(("train", each) for each in (
-    "synthesize", "sft", "grpo",
-)))  # fmt: skip
+_CONFIGURED: Sequence[tuple[str, ...]] = (
+    ("run",), ("merge",), ("train", "synthesize"), ("train", "sft"), ("train", "grpo"),
+)  # fmt: skip
+"""The words of the commands that read configurations."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -112,38 +113,48 @@ class Grammar:
         parser: of the whole command line.
         commands: command -> its parsers by the word after it, an action's, or "" for its own.
         methods: command -> method -> the parser of what comes after its word.
+        configured: the words of a command that reads configurations -> its parser.
     """
 
     parser: argparse.ArgumentParser
     commands: Mapping[str, Parsers]
     methods: Mapping[str, Parsers]
+    configured: Mapping[tuple[str, ...], argparse.ArgumentParser]
 
-    def find(self, words: Sequence[str]) -> tuple[str, argparse.ArgumentParser] | None:
-        """The command that a command line names, and its parser that reads configurations."""
-        for command, action in _CONFIGURED:
-            if list(words[: 1 + bool(action)]) == [command, action][: 1 + bool(action)]:
-                return command, self.commands[command][action]
+    def find(
+        self, words: Sequence[str]
+    ) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]] | None:
+        """The parser that reads the configuration of a command line, and those of its methods.
+
+        None for a command that reads none.
+        """
+        for command, parser in self.configured.items():
+            if tuple(words[: len(command)]) == command:
+                return parser, self.methods.get(command[0], {})
         return None
 
-    def set_defaults(self, config: Config, others: Mapping[str, Any]) -> None:
-        """Give options the values of a configuration, and where it has none those of others."""
-        for command, methods in self.methods.items():
-            _set_defaults(self.commands[command][""], {**others, **config.values})
+    def parse(
+        self, words: Sequence[str], config: Config, others: Mapping[str, Any]
+    ) -> argparse.Namespace:
+        """Parse a command line; what it does not give is of the configuration, else of others."""
+        if found := self.find(words):
+            parser, methods = found
+            _set_defaults(parser, {**others, **config.values})
             for method, each in methods.items():
                 _set_defaults(each, {**others, **config.methods.get(method, {})})
-        for command, action in _CONFIGURED:
-            if action:
-                _set_defaults(self.commands[command][action], config.values)
+        return self.parser.parse_args(words)
 
-    def resolved(self, arguments: argparse.Namespace) -> dict[str, Any]:
-        """The configuration that gives these arguments again."""
-        found = self.find([arguments.command, getattr(arguments, "action", "")])
-        assert found is not None, "only what reads configurations shows one"
-        command, parser = found
+    def resolved(
+        self, words: Sequence[str], arguments: argparse.Namespace
+    ) -> dict[str, Any] | None:
+        """The configuration that gives these arguments again; None where none is read."""
+        found = self.find(words)
+        if found is None:
+            return None
+        parser, methods = found
         config = config_of(parser, arguments)
-        if command in self.methods:
-            method = arguments.ranked_by
-            config[method] = config_of(self.methods[command][method], arguments)
+        if methods:
+            config[arguments.ranked_by] = config_of(methods[arguments.ranked_by], arguments)
         return config
 
 
@@ -151,8 +162,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """What the command is given.
 
     An option has the value of the command line, else of the last --config FILE that has it, else
-    of the preset or of the run to merge, else its own default. Where configurations are read,
-    `resolved` is the one that gives the same again.
+    of the preset or of the run to merge, else its own default. `resolved` is the configuration
+    that gives the same again; None where none is read.
 
     Raises:
         InputError: a configuration file is wrong.
@@ -162,25 +173,24 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if words in ([], ["run"]):
         words.append("--help")
     config = _config(words)
-    arguments, grammar = _parsed(words, config, {})
-    if getattr(arguments, "ranked_by", "") is None:
-        words.append(config.method())
-        arguments, grammar = _parsed(words, config, {})
+
+    def parsed(defaults: Mapping[str, Any]) -> argparse.Namespace:
+        grammar = make_grammar(method_required=not config.methods)
+        arguments = grammar.parse(words, config, defaults)
+        if getattr(arguments, "ranked_by", "") is None:
+            words.append(config.method())
+            return parsed(defaults)
+        arguments.resolved = grammar.resolved(words, arguments)
+        return arguments
+
+    arguments = parsed({})
     config.check_method(getattr(arguments, "ranked_by", None))
     if arguments.command == "merge":
-        arguments, grammar = _parsed(words, config, _recorded_defaults(arguments.journal))
-    elif getattr(arguments, "preset", None) is not None:
-        chosen, _ = _parsed(words, config, {"group_size": None, "final_round": None})
-        defaults = preset_options(arguments.preset, vars(chosen))
-        arguments, grammar = _parsed(words, config, defaults)
-    if "print_config" in arguments:
-        arguments.resolved = grammar.resolved(arguments)
+        return parsed(_recorded_defaults(arguments.journal))
+    if getattr(arguments, "preset", None) is not None:
+        chosen = parsed({"group_size": None, "final_round": None})
+        return parsed(preset_options(arguments.preset, vars(chosen)))
     return arguments
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The grammar: run and merge OPTIONS... METHOD OPTIONS..., and the other commands."""
-    return make_grammar().parser
 
 
 def _config(words: Sequence[str]) -> Config:
@@ -191,20 +201,8 @@ def _config(words: Sequence[str]) -> Config:
         paths = finder.parse_known_args(words)[0].config
     except argparse.ArgumentError:  # the grammar reports what is wrong
         paths = []
-    grammar = make_grammar()
-    found = grammar.find(words) if paths else None
-    if found is None:
-        return Config()
-    command, parser = found
-    return Config.read(paths, parser, grammar.methods.get(command, {}))
-
-
-def _parsed(
-    words: Sequence[str], config: Config, defaults: Mapping[str, Any]
-) -> tuple[argparse.Namespace, Grammar]:
-    grammar = make_grammar(method_required=not config.methods)
-    grammar.set_defaults(config, defaults)
-    return grammar.parser.parse_args(words), grammar
+    found = make_grammar().find(words) if paths else None
+    return Config() if found is None else Config.read(paths, *found)
 
 
 def _recorded_defaults(journals: Sequence[str]) -> dict[str, Any]:
@@ -216,7 +214,9 @@ def _recorded_defaults(journals: Sequence[str]) -> dict[str, Any]:
 
 
 def make_grammar(*, method_required: bool = True) -> Grammar:
-    """Make it anew, as defaults are set in it.
+    """The grammar: run and merge OPTIONS... METHOD OPTIONS..., and the other commands.
+
+    It is made anew for each use, as `Grammar.parse` sets defaults in it.
 
     Args:
         method_required: whether run and merge need the word of a method.
@@ -232,8 +232,9 @@ def make_grammar(*, method_required: bool = True) -> Grammar:
         title="commands", dest="command", required=True, metavar="COMMAND"
     )
     commands = {name: add_parsers(words) for name, (add_parsers, _) in COMMANDS.items()}
-    for command, action in _CONFIGURED:
-        add_config(commands[command][action])
+    configured = {each: commands[each[0]]["".join(each[1:])] for each in _CONFIGURED}
+    for parser_of_command in configured.values():
+        add_config(parser_of_command)
     methods = {
         command: _add_methods(commands[command][""], required=method_required)
         for command in _BY_METHOD
@@ -245,7 +246,7 @@ def make_grammar(*, method_required: bool = True) -> Grammar:
         )
         for name, parsers in commands.items()
     }
-    return Grammar(parser, commands, methods)
+    return Grammar(parser, commands, methods, configured)
 
 
 def _add_methods(parser: argparse.ArgumentParser, *, required: bool) -> Parsers:

@@ -28,7 +28,7 @@ def add_prompts_parser(commands: Any) -> dict[str, argparse.ArgumentParser]:
         title="actions", dest="action", required=True, metavar="ACTION"
     )
     listed = actions.add_parser(
-        "list", help="names, methods, checkpoints, sources and places", allow_abbrev=False
+        "list", help="names, methods, checkpoints, sources and paths", allow_abbrev=False
     )
     pulled = actions.add_parser(
         "pull",

@@ -34,7 +34,7 @@ _RUN_LINE = re.compile(r"\s*(\S+)\s+(\S+)\s+(\S.*?)\s+(\S+)\s+(\S+)\s+(\S+)\s*")
 
 
 class _Block(NamedTuple):
-    """Lines of one query that stand together; `offset` is that of the first one's first byte."""
+    """Lines of one query that are together; `offset` is that of the first one's first byte."""
 
     query_id: str
     offset: int
@@ -48,8 +48,8 @@ class RunFile(FileMapping[Sequence[RunEntry]]):
     go by the rank column, then by line. A doc_id may hold spaces.
 
     The whole file is checked once, at first; documents are read when they are asked for. Memory
-    holds two integers for each query, or, where the lines of queries are mixed, for each place
-    where lines of a query stand together.
+    holds two integers for each query, or, where the lines of queries are mixed, for each offset
+    where lines of a query are together.
 
     Args:
         path: plain, gzip or a pipe.
@@ -77,33 +77,33 @@ class RunFile(FileMapping[Sequence[RunEntry]]):
         return self._length
 
     def __contains__(self, query_id: object) -> bool:
-        return isinstance(query_id, str) and bool(self._places(query_id))
+        return isinstance(query_id, str) and bool(self._offsets(query_id))
 
     def __getitem__(self, query_id: str) -> list[RunEntry]:
-        places = self._places(query_id)
-        if not places:
+        offsets = self._offsets(query_id)
+        if not offsets:
             raise KeyError(query_id)
-        return self._entries(self._joined(places))
+        return self._entries(self._joined(offsets))
 
     def _stream(self) -> Iterator[tuple[str, list[RunEntry]]]:
         blocks = 0
         for block in self._blocks():
             blocks += 1
-            places = self._index.offsets(block.query_id)
-            if block.offset not in places:
+            offsets = self._index.offsets(block.query_id)
+            if block.offset not in offsets:
                 raise self._file.changed()
-            if len(places) > 1:
-                places = self._places(block.query_id)
-            if block.offset == places[0]:
-                documents = block.documents if len(places) == 1 else self._joined(places)
+            if len(offsets) > 1:
+                offsets = self._offsets(block.query_id)
+            if block.offset == offsets[0]:
+                documents = block.documents if len(offsets) == 1 else self._joined(offsets)
                 yield block.query_id, self._entries(documents)
         if blocks != len(self._index):
             raise self._file.changed()
 
-    def _places(self, query_id: str) -> list[int]:
+    def _offsets(self, query_id: str) -> list[int]:
         """Where blocks of lines of this query begin."""
-        places = self._index.offsets(query_id)
-        return [offset for offset in places if self._is_at(query_id, offset)]
+        offsets = self._index.offsets(query_id)
+        return [offset for offset in offsets if self._is_at(query_id, offset)]
 
     def _is_at(self, query_id: str, offset: int) -> bool:
         found = (self._file.line(offset).split() or [""])[0]
@@ -114,22 +114,26 @@ class RunFile(FileMapping[Sequence[RunEntry]]):
     def _blocks(self, start: int = 0) -> Iterator[_Block]:
         """The blocks of the file, from that at the offset `start` on."""
         block: _Block | None = None
+        current: str | None = None
+        documents: _Documents = {}
         for number, offset, line in self._file.lines(start):
             query_id, doc_id, rank, score = _fields(line, self._file.path, number)
-            if block is None or block.query_id != query_id:
+            if query_id != current:
                 if block is not None:
                     yield block
-                block = _Block(query_id, offset, {})
-            if doc_id in block.documents:
+                current, documents = query_id, {}
+                block = _Block(query_id, offset, documents)
+            if doc_id in documents:
+                assert block is not None
                 raise self._twice(doc_id, block, number)
-            block.documents[doc_id] = -score, rank
+            documents[doc_id] = -score, rank
         if block is not None:
             yield block
 
-    def _joined(self, places: Sequence[int]) -> _Documents:
-        """The documents of a query at all its places."""
+    def _joined(self, offsets: Sequence[int]) -> _Documents:
+        """The documents of a query at all its offsets."""
         try:
-            blocks = [next(self._blocks(place)) for place in places]
+            blocks = [next(self._blocks(offset)) for offset in offsets]
         except FileError as error:
             raise self._file.changed() from error
         joined: _Documents = {}

@@ -202,18 +202,18 @@ def _tests(
     found: Mapping[str, PerQueryMeasures], baseline: str, measures: Sequence[str], seed: int
 ) -> dict[str, dict[str, PairedTests]]:
     """Run -> measure -> its tests, corrected over all of them."""
-    places = [(name, measure) for name in found if name != baseline for measure in measures]
+    compared = [(name, measure) for name in found if name != baseline for measure in measures]
     base = {measure: list(found[baseline].per_query[measure].values()) for measure in measures}
-    values = [list(found[name].per_query[measure].values()) for name, measure in places]
+    values = [list(found[name].per_query[measure].values()) for name, measure in compared]
     differences = [
         [value - other for value, other in zip(row, base[measure], strict=True)]
-        for row, (_, measure) in zip(values, places, strict=True)
+        for row, (_, measure) in zip(values, compared, strict=True)
     ]
-    t_ps = [t_test(row, base[measure]) for row, (_, measure) in zip(values, places, strict=True)]
+    t_ps = [t_test(row, base[measure]) for row, (_, measure) in zip(values, compared, strict=True)]
     random_ps = randomisation_tests(differences, seed)
     t_holm, random_holm = _corrected(t_ps), holm(random_ps)
     tests: dict[str, dict[str, PairedTests]] = {name: {} for name in found}
-    for at, ((name, measure), row) in enumerate(zip(places, differences, strict=True)):
+    for at, ((name, measure), row) in enumerate(zip(compared, differences, strict=True)):
         wins, ties, losses = outcomes(row)
         tests[name][measure] = PairedTests(
             difference=statistics.fmean(row),

@@ -89,8 +89,8 @@ def randomisation_tests(differences: Sequence[Sequence[float]], seed: int = 0) -
     exact = np.count_nonzero(rows, axis=1) <= math.log2(DRAWS)
     found = np.empty(len(rows))
     found[~exact] = _p_values(rows[~exact], seed)
-    for place in exact.nonzero()[0]:
-        found[place] = _p_values(rows[place : place + 1, rows[place] != 0.0], seed).item()
+    for index in exact.nonzero()[0]:
+        found[index] = _p_values(rows[index : index + 1, rows[index] != 0.0], seed).item()
     return [float(p_value) for p_value in found]
 
 
@@ -123,7 +123,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     corrected = [0.0] * len(p_values)
     least = 0.0
-    for done, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        least = min(1.0, max(least, (len(p_values) - done) * p_values[place]))
-        corrected[place] = least
+    for done, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        least = min(1.0, max(least, (len(p_values) - done) * p_values[index]))
+        corrected[index] = least
     return corrected

@@ -24,7 +24,7 @@ from llmrankers_groupwise.evaluation.measures import DEFAULT_MEASURES, check_mea
 from llmrankers_groupwise.journal.run_description import RunDescription, RunIdentity
 from llmrankers_groupwise.pipeline.results import Ranked, Ranker, Summary
 from llmrankers_groupwise.rankers.failures import FailureMonitor, check_failure_rate
-from llmrankers_groupwise.settings import INTERNAL, Form, Positive, values_of
+from llmrankers_groupwise.settings import INTERNAL, Names, Positive, values_of
 
 __all__ = ["Experiment"]
 
@@ -67,7 +67,7 @@ class Experiment:
     query_length: Positive = 128
     passage_length: Positive = 512
     qrels: Qrels | None = None
-    measures: Annotated[Sequence[str], Form("NAMES", str.split)] = DEFAULT_MEASURES
+    measures: Names = DEFAULT_MEASURES
     allow_missing: bool = False
     max_failure_rate: float = 0.1
     number_of_shards: Positive = 1

@@ -46,14 +46,14 @@ def explanation(ranked: Ranked, settings: GroupwiseSettings) -> str:
 
 
 def moved(document: RankedDocument, rank: int) -> str:
-    """By how many places the first stage's document was moved: +12 up, -3 down, =.
+    """By how many ranks the first stage's document was moved: +12 up, -3 down, =.
 
     Args:
         document: of a ranking.
         rank: its new one, from 1.
     """
-    places = document.first_stage_rank - rank
-    return f"{places:+d}" if places else "="
+    ranks = document.first_stage_rank - rank
+    return f"{ranks:+d}" if ranks else "="
 
 
 def _named(settings: GroupwiseSettings) -> str:
@@ -112,8 +112,8 @@ def _merged(ranked: Ranked, settings: GroupwiseSettings) -> Iterator[str]:
     yield f"merged: {_how(settings)}"
     if any(each.group.round != "first" for each in ranked.ranking.groups):
         for start, end in settings.sorted_again(len(documents)):
-            places = f"ranks {start + 1} to {end}"
-            yield f"  {places} were asked about again, and sorted among themselves"
+            ranks = f"ranks {start + 1} to {end}"
+            yield f"  {ranks} were asked about again, and sorted among themselves"
         yield "  the other ranks are as after the first round; merged scores are of all calls"
     if varies:
         scored = "scores" if settings.calibration == "none" else "calibrated scores"

@@ -57,12 +57,10 @@ class RankerOptions(EngineSettings, _Prompted):
         """The engine that these options name or hold.
 
         Raises:
-            SettingsError, MissingDependencyError: as `engines.base.resolve_engine`.
+            SettingsError, MissingDependencyError: as `engines.registry.resolve_engine`.
         """
-        settings = values_of(self, EngineSettings)
-        return resolve_engine(
-            self.engine, EngineSettings(**{**settings, "engine_args": self.engine_args or {}})
-        )
+        settings = values_of(self, EngineSettings) | {"engine_args": self.engine_args or {}}
+        return resolve_engine(self.engine, EngineSettings(**settings))
 
 
 Options = TypeVar("Options")

@@ -46,19 +46,19 @@ class TextParts:
     """
 
     def __init__(self) -> None:
-        self._places: dict[bytes, tuple[int, int]] = {}
+        self._positions: dict[bytes, tuple[int, int]] = {}
         self._part: list[str] = []
         self._size = 0
         self._parts = 0
 
-    def place(self, text: str) -> tuple[int, int]:
+    def position(self, text: str) -> tuple[int, int]:
         """The number of the block that the text is in, or will be, and its place there."""
         key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        if key not in self._places:
-            self._places[key] = self._parts, len(self._part)
+        if key not in self._positions:
+            self._positions[key] = self._parts, len(self._part)
             self._part.append(text)
             self._size += len(text)
-        return self._places[key]
+        return self._positions[key]
 
     def full(self) -> Iterator[str]:
         """The block that is full, if it is."""

@@ -52,14 +52,12 @@ class ReportInputs:
         query_file, corpora: texts; those that manifests name where there are none.
         journals: run -> its journals; `<run file>.journal.sqlite` for the others.
         depth: the number of documents of each list.
-        date: when the report is made; by default today.
     """
 
     query_file: Path | None = None
     corpora: Sequence[Path] = ()
     journals: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     depth: int = DEPTH
-    date: str | None = None
 
 
 def write_report(
@@ -78,8 +76,8 @@ def write_report(
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
-        SettingsError: an unknown run's journals, a depth below 1, or the place is that of an input.
-        FileError: a given file is malformed, or the place cannot be written.
+        SettingsError: an unknown run's journals, a depth below 1, or the file is an input.
+        FileError: a given file is malformed, or the file cannot be written.
         JournalError: a given journal cannot be used.
     """
     inputs = inputs or ReportInputs()
@@ -98,13 +96,13 @@ def write_report(
     with contextlib.ExitStack() as stack:
         journals, origins, notes = _journals(comparison, manifests, inputs, stack)
         replies = [path for journal in journals.values() for path in journal.paths]
-        for place in (*texts.files, *replies):
-            if same_file(path, place):
+        for read in (*texts.files, *replies):
+            if same_file(path, read):
                 raise SettingsError(f"{path} is read for the report; save it under another name")
         details = Details(comparison, qrels, texts, journals, inputs.depth)
         first_page = {
             **overview(comparison, origins),
-            "date": inputs.date or datetime.date.today().isoformat(),
+            "date": datetime.date.today().isoformat(),
             "settings": run_settings(manifests),
         }
         return _written(path, first_page, comparison, details, texts, notes)
@@ -176,8 +174,8 @@ def _usual_journals(path: Path, manifest: RunDescription | None) -> list[Path]:
     if usual.exists():
         return [usual]
     merged = manifest.run.get("journals") if manifest else None
-    places = [named_file(str(each), path) for each in merged or ()]
-    return [] if None in places else [place for place in places if place is not None]
+    found = [named_file(str(each), path) for each in merged or ()]
+    return [] if None in found else [each for each in found if each is not None]
 
 
 def _no_journal(path: Path) -> str:
@@ -185,7 +183,7 @@ def _no_journal(path: Path) -> str:
 
 
 def usual_journal(path: Path) -> Path:
-    """Where the journal of a run file is, if no other place was given."""
+    """Where the journal of a run file is, if no other one was given."""
     return Path(f"{path}.journal.sqlite")
 
 

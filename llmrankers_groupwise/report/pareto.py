@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["Box", "free_place", "pareto_front"]
+__all__ = ["Box", "free_box", "pareto_front"]
 
 Box = tuple[float, float, float, float]
 """Left, bottom, right, top."""
@@ -26,7 +26,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     return front
 
 
-def free_place(choices: Sequence[Box], taken: Sequence[Box], inside: Box) -> int:
+def free_box(choices: Sequence[Box], taken: Sequence[Box], inside: Box) -> int:
     """The first of these boxes that is inside and overlaps none, else the one that overlaps least.
 
     What sticks out counts like an overlap.

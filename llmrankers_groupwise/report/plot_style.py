@@ -33,7 +33,7 @@ _COLOURS = {
 """Colours to draw with, which stand for those of the page, dark or light."""
 
 _MARKERS = "osD^vP*X"
-_DPI = 72  # that of SVG files, so that places in pixels are the same there
+_DPI = 72  # that of SVG files, so that positions in pixels are the same there
 
 
 def check_plots() -> None:
@@ -66,7 +66,7 @@ class Drawing:
     label = ""
 
     def draw(self, axes: Any) -> None:
-        """Draw everything whose place the data say."""
+        """Draw everything whose position follows from the data."""
 
     def name(self, axes: Any, renderer: Any) -> None:
         """Write names where the drawing leaves room."""

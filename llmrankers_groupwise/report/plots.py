@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from llmrankers_groupwise.evaluation.comparison import ComparedRun, Comparison, Costs
-from llmrankers_groupwise.report.pareto import Box, free_place, pareto_front
+from llmrankers_groupwise.report.pareto import Box, free_box, pareto_front
 from llmrankers_groupwise.report.plot_style import (
     FAINT,
     FRONT,
@@ -81,7 +81,7 @@ class _Point:
     interval: tuple[float, float] | None
 
     @property
-    def place(self) -> tuple[float, float]:
+    def position(self) -> tuple[float, float]:
         return self.cost or 0.0, self.quality
 
     @property
@@ -126,41 +126,44 @@ class _CostPlot(Drawing):
     def name(self, axes: Any, renderer: Any) -> None:
         inside = _box(axes.get_window_extent(renderer))
         to_pixels = axes.transData.transform
-        places = [tuple(to_pixels(point.place)) for point in self._points]
-        marks: list[Box] = [(x - 7, y - 7, x + 7, y + 7) for x, y in places]
+        positions = [tuple(to_pixels(point.position)) for point in self._points]
+        marks: list[Box] = [(x - 7, y - 7, x + 7, y + 7) for x, y in positions]
         taken = marks * 4  # a name may sooner cross a line than hide a mark
         stair = [tuple(to_pixels(each)) for each in self._stair(axes)]
         taken += [(x, y - 2, x2, y + 2) for (x, y), (x2, _) in itertools.pairwise(stair)]
         for line in self._lines:
             _, y = to_pixels((self._points[0].cost, line.quality))
             taken.append((inside[0], y - 1, inside[2], y + 1))
-        for point, (x, _) in zip(self._points, places, strict=True):
+        for point, (x, _) in zip(self._points, positions, strict=True):
             if point.interval:
                 low, high = (to_pixels((point.cost, each))[1] for each in point.interval)
                 taken.append((x - 1, low, x + 1, high))
-        texts = [(point, place, _BESIDE) for point, place in zip(self._points, places, strict=True)]
+        texts = [
+            (point, position, _BESIDE)
+            for point, position in zip(self._points, positions, strict=True)
+        ]
         for line in self._lines:
             at = to_pixels((self._points[0].cost, line.quality))[1]
             texts.append((line, (inside[2], at), _ON_A_LINE))
         front = self._front()
-        for point, place, choices in texts:
+        for point, position, choices in texts:
             text = axes.annotate(
-                _cut(point.name), place, xycoords="figure pixels", annotation_clip=False,
+                _cut(point.name), position, xycoords="figure pixels", annotation_clip=False,
                 color=point.colour if point.cost is None else INK, fontsize=10.5,
                 textcoords="offset pixels", xytext=(0, 0),
                 fontweight="bold" if point in front else "normal",
             )  # fmt: skip
             boxes = [_placed(text, choice, renderer) for choice in choices]
-            best = free_place(boxes, taken, inside)
+            best = free_box(boxes, taken, inside)
             taken.append(_placed(text, choices[best], renderer))
 
     def _front(self) -> list[_Point]:
         """The runs that none beats, by cost."""
-        return [self._points[n] for n in pareto_front([each.place for each in self._points])]
+        return [self._points[n] for n in pareto_front([each.position for each in self._points])]
 
     def _stair(self, axes: Any) -> list[tuple[float, float]]:
         """The corners of the front: each run from its cost on, the last to the edge."""
-        corners = [each.place for each in self._front()]
+        corners = [each.position for each in self._front()]
         return [*corners, (axes.get_xlim()[1], corners[-1][1])]
 
     def _scale(self, axes: Any) -> bool:
@@ -218,21 +221,21 @@ class _DifferencePlot(Drawing):
         axes.legend(frameon=False, fontsize=10.5, loc="upper right")
 
 
-_Place = tuple[float, float, str, str]
-_BESIDE: Sequence[_Place] = (
+_Anchor = tuple[float, float, str, str]
+_BESIDE: Sequence[_Anchor] = (
     (12, 0, "left", "center"), (12, 10, "left", "bottom"), (12, -10, "left", "top"),
     (-12, 0, "right", "center"), (-12, 10, "right", "bottom"), (-12, -10, "right", "top"),
     (0, 12, "center", "bottom"), (0, -12, "center", "top"), (12, 24, "left", "bottom"),
     (12, -24, "left", "top"), (-12, 24, "right", "bottom"), (-12, -24, "right", "top"),
 )  # fmt: skip
-_ON_A_LINE: Sequence[_Place] = tuple(
+_ON_A_LINE: Sequence[_Anchor] = tuple(
     (-dx, dy, "right", va) for dx in (2, 120, 240, 360) for dy, va in ((3, "bottom"), (-3, "top"))
 )
 
 
-def _placed(text: Any, place: _Place, renderer: Any) -> Box:
+def _placed(text: Any, position: _Anchor, renderer: Any) -> Box:
     """Put a text there, and say what room it takes."""
-    dx, dy, ha, va = place
+    dx, dy, ha, va = position
     text.set(position=(dx, dy), ha=ha, va=va)
     return _box(text.get_window_extent(renderer))
 

@@ -55,9 +55,9 @@ class Details:
     def blocks(self) -> Iterator[str]:
         """query-0, query-1, ..., and the blocks of passages that they refer to."""
         parts = TextParts()
-        for place, query_id in enumerate(self._comparison.query_ids):
+        for index, query_id in enumerate(self._comparison.query_ids):
             self.queries.append(self._query_text(query_id))
-            yield packed_block(f"query-{place}", self._described(query_id, parts))
+            yield packed_block(f"query-{index}", self._described(query_id, parts))
             yield from parts.full()
         yield from parts.rest()
         self._note()
@@ -83,7 +83,7 @@ class Details:
         return {
             "docs": list(numbers),
             "grades": [grades.get(doc_id) for doc_id in numbers],
-            "texts": [parts.place(text) if text else None for text in texts],
+            "texts": [parts.position(text) if text else None for text in texts],
             "beginnings": [text and _beginning(text) for text in texts],
             "relevant": sum(grade > 0 for grade in grades.values()),
             "lists": lists,

@@ -75,8 +75,8 @@ def find_texts(
 
     Args:
         manifests: run file -> what its manifest says, None without one.
-        query_file: queries, in place of those that manifests name.
-        corpora: passages, in place of those that manifests name.
+        query_file: queries, instead of those that manifests name.
+        corpora: passages, instead of those that manifests name.
 
     Raises:
         FileError: a given file is malformed. What a manifest names and cannot be read is noted.
@@ -121,33 +121,33 @@ def _add_named(
     both = option == "candidates"
     queries = queries and (both or option in QUERY_SOURCES)
     passages = passages and (both or option in PASSAGE_SOURCES)
-    place: str | None = value
+    source: str | None = value
     if option in FILE_SOURCES and (queries or passages):
         found = named_file(value, run)
-        place = None if found is None else str(found)
+        source = None if found is None else str(found)
         texts.files += [] if found is None else [found]
-    if place is None:
+    if source is None:
         texts.notes.append(f"{manifest_path(run)} names --{option} {value}: there is no such file")
         return
     try:
         if both and (queries or passages):
-            candidates = CandidateFile(place)
+            candidates = CandidateFile(source)
             if queries:
-                texts.add_queries(candidates.queries, place)
+                texts.add_queries(candidates.queries, source)
             if passages:
-                texts.add_passages(candidates, place)
+                texts.add_passages(candidates, source)
             return
         if queries:
-            texts.add_queries(QUERY_SOURCES[option](place), place)
+            texts.add_queries(QUERY_SOURCES[option](source), source)
         if passages:
-            texts.add_passages(PASSAGE_SOURCES[option](place), place)
+            texts.add_passages(PASSAGE_SOURCES[option](source), source)
     except (GroupwiseError, OSError) as error:
         texts.notes.append(f"--{option} {value} of {manifest_path(run)} cannot be used: {error}")
 
 
 def named_file(value: str, run: Path) -> Path | None:
     """A file that a run's manifest names: as it stands, or else from the run file's folder."""
-    for place in (Path(value), run.parent / value):
-        if place.is_file():
-            return place
+    for path in (Path(value), run.parent / value):
+        if path.is_file():
+            return path
     return None

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from support.desk import GOOD_ORDER, Desk, LongestFirst, orders
 
+from llmrankers_groupwise.cli import main
 from llmrankers_groupwise.cli.parser import parse_arguments
 from llmrankers_groupwise.cli.reference import reference
 
@@ -208,6 +209,21 @@ def test_a_training_takes_a_file(desk: Desk) -> None:
     path.write_text("reward: {ndcg: 0.5}\nmodel_name_or_path: m\ndata: s\nsave_path: o\n")
     arguments = parse_arguments(["train", "grpo", "--config", str(path)])
     assert (arguments.reward.name, arguments.reward.ndcg) == ("weighted", 0.5)
+    path.write_text(yaml.safe_dump(arguments.resolved))
+    again = parse_arguments(["train", "grpo", "--config", str(path)])
+    assert again.reward == arguments.reward
+    assert again.resolved == arguments.resolved
+
+
+def test_secrets_of_a_training_are_masked_when_it_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["train", "sft", "--model_name_or_path", "m", "--data", "s", "--save_path", "o",
+             "--trl_args", '{"hub_token": "Geheimnis", "use_cpu": true}']  # fmt: skip
+    assert main([*words, "--print_config"]) == 0
+    shown = capsys.readouterr().out
+    assert "Geheimnis" not in shown
+    assert yaml.safe_load(shown)["trl_args"] == {"hub_token": "***", "use_cpu": True}
 
 
 TEACHERS = """

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.pages import PAGES, ROOT, Block, blocks, prose, sentences, words
 
-from llmrankers_groupwise.cli.parser import make_parser
+from llmrankers_groupwise.cli.parser import make_grammar
 
 WITH_CODE = [page for page in PAGES if any(True for _ in blocks(page))]
 READ = [page for page in PAGES if page.name not in ("options.md", "python.md")]
@@ -71,7 +71,7 @@ def check_without_running(block: Block) -> None:
         return
     for command in block.commands():
         if is_ours(command):
-            make_parser().parse_args(arguments(command))
+            make_grammar().parser.parse_args(arguments(command))
         else:
             assert command[0] in OTHERS or "python" in command[0], command
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from llmrankers_groupwise.cli import main
-from llmrankers_groupwise.cli.parser import make_parser
+from llmrankers_groupwise.cli.parser import make_grammar
 from llmrankers_groupwise.data.collections.known import KNOWN_SETS
 from llmrankers_groupwise.data.run_files import RunFile
 from llmrankers_groupwise.prompting.published import SOURCES
@@ -53,7 +53,7 @@ def commands(folder: Path, *sets: str, **variables: str) -> list[list[str]]:
 )
 def test_every_command_is_one_that_the_parser_takes(tmp_path, sets, variables):
     for words in commands(tmp_path, *sets, **variables):
-        make_parser().parse_args(words)
+        make_grammar().parser.parse_args(words)
 
 
 def test_every_run_of_a_checkpoint_has_settings_that_are_taken(tmp_path, monkeypatch, capsys):

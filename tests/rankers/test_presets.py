@@ -10,7 +10,7 @@ from support.desk import Desk
 
 from llmrankers_groupwise import GroupwiseLlmRanker
 from llmrankers_groupwise.cli import main
-from llmrankers_groupwise.cli.parser import make_parser, parse_arguments
+from llmrankers_groupwise.cli.parser import make_grammar, parse_arguments
 from llmrankers_groupwise.engines.base import EngineSettings
 from llmrankers_groupwise.engines.registry import ENGINES
 from llmrankers_groupwise.errors import PromptError, SettingsError
@@ -93,7 +93,7 @@ def test_every_setting_of_a_preset_is_an_option_of_the_command(name):
     behind = {"group_size", "num_repeat", "grouping", "first_stage_weight", "final_round",
               "final_calls"}  # fmt: skip
     words = {key: [f"--{key}", str(value)] for key, value in options.items()}
-    spelt = vars(make_parser().parse_args([
+    spelt = vars(make_grammar().parser.parse_args([
         "run", "--dry_run", *(w for key in words.keys() - behind for w in words[key]),
         "groupwise", *(w for key in words.keys() & behind for w in words[key]),
     ]))  # fmt: skip

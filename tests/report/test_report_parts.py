@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llmrankers_groupwise.journal.run_description import RunDescription
 from llmrankers_groupwise.report.embedded_data import PART, TextParts, json_block, packed_block
-from llmrankers_groupwise.report.pareto import free_place, pareto_front
+from llmrankers_groupwise.report.pareto import free_box, pareto_front
 from llmrankers_groupwise.report.run_settings import run_settings
 from llmrankers_groupwise.report.svg import inline_svg
 
@@ -47,10 +47,10 @@ def test_the_front_by_its_definition(points):
 def test_a_name_goes_where_there_is_room():
     inside = (0.0, 0.0, 100.0, 100.0)
     right, left, out = (60.0, 0.0, 90.0, 10.0), (10.0, 0.0, 40.0, 10.0), (90.0, 0.0, 120.0, 10.0)
-    assert free_place([right, left], [], inside) == 0
-    assert free_place([right, left], [(80.0, 5.0, 95.0, 20.0)], inside) == 1
-    assert free_place([out, left], [], inside) == 1
-    assert free_place([right, left], [right, left], inside) == 0  # no room anywhere: the first
+    assert free_box([right, left], [], inside) == 0
+    assert free_box([right, left], [(80.0, 5.0, 95.0, 20.0)], inside) == 1
+    assert free_box([out, left], [], inside) == 1
+    assert free_box([right, left], [right, left], inside) == 0  # no room anywhere: the first
 
 
 @given(st.text())
@@ -68,14 +68,14 @@ def test_a_block_of_data_is_broken_by_no_text(text):
 def test_texts_are_written_once_in_parts():
     parts = TextParts()
     long = "x" * PART
-    assert parts.place("a") == (0, 0)
-    assert parts.place("b") == (0, 1)
+    assert parts.position("a") == (0, 0)
+    assert parts.position("b") == (0, 1)
     assert list(parts.full()) == []
-    assert parts.place(long) == (0, 2)
+    assert parts.position(long) == (0, 2)
     (first,) = parts.full()
     assert first.startswith('<script type="text/plain" id="texts-0">')
-    assert parts.place("a") == (0, 0)
-    assert parts.place("c") == (1, 0)
+    assert parts.position("a") == (0, 0)
+    assert parts.position("c") == (1, 0)
     assert [each.split('"')[3] for each in parts.rest()] == ["texts-1"]
     assert list(parts.rest()) == []
 

@@ -15,6 +15,7 @@ import yaml
 
 from llmrankers_groupwise.engines.base import shown_args
 from llmrankers_groupwise.errors import FileError, SettingsError
+from llmrankers_groupwise.settings import ARGUMENTS, Form
 
 __all__ = ["Config", "add_config", "config_of", "to_yaml"]
 
@@ -176,8 +177,9 @@ def config_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
     config: dict[str, Any] = {}
     for action in _options(parser):
         value = getattr(arguments, action.dest, None)
-        if action.metavar == "KEY=VALUE":
-            value = shown_args(dict(value or ()))
+        value = None if value is None else _form(action).shown(value)
+        if isinstance(value, Mapping):
+            value = shown_args(value)
         section = getattr(action, "section", None)
         into = config.setdefault(section[0], {}) if section else config
         into[section[1] if section else _key(action)] = value
@@ -250,34 +252,29 @@ def _unknown(option: str, parsers: Mapping[str, argparse.ArgumentParser], sectio
 
 
 def _value(parser: argparse.ArgumentParser, action: argparse.Action, value: Any) -> Any:
+    """A value read as the text that it would be on the command line."""
     if action.nargs == 0:
         if type(value) is not bool:
             raise ValueError(f"{value!r} is not true or false")
         return value
-    if action.metavar in ("KEY=VALUE", "JSON"):
+    form = _form(action)
+    if isinstance(value, Mapping):
+        _check_no_secret(value)
+    if form is ARGUMENTS:
         if not isinstance(value, Mapping):
             raise ValueError(f"{value!r} is no section: give names with values")
-        _check_no_secret(value)
-        return list(value.items()) if action.metavar == "KEY=VALUE" else dict(value)
-    if isinstance(action, argparse._AppendAction) or action.nargs == "+":
-        given = value if isinstance(value, list) else [value]
-        return [_scalar(parser, action, each) for each in given]
-    if action.metavar == "NAMES" and isinstance(value, list):
-        value = " ".join(map(str, value))
-    if action.metavar == "NAME|JSON" and isinstance(value, list | Mapping):
-        value = json.dumps(value)
-    return _scalar(parser, action, value)
+        return list(value.items())
+    many = isinstance(action, argparse._AppendAction) or action.nargs == "+"
+    read = []
+    for each in value if many and isinstance(value, list) else [value]:
+        read.append(parser._get_value(action, form.write(each)))
+        parser._check_value(action, read[-1])
+    return read if many else read[0]
 
 
-def _scalar(parser: argparse.ArgumentParser, action: argparse.Action, value: Any) -> Any:
-    """A value read as its text on the command line would be."""
-    if isinstance(value, Mapping | list):
-        raise ValueError(f"{value!r} is not a single value")
-    if isinstance(value, bool) and action.metavar != "auto|yes|no":
-        raise ValueError(f"{value!r} is true or false: give a value, a text in quotes")
-    read = parser._get_value(action, str(value))
-    parser._check_value(action, read)
-    return read
+def _form(action: argparse.Action) -> Form:
+    form: Form | None = getattr(action, "form", None)
+    return form or Form("TEXT")
 
 
 def _check_no_secret(values: Mapping[str, Any]) -> None:

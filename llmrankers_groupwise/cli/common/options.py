@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from llmrankers_groupwise.settings import Form, Setting, settings_of
+from llmrankers_groupwise.settings import ARGUMENTS, Form, Setting, settings_of
 
 __all__ = ["Help", "add_settings", "add_short_help", "reader"]
 
@@ -102,7 +102,7 @@ def _add(
         if setting.default:
             names = [f"--no_{prefix}{setting.name}"]
             options["help"] = f"turn off what is on by default: {options['help']}"
-    elif form.metavar == "KEY=VALUE":
+    elif form is ARGUMENTS:
         options |= {"action": "append", "type": reader(form.read), "metavar": form.metavar}
         options["default"] = []
     else:
@@ -111,15 +111,15 @@ def _add(
         options["default"] = [] if options["action"] == "append" else None
         options |= {"help": argparse.SUPPRESS, "action": _deprecated(group, options["action"])}
     added = group.add_argument(*names, **options)
-    vars(added)["section"] = section and (section, setting.name)
+    vars(added).update(form=form, section=section and (section, setting.name))
 
 
 def _value_options(setting: Setting, form: Form) -> dict[str, Any]:
     if choices := setting.choices or tuple(form.choices):
         return {"choices": choices}
     options: dict[str, Any] = {"type": reader(form.read), "metavar": form.metavar}
-    if form.read is str.split and setting.default:
-        options["default"] = " ".join(setting.default)
+    if isinstance(setting.default, tuple) and not setting.many:  # one text gives all of it
+        options["default"] = form.write(list(setting.default))
     elif setting.many:
         options["nargs"] = "+"
     return options

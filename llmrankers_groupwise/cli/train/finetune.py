@@ -102,15 +102,15 @@ def _settings(arguments: argparse.Namespace, kind: type[TrainSettings]) -> dict[
 def _held_out(arguments: argparse.Namespace) -> HeldOut | None:
     """The held-out run, where its judgements are given."""
     inputs = Inputs(**values_of(arguments, Inputs, _HELD_OUT))
-    given = {name: value for name, value in values_of(inputs, Inputs).items() if value}
-    if given.keys() == {"hits"}:
+    sources = {name: value for name, value in vars(inputs).items() if value and name != "hits"}
+    if not sources:
         return None
     if inputs.qrels is None:
         raise SettingsError("a held-out run needs judgements to measure it by: give --eval_qrels")
     return HeldOut(
         first_stage=first_stage(inputs, _HELD_OUT),
         qrels=read_qrels(inputs.qrels),
-        described={name: value for name, value in given.items() if name != "hits"},
+        described=sources,
         **values_of(arguments, HeldOut, _HELD_OUT),
     )
 

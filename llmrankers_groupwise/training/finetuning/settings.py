@@ -20,9 +20,10 @@ from llmrankers_groupwise.settings import (
     JsonObject,
     Name,
     check_choices,
+    name_or_json,
 )
 from llmrankers_groupwise.training.finetuning.heldout import HeldOut
-from llmrankers_groupwise.training.rewards.registry import read_reward
+from llmrankers_groupwise.training.rewards.registry import read_reward, reward_weights
 from llmrankers_groupwise.training.rewards.rewards import GroupReward
 
 __all__ = ["RANK_R1_LORA", "GrpoSettings", "Reward", "Rollouts", "SftSettings", "TrainSettings"]
@@ -95,7 +96,7 @@ class TrainSettings:
     lora_rank: int = 32
     lora_alpha: int = 32
     lora_dropout: float = 0.0
-    lora_targets: Annotated[str | Sequence[str], Form("NAME|JSON", _targets)] = "all-linear"
+    lora_targets: Annotated[str | Sequence[str], name_or_json(_targets)] = "all-linear"
     attn_implementation: Name | None = None
     chat_template: FilePath | None = None
     chat_template_kwargs: JsonObject = field(default_factory=dict)
@@ -183,7 +184,7 @@ class GrpoSettings(TrainSettings):
 
     per_device_train_batch_size: int = 8
     gradient_accumulation_steps: int = 1
-    reward: Annotated[Reward, Form("NAME|JSON", read_reward)] = "grouprank_v3"
+    reward: Annotated[Reward, name_or_json(read_reward, reward_weights)] = "grouprank_v3"
     num_generations: int = 8
     beta: float = 0.001
     temperature: float = 1.0

@@ -15,7 +15,7 @@ from llmrankers_groupwise.training.rewards.rewards import (
     rank_r1,
 )
 
-__all__ = ["COLUMNS", "REWARDS", "KnownReward", "method_of", "read_reward"]
+__all__ = ["COLUMNS", "REWARDS", "KnownReward", "method_of", "read_reward", "reward_weights"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,15 @@ def method_of(reward: object) -> str | None:
     return next((each.method for each in REWARDS.values() if each.reward is reward), None)
 
 
+def reward_weights(reward: GroupReward) -> dict[str, Any]:
+    """Name and weights of a reward, as `read_reward` reads them; whether it looks for tags is not.
+
+    That follows from the prompt.
+    """
+    names = (each.name for each in dataclasses.fields(reward) if each.name != "tags")
+    return {name: getattr(reward, name) for name in names}
+
+
 def read_reward(text: str) -> str | GroupReward:
     """A reward's name as it is, or a JSON object of weights instead of those of grouprank_v3.
 
@@ -59,7 +68,7 @@ def read_reward(text: str) -> str | GroupReward:
     """
     if not text.startswith("{"):
         return text
-    known = [each.name for each in dataclasses.fields(GroupReward) if each.name != "tags"]
+    known = list(reward_weights(grouprank_v3))
     try:
         weights = json.loads(text)
     except ValueError as error:
